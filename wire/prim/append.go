@@ -211,20 +211,6 @@ func NullStringSize(s *string, compact bool) int {
 // BytesSize returns the encoded size of n bytes in either form; -1 is null.
 func BytesSize(n int, compact bool) int { return LenSize(n, compact) + max(n, 0) }
 
-// AppendTags appends unknown tagged fields, which must rise in tag. The caller
-// has written their count with that of the known ones.
-func AppendTags(b []byte, t *Tags) []byte {
-	if t == nil {
-		return b
-	}
-	for _, f := range *t {
-		b = AppendUvarint(b, f.ID)
-		b = AppendUvarint(b, uint32(len(f.Value)))
-		b = append(b, f.Value...)
-	}
-	return b
-}
-
 // TagsSize returns the number of unknown tagged fields and their encoded size.
 func TagsSize(t *Tags) (count, size int) {
 	if t == nil {
@@ -234,4 +220,66 @@ func TagsSize(t *Tags) (count, size int) {
 		size += UvarintLen(f.ID) + UvarintLen(uint32(len(f.Value))) + len(f.Value)
 	}
 	return len(*t), size
+}
+
+// AppendTagSection appends a tagged section of unknown fields only.
+func AppendTagSection(b []byte, t *Tags) []byte {
+	if t == nil {
+		return append(b, 0)
+	}
+	return AppendTagsFrom(AppendTagCount(b, 0, t), t, 0)
+}
+
+// AppendTagCount appends the count that starts a tagged section of known and
+// unknown fields.
+func AppendTagCount(b []byte, known int, t *Tags) []byte {
+	if t != nil {
+		known += len(*t)
+	}
+	return AppendUvarint(b, uint32(known))
+}
+
+// AppendTagsBelow appends the unknown fields from index at whose tags are below
+// tag, and returns the index of the first one left.
+func AppendTagsBelow(b []byte, t *Tags, at int, tag uint32) ([]byte, int) {
+	if t == nil {
+		return b, 0
+	}
+	for ; at < len(*t) && (*t)[at].ID < tag; at++ {
+		b = appendTag(b, (*t)[at])
+	}
+	return b, at
+}
+
+// AppendTagsFrom appends the unknown fields from index at on.
+func AppendTagsFrom(b []byte, t *Tags, at int) []byte {
+	if t == nil {
+		return b
+	}
+	for _, f := range (*t)[at:] {
+		b = appendTag(b, f)
+	}
+	return b
+}
+
+func appendTag(b []byte, f Tag) []byte {
+	b = AppendUvarint(b, f.ID)
+	b = AppendUvarint(b, uint32(len(f.Value)))
+	return append(b, f.Value...)
+}
+
+// RecordsSize returns the encoded size of v.
+func RecordsSize(v Records, compact bool) int {
+	if v.IsNull() {
+		return LenSize(-1, compact)
+	}
+	return BytesSize(v.Len(), compact)
+}
+
+// CountOrNull returns the length of s, or -1 where s is nil.
+func CountOrNull[T any](s []T) int {
+	if s == nil {
+		return -1
+	}
+	return len(s)
 }

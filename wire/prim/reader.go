@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // MaxStringLen is the longest string, in bytes, that either form may carry.
@@ -418,4 +419,40 @@ func (r *Reader) Done() {
 	if r.err == nil && r.off != len(r.b) {
 		r.malformed("trailing bytes, count", int64(r.Len()))
 	}
+}
+
+// NullNotAllowed latches that field is null in a version that does not allow
+// it.
+func (r *Reader) NullNotAllowed(field string) {
+	r.Fail(fmt.Errorf("%w: null %s at byte %d of %d", ErrMalformed, field, r.off, len(r.b)))
+}
+
+// VersionError says that a message has no version v.
+func VersionError(name string, v int16) error {
+	return fmt.Errorf("%w: %s version %d", ErrUnsupported, name, v)
+}
+
+// Resize returns s with length n for an array reader to fill, keeping the
+// elements that it has so that their memory is used again. It returns nil once
+// r has failed or where r's budget does not allow n elements.
+func Resize[T any](r *Reader, s []T, n int) []T {
+	if n <= cap(s) && s != nil {
+		return s[:n]
+	}
+	var one T
+	if !r.Grow(n, int(unsafe.Sizeof(one))) {
+		return nil
+	}
+	grown := make([]T, n)
+	copy(grown, s[:cap(s)])
+	return grown
+}
+
+// Empty returns s without its elements, and never nil: an empty array is not a
+// null one.
+func Empty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s[:0]
 }
