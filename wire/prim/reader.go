@@ -456,3 +456,6 @@ func Empty[T any](s []T) []T {
 	}
 	return s[:0]
 }
+
+// Skip passes over n bytes.
+func (r *Reader) Skip(n int) { r.take(n, "skipped bytes") }
