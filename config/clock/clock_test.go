@@ -78,9 +78,11 @@ func TestOffset(t *testing.T) {
 		}
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
+		mu.Lock()
 		if len(got) != 0 {
 			t.Errorf("too early: %v", got)
 		}
+		mu.Unlock()
 		time.Sleep(2 * time.Second)
 		o.Advance(2 * time.Hour)
 		o.Advance(-time.Hour)
