@@ -1,0 +1,151 @@
+package record
+
+import (
+	"fmt"
+
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// varintAt decodes the zigzag varint at b[i:]. The next index is -1 if there is
+// none. One-byte values, the common case, are inlined into the caller.
+func varintAt(b []byte, i int) (int32, int) {
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		return int32(b[i]>>1) ^ -int32(b[i]&1), i + 1
+	}
+	return varintSlow(b, i)
+}
+
+func varintSlow(b []byte, i int) (int32, int) {
+	if i+2 <= len(b) && b[i+1] < 0x80 {
+		u := uint32(b[i]&0x7f) | uint32(b[i+1])<<7
+		return int32(u>>1) ^ -int32(u&1), i + 2
+	}
+	if i > len(b) {
+		return 0, -1
+	}
+	v, n := prim.Varint(b[i:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, i + n
+}
+
+func varlongAt(b []byte, i int) (int64, int) {
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		return int64(b[i]>>1) ^ -int64(b[i]&1), i + 1
+	}
+	return varlongSlow(b, i)
+}
+
+func varlongSlow(b []byte, i int) (int64, int) {
+	if i > len(b) {
+		return 0, -1
+	}
+	v, n := prim.Varlong(b[i:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, i + n
+}
+
+// Walk is what a pass over uncompressed record bytes finds without decoding
+// them. A Walk may be reused.
+type Walk struct {
+	// KeepNullKeys asks for the indexes of records with a null key.
+	KeepNullKeys bool
+	// MinDelta and MaxDelta bound the timestamp deltas that are accepted;
+	// records outside are listed. Both zero asks for no check.
+	MinDelta, MaxDelta int64
+
+	Sequential   bool    // offset deltas are 0, 1, 2, ...
+	Largest      int64   // largest timestamp delta, in ms
+	LargestIndex int32   // index of the first record that has it
+	NullKeys     []int32 // indexes, if asked for
+	OutOfRange   []int32 // indexes of records outside the accepted range
+}
+
+// Run walks count records that must fill b exactly, and checks that every
+// length in them fits. The error wraps ErrCorrupt.
+func (w *Walk) Run(b []byte, count int32) error {
+	w.Sequential, w.Largest, w.LargestIndex = true, 0, 0
+	w.NullKeys, w.OutOfRange = w.NullKeys[:0], w.OutOfRange[:0]
+	bounded := w.MinDelta != 0 || w.MaxDelta != 0
+	pos := 0
+	for i := range count {
+		size, at := varintAt(b, pos)
+		end := at + int(size)
+		if at < 0 || size < 0 || end > len(b) || at >= end {
+			return fmt.Errorf("%w: record %d of %d: size %d at byte %d of %d", ErrCorrupt, i, count, size, pos, len(b))
+		}
+		r := b[:end]
+		delta, at := varlongAt(r, at+1) // one byte of attributes
+		if at < 0 {
+			return badRecord(i, pos, "timestamp")
+		}
+		offset, at := varintAt(r, at)
+		if at < 0 {
+			return badRecord(i, pos, "offset")
+		}
+		if offset != i {
+			w.Sequential = false
+		}
+		if delta > w.Largest || i == 0 {
+			w.Largest, w.LargestIndex = delta, i
+		}
+		if bounded && (delta < w.MinDelta || delta > w.MaxDelta) {
+			w.OutOfRange = append(w.OutOfRange, i)
+		}
+		n, at := varintAt(r, at)
+		if at < 0 || n < -1 {
+			return badRecord(i, pos, "key")
+		}
+		if n < 0 {
+			if w.KeepNullKeys {
+				w.NullKeys = append(w.NullKeys, i)
+			}
+			n = 0
+		}
+		n, at = varintAt(r, at+int(n))
+		if at < 0 || n < -1 {
+			return badRecord(i, pos, "value")
+		}
+		n, at = varintAt(r, at+int(max(n, 0)))
+		if at < 0 || n < 0 {
+			return badRecord(i, pos, "header count")
+		}
+		if n > 0 {
+			at = walkHeaders(r, at, n)
+		}
+		if at != end {
+			return badRecord(i, pos, "header")
+		}
+		pos = end
+	}
+	if pos != len(b) {
+		return fmt.Errorf("%w: %d bytes after the last of %d records", ErrCorrupt, len(b)-pos, count)
+	}
+	return nil
+}
+
+// walkHeaders returns the index after n headers, or -1.
+func walkHeaders(r []byte, at int, n int32) int {
+	if int(n) > len(r)-at {
+		return -1
+	}
+	for range n {
+		size, next := varintAt(r, at)
+		if next < 0 || size < 0 {
+			return -1
+		}
+		size, next = varintAt(r, next+int(size))
+		if next < 0 || size < -1 {
+			return -1
+		}
+		at = next + int(max(size, 0))
+	}
+	return at
+}
+
+func badRecord(i int32, pos int, what string) error {
+	return fmt.Errorf("%w: record %d at byte %d of the records: bad %s", ErrCorrupt, i, pos, what)
+}
