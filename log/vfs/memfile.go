@@ -37,6 +37,9 @@ func (n *inode) readAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	if off >= n.size {
 		return 0, io.EOF
 	}
@@ -58,6 +61,9 @@ func (n *inode) writeAt(p []byte, off int64) (int, error) {
 	defer n.mu.Unlock()
 	if off < 0 {
 		return 0, syscall.EINVAL
+	}
+	if len(p) == 0 {
+		return 0, nil
 	}
 	end := off + int64(len(p))
 	var full error
