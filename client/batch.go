@@ -1,0 +1,91 @@
+package client
+
+import (
+	"time"
+
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// pendingRecord is what a batch keeps of a record beside its bytes.
+type pendingRecord struct {
+	future   *Future // nil if the sender did not ask for one
+	callback func(RecordMetadata, error)
+	ts       int64 // ms
+}
+
+// batch is a run of records for one partition. Producer.mu guards it, but for
+// data while it is in flight, which nobody changes then (invariant K1: neither
+// builder nor data is used again before the connection has called back).
+type batch struct {
+	part    *partition
+	id      uint64 // in order of creation; the parts of a split batch keep it
+	builder *record.Builder
+	data    []byte // finished bytes, of builder; nil until the first drain
+	owned   bool   // data is the batch's own, not the builder's
+	records []pendingRecord
+	out     *outcome
+	charged int64 // bytes taken of buffer.memory
+
+	created   time.Time
+	deadline  time.Time
+	closed    bool // takes no more records
+	attempts  int
+	notBefore time.Time // backoff
+	lastErr   error
+
+	inFlight  bool
+	completed bool // the outcome is decided, and told in its turn
+	sequenced bool
+	pid       int64
+	epoch     int16
+	seq       int32
+}
+
+func (b *batch) count() int32 { return int32(len(b.records)) }
+
+// finish makes the bytes to send. It must not run under Producer.mu when it
+// compresses; nobody else touches a batch that is being drained.
+func (b *batch) finish() error {
+	who := record.NoProducer
+	if b.sequenced {
+		who = record.Producer{ID: b.pid, Epoch: b.epoch, Sequence: b.seq}
+	}
+	if b.data == nil {
+		data, err := b.builder.Finish(who)
+		b.data = data
+		return err
+	}
+	if have := record.Batch(b.data); have.ProducerID() != who.ID || have.ProducerEpoch() != who.Epoch || have.BaseSequence() != who.Sequence {
+		have.SetProducer(who.ID, who.Epoch, who.Sequence)
+	}
+	return nil
+}
+
+// halves splits the records of a batch that a broker found too large. The parts
+// have consecutive sequences where the batch had one.
+func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
+	it := record.Batch(b.data).Iterate(0)
+	defer it.Close()
+	var parts []*batch
+	n := len(b.records)
+	for _, r := range [][2]int{{0, n / 2}, {n / 2, n}} {
+		p := &batch{
+			part: b.part, id: b.id, builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
+			created: b.created, deadline: b.deadline, closed: true,
+			sequenced: b.sequenced, pid: b.pid, epoch: b.epoch,
+			charged: b.charged * int64(r[1]-r[0]) / int64(n),
+		}
+		if b.sequenced {
+			p.seq = record.AddSequence(b.seq, int32(r[0]))
+		}
+		for range p.records {
+			if !it.Next() {
+				return nil, it.Err()
+			}
+			rec := it.Record()
+			p.builder.Append(it.Timestamp(), rec.Key, rec.Value, rec.Headers)
+		}
+		parts = append(parts, p)
+	}
+	return parts, it.Err()
+}

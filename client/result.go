@@ -1,0 +1,261 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+func nextSequence(b *batch) int32 { return record.AddSequence(b.seq, b.count()) }
+
+// land takes a batch out of flight. The caller holds mu.
+func (p *Producer) land(b *batch) {
+	b.inFlight = false
+	b.part.inFlight = slices.DeleteFunc(b.part.inFlight, func(x *batch) bool { return x == b })
+}
+
+// result decides what becomes of a batch after an answer: it is done, sent
+// again, split, or failed. r is nil where no answer came or none was awaited.
+// The caller holds mu.
+func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResponsePartitionProduceResponse) {
+	p.land(b)
+	part := b.part
+	defer part.node.pokeIf()
+	if b.completed { // it expired while it was in flight
+		p.recycle(b)
+		return
+	}
+	var code kerr.Code
+	errors.As(err, &code)
+	switch {
+	case err == nil || code == kerr.DuplicateSequenceNumber:
+		if r != nil && err == nil {
+			b.out.base, b.out.appendTime = r.BaseOffset, r.LogAppendTimeMs
+		}
+		p.learnRatio(b)
+		p.complete(b, nil)
+		return
+	case code == kerr.MessageTooLarge && b.count() > 1:
+		if err = p.split(b); err == nil {
+			return
+		}
+	case b.sequenced && part.lostSequence(b, code):
+		p.lg.Info("sequence not known to the broker, new epoch", zap.String("topic", part.topic.name), zap.Int32("partition", part.index), zap.Int32("sequence", b.seq), zap.Error(err))
+		part.renew = true
+		if code == kerr.InvalidProducerEpoch && b.pid == p.who.id && b.epoch == p.who.epoch {
+			p.who.id = record.NoProducerID // another one's now: ours must differ in the id
+		}
+		p.requeue(b, now, err)
+		return
+	}
+	again := b.attempts <= p.o.Retries && !p.stopped && now.Before(b.deadline)
+	outOfOrder := b.sequenced && code == kerr.OutOfOrderSequenceNumber // an earlier batch is still to come
+	if again && (retriable(err) || outOfOrder) {
+		if code.Refresh() == kerr.RefreshMetadata {
+			p.cl.stale()
+		}
+		p.requeue(b, now, err)
+		return
+	}
+	p.complete(b, err)
+}
+
+// lostSequence reports whether an answer means that a batch can only be written
+// under a new epoch: the broker does not expect its sequence although nothing
+// before it is outstanding. Nothing is dropped thereby: the broker has just said
+// that it has not appended the batch.
+func (part *partition) lostSequence(b *batch, code kerr.Code) bool {
+	switch code {
+	case kerr.UnknownProducerId, kerr.InvalidProducerEpoch:
+		return true
+	case kerr.OutOfOrderSequenceNumber:
+		sequenced := slices.ContainsFunc(part.queue, func(q *batch) bool { return q.sequenced && q.seq-b.seq < 0 })
+		return !sequenced && b.before(part.inFlight)
+	}
+	return false
+}
+
+// requeue puts a batch back, before those that come after it. The caller holds
+// mu.
+func (p *Producer) requeue(b *batch, now time.Time, err error) {
+	b.lastErr = err
+	b.notBefore = now.Add(backoff(p.o.RetryBackoff, p.o.RetryBackoffMax, b.attempts))
+	p.insert(b)
+}
+
+func (p *Producer) insert(b *batch) {
+	part := b.part
+	i := 0
+	for i < len(part.queue) && part.queue[i].precedes(b) {
+		i++
+	}
+	part.queue = slices.Insert(part.queue, i, b)
+	if part.node != nil {
+		part.node.add(part)
+		part.node.poke()
+	} else {
+		p.cl.stale()
+	}
+}
+
+// precedes reports whether a's records came before b's.
+func (a *batch) precedes(b *batch) bool {
+	if a.sequenced && b.sequenced && a.pid == b.pid && a.epoch == b.epoch {
+		return a.seq-b.seq < 0
+	}
+	return a.id < b.id
+}
+
+// split replaces a batch by two of half its records. The caller holds mu.
+func (p *Producer) split(b *batch) error {
+	parts, err := b.halves(p.builder)
+	if err != nil {
+		return fmt.Errorf("split a batch that the broker found too large: %w", err)
+	}
+	p.ratio = 1
+	part := b.part
+	for _, s := range parts {
+		s.out = newOutcome(part.topic.name, part.index)
+		for i := range s.records {
+			if f := s.records[i].future; f != nil {
+				f.i.Store(int32(i))
+				f.at.Store(s.out)
+			}
+		}
+	}
+	b.out.moved = true
+	close(b.out.done)
+	i := slices.Index(part.order, b)
+	part.order = slices.Replace(part.order, i, i+1, parts...)
+	p.open.split(b, parts)
+	b.charged = 0
+	p.recycle(b)
+	for _, s := range parts {
+		p.insert(s)
+	}
+	return nil
+}
+
+// learnRatio adapts the estimate of what compression yields, as the Java client
+// does: up in steps, down slowly. The caller holds mu.
+func (p *Producer) learnRatio(b *batch) {
+	plain := b.builder.Size() - record.HeaderSize
+	if p.o.Compression == record.None || plain <= 0 {
+		return
+	}
+	seen := float64(len(b.data)-record.HeaderSize) / float64(plain)
+	if seen > p.ratio {
+		p.ratio = min(max(p.ratio+0.05, seen), 1)
+	} else {
+		p.ratio = max(p.ratio-0.005, seen)
+	}
+}
+
+// complete decides the outcome of a batch, once. It is told when every batch of
+// the partition before it has been. The caller holds mu.
+func (p *Producer) complete(b *batch, err error) {
+	if b.completed {
+		return
+	}
+	b.completed = true
+	b.out.err = err
+	part := b.part
+	if !b.inFlight {
+		if i := slices.Index(part.queue, b); i >= 0 {
+			part.queue = slices.Delete(part.queue, i, i+1)
+			if len(part.queue) == 0 && part.node != nil {
+				part.node.remove(part)
+			}
+		}
+		p.recycle(b)
+	}
+	for len(part.order) > 0 && part.order[0].completed {
+		p.tell = append(p.tell, part.order[0])
+		part.order = part.order[1:]
+	}
+	p.told.Broadcast()
+}
+
+// tellLoop tells outcomes until the producer has ended and all are told.
+func (p *Producer) tellLoop() {
+	var batches []*batch
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		for len(p.tell) == 0 && p.telling {
+			p.told.Wait()
+		}
+		if len(p.tell) == 0 {
+			return
+		}
+		batches, p.tell = p.tell, batches[:0]
+		p.mu.Unlock()
+		for _, b := range batches {
+			b.announce()
+		}
+		p.mu.Lock()
+		for i, b := range batches {
+			p.open.told(b)
+			batches[i] = nil
+		}
+		p.told.Broadcast()
+	}
+}
+
+// announce tells the records of a batch its outcome.
+func (b *batch) announce() {
+	close(b.out.done)
+	for i := range b.records {
+		r := &b.records[i]
+		if r.callback != nil {
+			r.callback(b.out.metadata(int32(i), r.ts), b.out.err)
+		}
+	}
+	b.records = nil
+}
+
+// setExpiry sets the timer for the oldest batch. The caller holds mu.
+func (p *Producer) setExpiry() {
+	for _, b := range p.open.items {
+		if b.id == 0 || b.completed {
+			continue
+		}
+		if p.expiry == nil {
+			p.expiry = time.AfterFunc(time.Until(b.deadline), p.expire)
+		} else {
+			p.expiry.Reset(time.Until(b.deadline))
+		}
+		p.expiring = true
+		return
+	}
+	p.expiring = false
+}
+
+// expire fails the batches that are older than delivery.timeout.ms. One that is
+// in flight keeps its memory until the connection lets go of it.
+func (p *Producer) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for _, b := range p.open.all() {
+		if b.completed {
+			continue
+		}
+		if b.deadline.After(now) {
+			break
+		}
+		err := fmt.Errorf("%w: %v after its first record, %d tries", ErrDeliveryTimeout, p.o.DeliveryTimeout, b.attempts)
+		if b.lastErr != nil {
+			err = fmt.Errorf("%w; the last: %w", err, b.lastErr)
+		}
+		p.complete(b, err)
+	}
+	p.setExpiry()
+}

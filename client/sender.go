@@ -1,0 +1,393 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/conn"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// maxInFlightIdempotent is how many batches of an idempotent producer a broker
+// remembers per partition.
+const maxInFlightIdempotent = 5
+
+// produceVersion is the newest Produce that names topics rather than their ids.
+const produceVersion = 12
+
+// node is the sender for one broker. Producer.mu guards the fields but wake and
+// those that only run uses.
+type node struct {
+	p          *Producer
+	id         int32
+	wake       chan struct{}
+	active     []*partition // with queued batches, in the order to serve them
+	requests   int          // in flight
+	readySince time.Time    // when it last had something to send that it did not; zero if it has nothing
+	mutedUntil time.Time    // by the broker's quota (KIP-219)
+
+	req msg.ProduceRequest // used by run only
+}
+
+func newNode(p *Producer, id int32) *node {
+	return &node{p: p, id: id, wake: make(chan struct{}, 1)}
+}
+
+// poke makes run look again.
+func (n *node) poke() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pokeIf is poke for a node that may be nil.
+func (n *node) pokeIf() {
+	if n != nil {
+		n.poke()
+	}
+}
+
+func (n *node) add(part *partition) {
+	if !part.active {
+		part.active = true
+		n.active = append(n.active, part)
+	}
+}
+
+func (n *node) remove(part *partition) {
+	if part.active {
+		part.active = false
+		n.active = slices.DeleteFunc(n.active, func(x *partition) bool { return x == part })
+	}
+}
+
+// stuck reports whether the node has had something to send for longer than d.
+func (n *node) stuck(now time.Time, d time.Duration) bool {
+	return !n.readySince.IsZero() && now.Sub(n.readySince) > d
+}
+
+// run sends until the producer ends.
+func (n *node) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		ready, wait := n.ready(time.Now())
+		if !ready {
+			timer.Reset(wait)
+			select {
+			case <-n.wake:
+			case <-timer.C:
+			case <-n.p.ctx.Done():
+				return
+			}
+			continue
+		}
+		cn, err := n.p.cl.broker(n.p.ctx, n.id, forData)
+		if err == nil {
+			err = n.send(cn)
+		}
+		if err != nil {
+			if n.p.ctx.Err() != nil {
+				return
+			}
+			n.p.cl.stale()
+			if sleep(n.p.ctx, n.p.o.ReconnectBackoff) != nil {
+				return
+			}
+		}
+	}
+}
+
+// ready reports whether a batch is to be sent now, and else when to look again
+// if nobody pokes before.
+func (n *node) ready(now time.Time) (bool, time.Duration) {
+	p := n.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := time.Hour
+	if n.requests >= p.o.MaxInFlight {
+		return false, wait
+	}
+	if d := n.mutedUntil.Sub(now); d > 0 {
+		return false, d
+	}
+	for _, part := range n.active {
+		d := p.due(part, now)
+		if d <= 0 {
+			if n.readySince.IsZero() {
+				n.readySince = now
+			}
+			return true, 0
+		}
+		wait = min(wait, d)
+	}
+	n.readySince = time.Time{}
+	return false, wait
+}
+
+// due returns how long the first batch of a partition is to wait still, an hour
+// if something else must happen first. The caller holds mu.
+func (p *Producer) due(part *partition, now time.Time) time.Duration {
+	const later = time.Hour
+	if len(part.queue) == 0 || !p.identify(part) {
+		return later
+	}
+	b := part.queue[0]
+	if d := b.notBefore.Sub(now); d > 0 {
+		return d
+	}
+	flying := len(part.inFlight)
+	switch {
+	case p.o.MaxInFlight == 1 && flying > 0, p.o.Idempotence == On && flying >= maxInFlightIdempotent:
+		return later
+	case b.sequenced && flying > 0 && !b.before(part.inFlight):
+		return later // an earlier one is on its way again
+	case b.attempts > 0, b.closed, len(part.queue) > 1, p.flushing > 0, p.closing, len(p.waiters) > 0:
+		return 0
+	}
+	return b.created.Add(p.o.Linger).Sub(now)
+}
+
+// before reports whether b comes before all of the others in sequence.
+func (b *batch) before(others []*batch) bool {
+	for _, o := range others {
+		if o.pid == b.pid && o.epoch == b.epoch && o.seq-b.seq < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// send drains what is due and gives it to the connection. An error means that
+// the connection did not take it.
+func (n *node) send(cn *conn.Conn) error {
+	version, err := cn.VersionUpTo(wire.Produce, produceVersion)
+	if err != nil {
+		n.p.failAll(fmt.Errorf("produce to broker %d: %w", n.id, err))
+		return err
+	}
+	batches := n.p.drain(n, time.Now())
+	kept := batches[:0:len(batches)]
+	for _, b := range batches {
+		if err := b.finish(); err != nil {
+			n.p.mu.Lock()
+			n.p.land(b)
+			n.p.complete(b, fmt.Errorf("make batch: %w", err))
+			n.p.mu.Unlock()
+			continue
+		}
+		kept = append(kept, b)
+	}
+	if len(kept) == 0 {
+		n.p.mu.Lock()
+		n.requests--
+		n.p.mu.Unlock()
+		return nil
+	}
+	n.fill(kept)
+	var resp *msg.ProduceResponse
+	call := &conn.Call{Req: &n.req, Version: version}
+	if n.p.o.Acks != AcksNone {
+		resp = new(msg.ProduceResponse)
+		call.Resp = resp
+	}
+	call.Done = func(err error) { n.answered(kept, resp, err) }
+	if err := cn.Send(call); err != nil {
+		n.answered(kept, nil, fmt.Errorf("%w: %w", errLost, err))
+		return err
+	}
+	return nil
+}
+
+// fill makes the request of batches; a topic's come together.
+func (n *node) fill(batches []*batch) {
+	n.req.SetDefaults()
+	n.req.Acks = n.p.o.Acks.wire()
+	n.req.TimeoutMs = int32(n.p.o.RequestTimeout.Milliseconds())
+	at := make(map[*topic]int, 1)
+	for _, b := range batches {
+		t := b.part.topic
+		i, ok := at[t]
+		if !ok {
+			i = len(n.req.TopicData)
+			at[t] = i
+			if i < cap(n.req.TopicData) {
+				n.req.TopicData = n.req.TopicData[:i+1]
+				n.req.TopicData[i].SetDefaults()
+			} else {
+				n.req.TopicData = append(n.req.TopicData, msg.ProduceRequestTopicProduceData{})
+			}
+			n.req.TopicData[i].Name = t.name
+		}
+		d := &n.req.TopicData[i]
+		d.PartitionData = append(d.PartitionData, msg.ProduceRequestPartitionProduceData{Index: b.part.index, Records: prim.Records{B: b.data}})
+	}
+}
+
+// drain takes the due batches of a node, at most one of a partition and together
+// at most max.request.size. The request counts as in flight from then on.
+func (p *Producer) drain(n *node, now time.Time) (batches []*batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.requests++
+	n.readySince = time.Time{}
+	size := 0
+	kept := n.active[:0:0]
+	var served []*partition
+	for i, part := range n.active {
+		if p.due(part, now) > 0 {
+			kept = append(kept, part)
+			continue
+		}
+		b := part.queue[0]
+		estimate := b.builder.EstimatedSize(p.ratio)
+		if b.data != nil {
+			estimate = len(b.data)
+		}
+		if size += estimate; size > p.o.MaxRequestSize && len(batches) > 0 {
+			kept = append(kept, n.active[i:]...)
+			break
+		}
+		p.take(part, b)
+		batches = append(batches, b)
+		if len(part.queue) > 0 {
+			served = append(served, part)
+		} else {
+			part.active = false
+		}
+	}
+	n.active = append(kept, served...) // who was served waits for the others
+	return batches
+}
+
+// take moves the first batch of a partition in flight and gives it its
+// sequence. The caller holds mu.
+func (p *Producer) take(part *partition, b *batch) {
+	part.queue = part.queue[1:]
+	part.inFlight = append(part.inFlight, b)
+	b.closed, b.inFlight = true, true
+	b.attempts++
+	if p.o.Idempotence == On && !b.sequenced {
+		b.sequenced, b.pid, b.epoch, b.seq = true, part.pid, part.epoch, part.seq
+		part.advance(b)
+	}
+}
+
+// answered is told how a request ended.
+func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) {
+	p := n.p
+	var hints []leaderHint
+	p.mu.Lock()
+	n.requests--
+	now := time.Now()
+	switch {
+	case err != nil:
+		if !errors.Is(err, prim.ErrUnsupported) {
+			err = fmt.Errorf("%w: %w", kerr.NetworkException, err)
+		}
+		for _, b := range batches {
+			p.result(b, now, err, nil)
+		}
+	case resp == nil: // acks 0
+		for _, b := range batches {
+			p.result(b, now, nil, nil)
+		}
+	default:
+		if resp.ThrottleTimeMs > 0 {
+			n.mutedUntil = now.Add(time.Duration(resp.ThrottleTimeMs) * time.Millisecond)
+		}
+		hints = n.each(batches, resp, now)
+	}
+	p.mu.Unlock()
+	nodes := endpoints(resp)
+	for _, h := range hints {
+		p.cl.hint(h.topic, h.partition, h.leader, h.epoch, nodes)
+	}
+	n.poke()
+}
+
+// leaderHint is a leader that an answer names (KIP-951).
+type leaderHint struct {
+	topic         string
+	partition     int32
+	leader, epoch int32
+}
+
+func endpoints(resp *msg.ProduceResponse) (nodes []BrokerInfo) {
+	if resp == nil {
+		return nil
+	}
+	for _, e := range resp.NodeEndpoints {
+		nodes = append(nodes, BrokerInfo{e.NodeId, e.Host, e.Port, text(e.Rack)})
+	}
+	return nodes
+}
+
+// each gives every batch its part of the answer. Brokers answer in the order of
+// the request, so the search mostly ends at once.
+func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) (hints []leaderHint) {
+	left := batches
+	for ti := range resp.Responses {
+		t := &resp.Responses[ti]
+		for pi := range t.PartitionResponses {
+			r := &t.PartitionResponses[pi]
+			i := slices.IndexFunc(left, func(b *batch) bool {
+				return b != nil && b.part.index == r.Index && b.part.topic.name == t.Name
+			})
+			if i < 0 {
+				continue
+			}
+			b := left[i]
+			if i == 0 {
+				left = left[1:]
+			} else {
+				left[i] = nil
+			}
+			if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
+				hints = append(hints, leaderHint{t.Name, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
+			}
+			n.p.result(b, now, describe(r), r)
+		}
+	}
+	for _, b := range left {
+		if b != nil {
+			n.p.result(b, now, fmt.Errorf("%w: the answer leaves out partition %d of %s", kerr.NetworkException, b.part.index, b.part.topic.name), nil)
+		}
+	}
+	return hints
+}
+
+// describe makes an error of a partition's answer.
+func describe(r *msg.ProduceResponsePartitionProduceResponse) error {
+	err := codeOf(r.ErrorCode)
+	if err == nil {
+		return nil
+	}
+	if r.ErrorMessage != nil && *r.ErrorMessage != "" {
+		err = fmt.Errorf("%w: %s", err, *r.ErrorMessage)
+	}
+	for _, e := range r.RecordErrors {
+		err = fmt.Errorf("%w; record %d of the batch: %s", err, e.BatchIndex, text(e.BatchIndexErrorMessage))
+	}
+	return err
+}
+
+// advance counts the sequences of b as given.
+func (part *partition) advance(b *batch) { part.seq = nextSequence(b) }
+
+// failAll ends every batch that waits.
+func (p *Producer) failAll(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.open.all() {
+		if !b.inFlight {
+			p.complete(b, err)
+		}
+	}
+}
