@@ -185,7 +185,7 @@ func TestWalkFindsWhatAClientCouldTell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := Walk{KeepNullKeys: true, MinDelta: -50, MaxDelta: 499}
+	w := Walk{KeepNullKeys: true, Bounded: true, MinDelta: -50, MaxDelta: 499}
 	if err := w.Run(Batch(out).Records(), 4); err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,14 @@ func varintAt(b []byte, i int) (int32, int) {
 }
 
 func varintSlow(b []byte, i int) (int32, int) {
-	if i+2 <= len(b) && b[i+1] < 0x80 {
-		u := uint32(b[i]&0x7f) | uint32(b[i+1])<<7
-		return int32(u>>1) ^ -int32(u&1), i + 2
+	if i+3 <= len(b) {
+		u := uint32(b[i]&0x7f) | uint32(b[i+1]&0x7f)<<7
+		if b[i+1] < 0x80 {
+			return int32(u>>1) ^ -int32(u&1), i + 2
+		}
+		if u |= uint32(b[i+2]) << 14; b[i+2] < 0x80 {
+			return int32(u>>1) ^ -int32(u&1), i + 3
+		}
 	}
 	if i > len(b) {
 		return 0, -1
@@ -38,6 +43,15 @@ func varlongAt(b []byte, i int) (int64, int) {
 }
 
 func varlongSlow(b []byte, i int) (int64, int) {
+	if i+3 <= len(b) {
+		u := int64(b[i]&0x7f) | int64(b[i+1]&0x7f)<<7
+		if b[i+1] < 0x80 {
+			return u>>1 ^ -(u & 1), i + 2
+		}
+		if u |= int64(b[i+2]) << 14; b[i+2] < 0x80 {
+			return u>>1 ^ -(u & 1), i + 3
+		}
+	}
 	if i > len(b) {
 		return 0, -1
 	}
@@ -53,9 +67,10 @@ func varlongSlow(b []byte, i int) (int64, int) {
 type Walk struct {
 	// KeepNullKeys asks for the indexes of records with a null key.
 	KeepNullKeys bool
-	// MinDelta and MaxDelta bound the timestamp deltas that are accepted;
-	// records outside are listed. Both zero asks for no check.
-	MinDelta, MaxDelta int64
+	// Bounded asks for the indexes of records whose timestamp delta is outside
+	// [MinDelta, MaxDelta] and not NoDelta.
+	Bounded                     bool
+	MinDelta, MaxDelta, NoDelta int64
 
 	Sequential   bool    // offset deltas are 0, 1, 2, ...
 	Largest      int64   // largest timestamp delta, in ms
@@ -69,7 +84,6 @@ type Walk struct {
 func (w *Walk) Run(b []byte, count int32) error {
 	w.Sequential, w.Largest, w.LargestIndex = true, 0, 0
 	w.NullKeys, w.OutOfRange = w.NullKeys[:0], w.OutOfRange[:0]
-	bounded := w.MinDelta != 0 || w.MaxDelta != 0
 	pos := 0
 	for i := range count {
 		size, at := varintAt(b, pos)
@@ -92,7 +106,7 @@ func (w *Walk) Run(b []byte, count int32) error {
 		if delta > w.Largest || i == 0 {
 			w.Largest, w.LargestIndex = delta, i
 		}
-		if bounded && (delta < w.MinDelta || delta > w.MaxDelta) {
+		if w.Bounded && (delta < w.MinDelta || delta > w.MaxDelta) && delta != w.NoDelta {
 			w.OutOfRange = append(w.OutOfRange, i)
 		}
 		n, at := varintAt(r, at)

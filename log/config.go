@@ -1,0 +1,66 @@
+package log
+
+import (
+	"math"
+	"time"
+
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// Config is the part of a topic's configuration that its logs obey. Zero values
+// mean Kafka's defaults.
+type Config struct {
+	SegmentBytes       int64         // roll before a segment exceeds this; 0 means 1 GiB (segment.bytes)
+	SegmentAge         time.Duration // roll after this much time between first and next timestamp; 0 means 7 days (segment.ms)
+	SegmentJitter      time.Duration // taken off SegmentAge (segment.jitter.ms, already drawn)
+	SegmentIndexBytes  int           // roll when an index reaches this; 0 means 10 MiB (segment.index.bytes)
+	IndexIntervalBytes int           // 0 means 4096 (index.interval.bytes)
+	MaxMessageBytes    int           // largest batch; 0 means 1048588 (max.message.bytes)
+
+	Compact       bool // cleanup.policy contains compact: keys must not be null
+	LogAppendTime bool // message.timestamp.type
+	// Accepted distance of create times from now; 0 means no bound for the past
+	// and one hour for the future (message.timestamp.before.max.ms, .after.max.ms).
+	TimestampBeforeMax, TimestampAfterMax time.Duration
+
+	// Compression is compression.type: "" or "producer" keeps what producers
+	// send, any other name recompresses.
+	Compression      string
+	CompressionLevel int // of that codec; 0 means its default (compression.*.level)
+
+	FlushMessages int64         // fsync after this many records; 0 leaves it to the OS (flush.messages)
+	FlushInterval time.Duration // fsync when an append comes this long after the last one; 0 leaves it to the OS (flush.ms)
+}
+
+func orDefault[T int | int64 | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.SegmentBytes, 1<<30)
+	c.SegmentBytes = min(c.SegmentBytes, math.MaxInt32)
+	orDefault(&c.SegmentAge, 7*24*time.Hour)
+	orDefault(&c.SegmentIndexBytes, 10<<20)
+	orDefault(&c.IndexIntervalBytes, 4096)
+	orDefault(&c.MaxMessageBytes, 1048588)
+	orDefault(&c.TimestampBeforeMax, math.MaxInt64)
+	orDefault(&c.TimestampAfterMax, time.Hour)
+	return c
+}
+
+// codec returns the codec that a batch compressed with from is stored in.
+func (c *Config) codec(from record.Codec) (record.Codec, error) {
+	if c.Compression == "" || c.Compression == "producer" {
+		return from, nil
+	}
+	return record.ParseCodec(c.Compression)
+}
+
+func (c *Config) level(codec record.Codec) int {
+	if c.CompressionLevel != 0 {
+		return c.CompressionLevel
+	}
+	return codec.DefaultLevel()
+}

@@ -1,0 +1,108 @@
+package log
+
+import (
+	"sort"
+
+	"github.com/klamm-io/klamm/segment"
+)
+
+// Chunk is a range of a segment's file that holds batches. It implements
+// prim.Region, and must be released exactly once.
+type Chunk = segment.Region
+
+// Read returns batches from the one that holds offset on, below limit, which is
+// a batch boundary such as the high watermark or the log end. At most maxBytes
+// of them, so that the last one may be cut off; with minOne a first batch that
+// is larger comes whole, without it nothing. At the end the chunk is empty. The
+// error is an *OutOfRangeError if offset is outside the log.
+func (l *Log) Read(offset, limit int64, maxBytes int, minOne bool) (*Chunk, error) {
+	for {
+		end, start := l.end.Load(), l.start.Load()
+		if offset < start || offset > end {
+			return nil, &OutOfRangeError{offset, start, end}
+		}
+		if limit = min(limit, end); offset >= limit {
+			return new(Chunk), nil
+		}
+		list := l.list()
+		i := sort.Search(len(list), func(i int) bool { return list[i].Base() > offset }) - 1
+		for i = max(i, 0); i < len(list)-1 && list[i].Next() <= offset; i++ {
+			// offset is in a gap that compaction left
+		}
+		c, err := list[i].Read(offset, limit, maxBytes, minOne)
+		if err == nil {
+			return c, nil
+		}
+		if err != segment.ErrClosed {
+			if l.end.Load() < end { // truncated meanwhile
+				continue
+			}
+			return nil, err
+		}
+		if l.isClosed() {
+			return nil, ErrClosed
+		}
+	}
+}
+
+// isClosed tells a reader that finds a closed segment whether to look again.
+func (l *Log) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// TimestampOffset is a record found by its timestamp.
+type TimestampOffset struct {
+	Offset, Timestamp int64 // ms
+	LeaderEpoch       int32
+}
+
+// OffsetForTime returns the first record below limit whose timestamp is at least
+// ts, in ms.
+func (l *Log) OffsetForTime(ts, limit int64) (TimestampOffset, bool, error) {
+	limit = min(limit, l.end.Load())
+	for _, s := range l.list() {
+		if s.Base() >= limit {
+			break
+		}
+		found, ok, err := l.findTime(s, ts, limit)
+		if ok || err != nil {
+			return found, ok, err
+		}
+	}
+	return TimestampOffset{}, false, nil
+}
+
+func (l *Log) findTime(s *segment.Segment, ts, limit int64) (TimestampOffset, bool, error) {
+	largest, err := s.Largest()
+	if err != nil || largest < ts {
+		return TimestampOffset{}, false, err
+	}
+	f, ok, err := s.FindTime(ts, l.start.Load(), limit)
+	if err == segment.ErrClosed && !l.isClosed() {
+		return TimestampOffset{}, false, nil // deleted: its records are gone
+	}
+	return TimestampOffset{f.Offset, f.Timestamp, f.Epoch}, ok, err
+}
+
+// MaxTimestampOffset returns the first record with the largest timestamp of the
+// log (KIP-734), unless it is not below limit.
+func (l *Log) MaxTimestampOffset(limit int64) (TimestampOffset, bool, error) {
+	var best *segment.Segment
+	most := int64(-1)
+	for _, s := range l.list() {
+		largest, err := s.Largest()
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		if largest > most {
+			best, most = s, largest
+		}
+	}
+	if best == nil {
+		return TimestampOffset{}, false, nil
+	}
+	found, ok, err := l.findTime(best, most, l.end.Load())
+	return found, ok && found.Offset < limit, err
+}

@@ -1,0 +1,138 @@
+package log
+
+import (
+	"fmt"
+
+	"github.com/klamm-io/klamm/segment"
+)
+
+// TruncateTo drops every batch that ends at or after offset, durably. A follower
+// does so where its log diverges from the leader's (KIP-101).
+func (l *Log) TruncateTo(offset int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if offset < 0 {
+		return &OutOfRangeError{offset, l.start.Load(), l.end.Load()}
+	}
+	if offset >= l.end.Load() {
+		// Epochs that were assigned but never written to may begin here
+		// (KAFKA-10706).
+		return l.latch("truncate epochs", l.epochs.truncateEnd(offset))
+	}
+	if offset <= l.list()[0].Base() {
+		return l.latch("truncate", l.startAt(offset))
+	}
+	return l.latch("truncate", l.truncate(offset))
+}
+
+func (l *Log) truncate(offset int64) error {
+	list := l.list()
+	n := len(list)
+	for list[n-1].Base() >= offset {
+		n--
+	}
+	keep := list[:n:n]
+	l.lower(offset)
+	l.segments.Store(&keep)
+	for i := len(list) - 1; i >= n; i-- { // last first, so that a crash leaves no hole
+		if err := list[i].Delete(); err != nil {
+			return err
+		}
+	}
+	active := keep[n-1]
+	if err := active.Truncate(offset); err != nil {
+		return err
+	}
+	// The batch that held offset may have begun before it.
+	end := active.Next()
+	l.lower(end)
+	if err := l.epochs.truncateEnd(end); err != nil {
+		return err
+	}
+	if err := l.dropSnapshots(func(at int64) bool { return at > end }); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	return l.rebuildProducers()
+}
+
+// lower moves what readers may see down to end.
+func (l *Log) lower(end int64) {
+	l.highWatermark.Store(min(l.highWatermark.Load(), end))
+	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
+	l.start.Store(min(l.start.Load(), end))
+	l.end.Store(end)
+}
+
+// TruncateFullyAndStartAt drops everything; the next offset is offset. A
+// follower does so whose log end is below the leader's log start.
+func (l *Log) TruncateFullyAndStartAt(offset int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if offset < 0 {
+		return &OutOfRangeError{offset, l.start.Load(), l.end.Load()}
+	}
+	return l.latch("truncate", l.startAt(offset))
+}
+
+func (l *Log) startAt(offset int64) error {
+	old := l.list()
+	for i := len(old) - 1; i >= 0; i-- {
+		if err := old[i].Delete(); err != nil {
+			return err
+		}
+	}
+	next, err := segment.Create(l.segmentOptions(offset))
+	if err != nil {
+		return err
+	}
+	l.segments.Store(&[]*segment.Segment{next})
+	l.highWatermark.Store(offset)
+	l.recoveryPoint.Store(offset)
+	l.start.Store(offset)
+	l.end.Store(offset)
+	if len(l.epochs.entries()) > 0 {
+		if err := l.epochs.set(nil); err != nil {
+			return err
+		}
+	}
+	if err := l.dropSnapshots(func(int64) bool { return true }); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	return l.rebuildProducers()
+}
+
+// AdvanceStart raises the log start offset (DeleteRecords, retention); offset is
+// at most the high watermark. Below the start it changes nothing. The caller has
+// made the new start durable, in the checkpoint of its log directory, before
+// segments below it are removed.
+func (l *Log) AdvanceStart(offset int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.writable(); err != nil {
+		return err
+	}
+	start, hw := l.start.Load(), l.highWatermark.Load()
+	switch {
+	case offset > hw:
+		return fmt.Errorf("advance log start beyond the high watermark %d: %w", hw, &OutOfRangeError{offset, start, l.end.Load()})
+	case offset <= start:
+		return nil
+	}
+	if err := l.latch("truncate epochs", l.epochs.truncateStart(offset)); err != nil {
+		return err
+	}
+	l.start.Store(offset)
+	return nil
+}

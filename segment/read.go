@@ -1,0 +1,253 @@
+package segment
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// recent knows where the last batches are, so that reads at the end of the log
+// touch no index. It covers offsets from from on.
+type recent struct {
+	from int64
+	n    int // batches ever added
+	ring [16]span
+}
+
+type span struct{ last, pos, end int64 }
+
+func (r *recent) add(last, pos, end int64) {
+	at := &r.ring[r.n%len(r.ring)]
+	if r.n >= len(r.ring) {
+		r.from = at.last + 1
+	}
+	*at = span{last, pos, end}
+	r.n++
+}
+
+// find returns the first batch that ends at or after offset.
+func (r *recent) find(offset int64) (span, bool) {
+	if r == nil || offset < r.from {
+		return span{}, false
+	}
+	lo, hi := max(0, r.n-len(r.ring)), r.n
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if r.ring[mid%len(r.ring)].last < offset {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == r.n {
+		return span{}, false
+	}
+	return r.ring[lo%len(r.ring)], true
+}
+
+// locate returns the bytes [pos, end) of the first batch that ends at or after
+// offset. If there is none, both are the size.
+func (s *Segment) locate(offset int64) (pos, end int64, err error) {
+	s.mu.Lock()
+	size, next, file := s.size, s.next, s.file
+	sp, ok := s.recent.find(offset)
+	s.mu.Unlock()
+	switch {
+	case offset >= next:
+		return size, size, nil
+	case ok:
+		return sp.pos, sp.end, nil
+	}
+	e, err := s.offsets.Lookup(offset)
+	if err != nil {
+		return 0, 0, err
+	}
+	pos, end = size, size
+	err = scan(file, e.Position, size, HeadersOnly, func(b record.Batch, at int64) (bool, error) {
+		d := Describe(b)
+		if d.Last < offset {
+			return true, nil
+		}
+		pos, end = at, at+int64(d.Size)
+		return false, nil
+	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", s.name(LogSuffix), err)
+	}
+	return pos, end, err
+}
+
+// Region is a range of a segment's file that holds batches, the last of which
+// may be cut off. It keeps the file open until Release.
+type Region struct {
+	s        *Segment
+	file     vfs.File
+	pos      int64
+	n        int
+	released atomic.Bool
+}
+
+// Len returns the number of bytes.
+func (r *Region) Len() int { return r.n }
+
+// File returns the file, nil if the region is empty.
+func (r *Region) File() vfs.File { return r.file }
+
+// Pos returns where in the file the region begins.
+func (r *Region) Pos() int64 { return r.pos }
+
+// Bytes reads the region.
+func (r *Region) Bytes() ([]byte, error) {
+	b := make([]byte, r.n)
+	return b, r.ReadInto(b)
+}
+
+// ReadInto reads the first len(b) bytes of the region.
+func (r *Region) ReadInto(b []byte) error {
+	switch {
+	case len(b) > r.n:
+		return fmt.Errorf("region of %d bytes: %w", r.n, io.ErrUnexpectedEOF)
+	case len(b) == 0:
+		return nil
+	}
+	return fill(r.file, b, r.pos)
+}
+
+// Release gives the file up. It must be called exactly once.
+func (r *Region) Release() {
+	if r.released.Swap(true) {
+		panic("region released twice")
+	}
+	if r.s != nil {
+		r.s.release()
+	}
+}
+
+// Read returns whole batches from the one that holds offset, or else the first
+// after it, of those that begin below limit, which must be a batch boundary. The
+// region has at most maxBytes, so that the last batch may be cut off; if not
+// even one fits, it is empty, or with minOne that batch alone. The error is
+// ErrClosed if the segment is gone.
+func (s *Segment) Read(offset, limit int64, maxBytes int, minOne bool) (*Region, error) {
+	if !s.acquire() {
+		return nil, ErrClosed
+	}
+	r, err := s.read(offset, limit, maxBytes, minOne)
+	if err != nil || r.s == nil {
+		s.release()
+	}
+	return r, err
+}
+
+func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (*Region, error) {
+	s.mu.Lock()
+	size, next, file := s.size, s.next, s.file
+	s.mu.Unlock()
+	pos, end, err := s.locate(offset)
+	if err != nil {
+		return nil, err
+	}
+	stop := size
+	if limit < next {
+		if stop, _, err = s.locate(limit); err != nil {
+			return nil, err
+		}
+	}
+	n := min(stop-pos, int64(maxBytes))
+	if pos+n < end { // not even the first batch
+		n = 0
+		if minOne && end <= stop {
+			n = end - pos
+		}
+	}
+	if n <= 0 {
+		return new(Region), nil
+	}
+	return &Region{s: s, file: file, pos: pos, n: int(n)}, nil
+}
+
+// FoundTime is a record found by its timestamp.
+type FoundTime struct {
+	Offset, Timestamp int64 // of the record; ms
+	Epoch             int32 // leader epoch of its batch
+}
+
+// FindTime returns the first record at or after offset start, below limit, whose
+// timestamp is at least ts.
+func (s *Segment) FindTime(ts, start, limit int64) (found FoundTime, ok bool, err error) {
+	if !s.acquire() {
+		return found, false, ErrClosed
+	}
+	defer s.release()
+	t, err := s.times.Lookup(ts - 1)
+	if err != nil {
+		return found, false, err
+	}
+	e, err := s.offsets.Lookup(max(t.Offset, start))
+	if err != nil {
+		return found, false, err
+	}
+	s.mu.Lock()
+	size, file := s.size, s.file
+	s.mu.Unlock()
+	if size == 0 {
+		return found, false, nil
+	}
+	err = scan(file, e.Position, size, HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
+		d := Describe(b)
+		if d.Base >= limit {
+			return false, nil
+		}
+		if d.MaxTimestamp < ts || d.Last < start {
+			return true, nil
+		}
+		found, ok, err = s.findInBatch(file, pos, d.Size, ts, start, limit)
+		return !ok && err == nil, err
+	})
+	return found, ok, err
+}
+
+// findInBatch looks for the first record at or after ts.
+func (s *Segment) findInBatch(file vfs.File, pos int64, size int, ts, start, limit int64) (found FoundTime, ok bool, err error) {
+	b := make([]byte, size)
+	if err := fill(file, b, pos); err != nil {
+		return found, false, err
+	}
+	batch := record.Batch(b)
+	if batch.Magic() < record.Magic {
+		recs, err := record.ReadLegacy(nil, b, 0)
+		for _, r := range recs {
+			if r.Timestamp >= ts && r.Offset >= start && r.Offset < limit {
+				return FoundTime{r.Offset, r.Timestamp, -1}, true, nil
+			}
+		}
+		return found, false, err
+	}
+	if err := batch.Validate(); err != nil {
+		return found, false, fmt.Errorf("%s: byte %d: %w", s.name(LogSuffix), pos, err)
+	}
+	it := batch.Iterate(0)
+	defer it.Close()
+	for it.Next() {
+		if o := it.Offset(); it.Timestamp() >= ts && o >= start && o < limit {
+			return FoundTime{o, it.Timestamp(), batch.LeaderEpoch()}, true, nil
+		}
+	}
+	return found, false, it.Err()
+}
+
+// Position returns the byte at which the first batch begins that ends at or
+// after offset; the size if there is none.
+func (s *Segment) Position(offset int64) (int64, error) {
+	pos, _, err := s.locate(offset)
+	return pos, err
+}
+
+// Batch reads the batch of size bytes at pos.
+func (s *Segment) Batch(pos int64, size int) (record.Batch, error) {
+	b := make([]byte, size)
+	return b, fill(s.file, b, pos)
+}
