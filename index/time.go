@@ -55,7 +55,9 @@ func (x *Time) check() error {
 	if err != nil {
 		return err
 	}
-	if last.Offset < x.base || last.Timestamp < first.Timestamp || last.Timestamp < 0 {
+	falls := v.count() > 1 && last.Timestamp <= first.Timestamp
+	if last.Offset < x.base || falls || last.Timestamp <= 0 { // zeros are no entry
+
 		return fmt.Errorf("%w: %s: entries from %+v to %+v, base offset %d", ErrCorrupt, x.t.name, first, last, x.base)
 	}
 	x.last = last

@@ -147,7 +147,8 @@ func (s *Segment) load(o Options, end int64) error {
 			err = s.times.Check()
 		}
 	}
-	missing := err == nil && s.size > 0 && (!s.offsets.Exists() || !s.times.Exists())
+	// A time index that was completed has an entry, unless no batch has a timestamp.
+	missing := err == nil && s.size > 0 && (!s.offsets.Exists() || !s.times.Exists() || s.times.Len() == 0)
 	if missing || errors.Is(err, index.ErrCorrupt) {
 		if err = s.dropIndexes(); err == nil {
 			err = s.reindex()
