@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 )
 
@@ -48,6 +49,9 @@ func again(t *testing.T, b Batch, limit int) {
 	if it.Err() != nil {
 		return
 	}
+	if n > 0 {
+		checkWalk(t, b, it.Plain(), n)
+	}
 	if n != max(b.Count(), 0) {
 		t.Fatalf("%d records, header says %d", n, b.Count())
 	}
@@ -65,6 +69,34 @@ func again(t *testing.T, b Batch, limit int) {
 		if !back.Next() || !same(back.Record().Key, it.Record().Key) || !same(back.Record().Value, it.Record().Value) {
 			t.Fatalf("record %d differs after being built again: %v", back.Record().OffsetDelta, back.Err())
 		}
+	}
+}
+
+// checkWalk compares what a walk finds with what an iterator does.
+func checkWalk(t *testing.T, b Batch, plain []byte, n int32) {
+	w := Walk{KeepNullKeys: true, Bounded: true, MinDelta: -100, MaxDelta: 100, NoDelta: 200}
+	if err := w.Run(plain, n); err != nil {
+		t.Fatal(err)
+	}
+	want := Walk{Sequential: true}
+	it := b.Iterate(0)
+	defer it.Close()
+	for i := int32(0); it.Next(); i++ {
+		r := it.Record()
+		want.Sequential = want.Sequential && r.OffsetDelta == i
+		if i == 0 || r.TimestampDelta > want.Largest {
+			want.Largest, want.LargestIndex = r.TimestampDelta, i
+		}
+		if r.Key == nil {
+			want.NullKeys = append(want.NullKeys, i)
+		}
+		if d := r.TimestampDelta; (d < -100 || d > 100) && d != 200 {
+			want.OutOfRange = append(want.OutOfRange, i)
+		}
+	}
+	got := fmt.Sprint(w.Sequential, w.Largest, w.LargestIndex, w.NullKeys, w.OutOfRange)
+	if want := fmt.Sprint(want.Sequential, want.Largest, want.LargestIndex, want.NullKeys, want.OutOfRange); got != want {
+		t.Fatalf("walk found %s, want %s", got, want)
 	}
 }
 

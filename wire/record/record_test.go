@@ -99,6 +99,7 @@ func TestBuildAndIterate(t *testing.T) {
 					}
 				}
 			}
+			checkWalk(t, b, it.Plain(), int32(len(recs)))
 			if it.Err() != nil || i != len(recs) {
 				t.Fatalf("%d of %d records: %v", i, len(recs), it.Err())
 			}
