@@ -1,0 +1,147 @@
+// Package api answers the requests of the Kafka protocol: one file an API, and
+// one table that says which are served. It knows nothing of sockets; package
+// broker frames the bytes and lends each request a slot to run in.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// Slot is the place in the request-handler pool that a request runs in
+// (num.io.threads). A handler that waits for something gives it back meanwhile.
+type Slot interface {
+	Release()
+	Acquire(ctx context.Context) error
+}
+
+// Session is the lasting state of one connection. It is owned by the goroutine
+// that reads the connection.
+type Session struct {
+	ID         uint64
+	Listener   string // name of the listener that accepted it
+	LocalHost  string // the address that the client dialled, as the socket tells it
+	LocalPort  int32
+	RemoteHost string
+	Principal  string // such as User:ANONYMOUS
+
+	SoftwareName, SoftwareVersion string // from ApiVersions (KIP-511)
+
+	produce produceScratch
+	fetch   fetchScratch
+}
+
+// Call is one request on its way through a handler. It is valid until the
+// handler returns.
+type Call struct {
+	Context context.Context // ends when the broker stops or the connection is closed
+	Header  wire.RequestHeader
+	Session *Session
+	Slot    Slot
+}
+
+// Version returns the version of the request.
+func (c *Call) Version() int16 { return c.Header.Version }
+
+// Park runs wait without holding the call's slot. The error is that of the
+// call's context.
+func (c *Call) Park(wait func()) error {
+	c.Slot.Release()
+	wait()
+	// The slot is taken back even when the broker stops, so that the answer
+	// still goes out.
+	return c.Slot.Acquire(context.WithoutCancel(c.Context))
+}
+
+// Answer is what a handler has to say.
+type Answer struct {
+	// Response is nil where nothing is to be sent: a produce with acks=0.
+	Response msg.Response
+	// Ready, where not nil, is closed once Response is complete. Only a produce
+	// leaves its answer pending; it has run its ordered part by then.
+	Ready <-chan struct{}
+	// Done, where not nil, is told when Response was written or dropped.
+	Done Releaser
+}
+
+// Releaser takes back what an answer holds.
+type Releaser interface{ Release() }
+
+// Row is one line of the table of APIs.
+type Row struct {
+	API    *wire.API
+	Handle func(c *Call, body []byte) (Answer, error)
+}
+
+// ErrMalformed means that a request could not be decoded. Its connection is
+// closed without an answer.
+var ErrMalformed = errors.New("malformed request")
+
+// row makes the line of one API from its handler.
+func row[R any, P interface {
+	*R
+	msg.Request
+}, S msg.Response](key wire.Key, handle func(*Call, P) (S, error)) Row {
+	api, _ := wire.Lookup(key)
+	return Row{api, func(c *Call, body []byte) (Answer, error) {
+		req := P(new(R))
+		if err := req.Decode(body, c.Header.Version); err != nil {
+			return Answer{}, malformed(c, err)
+		}
+		resp, err := handle(c, req)
+		if err != nil {
+			return Answer{}, err
+		}
+		return Answer{Response: resp}, nil
+	}}
+}
+
+func malformed(c *Call, err error) error {
+	return fmt.Errorf("%w: %s version %d: %w", ErrMalformed, c.Header.Key, c.Header.Version, err)
+}
+
+// code returns the protocol's code for an error from inside the broker.
+func (h *Handlers) code(err error) kerr.Code {
+	if err == nil {
+		return kerr.None
+	}
+	var c kerr.Code
+	if errors.As(err, &c) {
+		return c
+	}
+	if c, ok := logCode(err); ok {
+		return c
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return kerr.RequestTimedOut
+	}
+	h.Logger.Error("request failed", zap.Error(err))
+	return kerr.UnknownServerError
+}
+
+// text returns the message to send with an error, nil for none: what the error
+// says beyond its code.
+func text(err error) *string {
+	if err == nil {
+		return nil
+	}
+	s := err.Error()
+	var c kerr.Code
+	if errors.As(err, &c) && s == c.Error() {
+		s = c.Message()
+	}
+	return &s
+}
+
+// within bounds a call by a timeout that a request carries, in milliseconds.
+func within(c *Call, ms int32) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.Context, time.Duration(max(ms, 0))*time.Millisecond)
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// software is what a client's name and version must look like (KIP-511).
+var software = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
+
+// feature is a range of levels of a feature that this broker knows.
+type feature struct {
+	name     string
+	min, max int16
+}
+
+// features are the features that a cluster of this version can finalize.
+var features = []feature{{"metadata.version", 7, MetadataVersion}}
+
+// MetadataVersion is the level of metadata.version that a new cluster is
+// finalized at: 4.3-IV0.
+const MetadataVersion = 30
+
+// apiVersions answers ApiVersions (key 18, v0-v4): what is served, and the
+// features (KIP-584).
+func (h *Handlers) apiVersions(c *Call, req *msg.ApiVersionsRequest) (*msg.ApiVersionsResponse, error) {
+	resp := new(msg.ApiVersionsResponse)
+	resp.SetDefaults()
+	if c.Version() >= 3 {
+		if !software.MatchString(req.ClientSoftwareName) || !software.MatchString(req.ClientSoftwareVersion) {
+			resp.ErrorCode = int16(kerr.InvalidRequest)
+			return resp, nil
+		}
+		c.Session.SoftwareName, c.Session.SoftwareVersion = req.ClientSoftwareName, req.ClientSoftwareVersion
+	}
+	resp.ApiKeys = make([]msg.ApiVersionsResponseApiVersion, 0, len(h.rows))
+	for _, r := range h.rows {
+		if r != nil {
+			low, high := r.API.Advertised()
+			resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(r.API.Key), MinVersion: low, MaxVersion: high})
+		}
+	}
+	for _, f := range features {
+		if f.min > 0 || c.Version() >= 4 { // older clients refuse a minimum of 0 (KAFKA-17011)
+			resp.SupportedFeatures = append(resp.SupportedFeatures, msg.ApiVersionsResponseSupportedFeatureKey{Name: f.name, MinVersion: f.min, MaxVersion: f.max})
+		}
+	}
+	image := h.Controller.Image()
+	resp.FinalizedFeaturesEpoch = int64(image.Index)
+	finalized := image.Features()
+	for _, name := range slices.Sorted(maps.Keys(finalized)) {
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, msg.ApiVersionsResponseFinalizedFeatureKey{Name: name, MaxVersionLevel: finalized[name], MinVersionLevel: finalized[name]})
+	}
+	return resp, nil
+}

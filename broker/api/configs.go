@@ -1,0 +1,150 @@
+package api
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// layers returns where the configs of something come from that has own ones.
+func (h *Handlers) layers(own map[string]string) config.Layers {
+	image := h.Controller.Image()
+	return config.Layers{
+		Own:            own,
+		DynamicBroker:  image.Config(meta.Resource{Type: meta.BrokerResource, Name: strconv.Itoa(int(h.NodeID))}),
+		DynamicDefault: image.Config(meta.Resource{Type: meta.BrokerResource}),
+		Static:         h.Static,
+	}
+}
+
+// describeConfigs answers DescribeConfigs (key 32, v1-v4).
+func (h *Handlers) describeConfigs(c *Call, req *msg.DescribeConfigsRequest) (*msg.DescribeConfigsResponse, error) {
+	resp := new(msg.DescribeConfigsResponse)
+	for _, r := range req.Resources {
+		out := msg.DescribeConfigsResponseDescribeConfigsResult{ResourceType: r.ResourceType, ResourceName: r.ResourceName}
+		described, err := h.describe(meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}, r.ConfigurationKeys)
+		out.ErrorCode, out.ErrorMessage = int16(h.code(err)), text(err)
+		if err == nil {
+			out.ErrorMessage = nil
+		}
+		for _, d := range described {
+			out.Configs = append(out.Configs, configResult(d, req))
+		}
+		resp.Results = append(resp.Results, out)
+	}
+	return resp, nil
+}
+
+func configResult(d config.Described, req *msg.DescribeConfigsRequest) msg.DescribeConfigsResponseDescribeConfigsResourceResult {
+	r := msg.DescribeConfigsResponseDescribeConfigsResourceResult{Name: d.Name, Value: d.Value, ReadOnly: d.ReadOnly,
+		ConfigSource: int8(d.Source), IsSensitive: d.Sensitive, ConfigType: int8(d.Type)}
+	if req.IncludeSynonyms {
+		for _, s := range d.Synonyms {
+			r.Synonyms = append(r.Synonyms, msg.DescribeConfigsResponseDescribeConfigsSynonym{Name: s.Name, Value: s.Value, Source: int8(s.Source)})
+		}
+	}
+	if req.IncludeDocumentation && d.Doc != "" {
+		r.Documentation = &d.Doc
+	}
+	return r
+}
+
+func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described, error) {
+	image := h.Controller.Image()
+	switch r.Type {
+	case meta.TopicResource:
+		if err := replication.CheckTopicName(r.Name); err != nil {
+			return nil, err
+		}
+		if image.Topic(r.Name) == nil {
+			return nil, kerr.UnknownTopicOrPartition
+		}
+		return config.Describe(config.KindTopic, h.layers(image.Config(r)), keys), nil
+	case meta.BrokerResource:
+		l := h.layers(nil)
+		if r.Name == "" {
+			// Of all brokers only what was set dynamically is known.
+			l.DynamicBroker = nil
+			set := make([]string, 0)
+			for name := range l.DynamicDefault {
+				if keys == nil || slices.Contains(keys, name) {
+					set = append(set, name)
+				}
+			}
+			slices.Sort(set)
+			return config.Describe(config.KindBroker, l, set), nil
+		}
+		id, err := strconv.ParseInt(r.Name, 10, 32)
+		if err != nil {
+			return nil, replication.Refuse(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", r.Name)
+		}
+		if int32(id) != h.NodeID {
+			return nil, replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d or empty string, but received %s", h.NodeID, r.Name)
+		}
+		return config.Describe(config.KindBroker, l, keys), nil
+	case meta.GroupResource:
+		if r.Name == "" {
+			return nil, replication.Refuse(kerr.InvalidRequest, "Group name must not be empty")
+		}
+		return config.Describe(config.KindGroup, h.layers(image.Config(r)), keys), nil
+	case meta.ClientMetricsResource:
+		if r.Name == "" {
+			return nil, replication.Refuse(kerr.InvalidRequest, "Client metrics subscription name must not be empty")
+		}
+		return config.Describe(config.KindClientMetrics, h.layers(image.Config(r)), keys), nil
+	}
+	return nil, replication.Refuse(kerr.InvalidRequest, "Unsupported resource type: %d", r.Type)
+}
+
+// alterConfigs answers AlterConfigs (key 33, v0-v2), which replaces all configs
+// of a resource.
+func (h *Handlers) alterConfigs(c *Call, req *msg.AlterConfigsRequest) (*msg.AlterConfigsResponse, error) {
+	var changes []replication.ResourceChange
+	for _, r := range req.Resources {
+		change := replication.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}, Replace: true}
+		for _, v := range r.Configs {
+			change.Changes = append(change.Changes, replication.ConfigChange{Name: v.Name, Op: replication.SetConfig, Value: v.Value})
+		}
+		changes = append(changes, change)
+	}
+	resp := new(msg.AlterConfigsResponse)
+	for i, err := range h.changeConfigs(c, changes, req.ValidateOnly) {
+		resp.Responses = append(resp.Responses, msg.AlterConfigsResponseAlterConfigsResourceResponse{ErrorCode: int16(h.code(err)), ErrorMessage: text(err),
+			ResourceType: req.Resources[i].ResourceType, ResourceName: req.Resources[i].ResourceName})
+	}
+	return resp, nil
+}
+
+// incrementalAlterConfigs answers IncrementalAlterConfigs (key 44, v0-v1).
+func (h *Handlers) incrementalAlterConfigs(c *Call, req *msg.IncrementalAlterConfigsRequest) (*msg.IncrementalAlterConfigsResponse, error) {
+	var changes []replication.ResourceChange
+	for _, r := range req.Resources {
+		change := replication.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}}
+		for _, v := range r.Configs {
+			change.Changes = append(change.Changes, replication.ConfigChange{Name: v.Name, Op: replication.ConfigOp(v.ConfigOperation), Value: v.Value})
+		}
+		changes = append(changes, change)
+	}
+	resp := new(msg.IncrementalAlterConfigsResponse)
+	for i, err := range h.changeConfigs(c, changes, req.ValidateOnly) {
+		resp.Responses = append(resp.Responses, msg.IncrementalAlterConfigsResponseAlterConfigsResourceResponse{ErrorCode: int16(h.code(err)), ErrorMessage: text(err),
+			ResourceType: req.Resources[i].ResourceType, ResourceName: req.Resources[i].ResourceName})
+	}
+	return resp, nil
+}
+
+// changeConfigs returns an error or nil for every change.
+func (h *Handlers) changeConfigs(c *Call, changes []replication.ResourceChange, validateOnly bool) []error {
+	ctx, cancel := within(c, int32(h.Broker.RequestTimeout.Milliseconds()))
+	defer cancel()
+	results, err := h.Controller.ChangeConfigs(ctx, changes, h.Static, validateOnly)
+	if err != nil {
+		return refuseAll(len(changes), err)
+	}
+	return results
+}

@@ -1,0 +1,419 @@
+package api
+
+import (
+	"time"
+
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// fetchScratch is memory that the fetches of a connection use again. A
+// connection has one fetch under way at a time.
+type fetchScratch struct {
+	req   msg.FetchRequest
+	resp  msg.FetchResponse
+	parts []*fetched // of a request without a session
+	own   []fetched
+	reads []read
+	sent  []bool
+	wait  fetchWait
+}
+
+// collect gathers the partitions of a full request.
+func (s *fetchScratch) collect(req *msg.FetchRequest) []*fetched {
+	n := 0
+	for i := range req.Topics {
+		n += len(req.Topics[i].Partitions)
+	}
+	s.own = resize(s.own, n)
+	s.parts = resize(s.parts, n)
+	n = 0
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			s.own[n] = fetched{}
+			s.own[n].ask(t, &t.Partitions[j])
+			s.parts[n] = &s.own[n]
+			n++
+		}
+	}
+	return s.parts
+}
+
+// Release implements Releaser: the response was written.
+func (s *fetchScratch) Release() { s.drop() }
+
+// drop gives back what was read.
+func (s *fetchScratch) drop() {
+	for i := range s.reads {
+		if c := s.reads[i].chunk; c != nil {
+			c.Release()
+			s.reads[i].chunk = nil
+		}
+	}
+}
+
+// read is what a fetch found in one partition.
+type read struct {
+	p         *replication.Partition
+	chunk     *log.Chunk // nil if nothing was read
+	code      kerr.Code
+	high      int64
+	lso       int64
+	start     int64
+	diverging msg.FetchResponseEpochEndOffset
+	aborted   []msg.FetchResponseAbortedTransaction
+}
+
+// fetch answers Fetch (key 1, v4-v18): up to MaxBytes of whole batches, at once
+// if there are MinBytes, else once there are or after MaxWaitMs.
+func (h *Handlers) fetch(c *Call, body []byte) (Answer, error) {
+	s := &c.Session.fetch
+	req := &s.req
+	if err := req.Decode(body, c.Version()); err != nil {
+		return Answer{}, malformed(c, err)
+	}
+	s.resp.SetDefaults()
+	t, code := h.sessions.begin(req, c.Version(), s)
+	if code != kerr.None {
+		s.resp.ErrorCode = int16(code)
+		return Answer{Response: &s.resp}, nil
+	}
+	defer h.sessions.end(t)
+	if err := h.collect(c, s, t.parts); err != nil {
+		s.drop()
+		return Answer{}, err
+	}
+	h.fill(c, s, t)
+	return Answer{Response: &s.resp, Done: s}, nil
+}
+
+// collect reads until there is enough to answer with, or time is up.
+func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
+	req := &s.req
+	enough := h.readAll(c, s, parts)
+	if enough || req.MaxWaitMs <= 0 || len(parts) == 0 {
+		return nil
+	}
+	w := &s.wait
+	w.prepare(h, time.Duration(req.MaxWaitMs)*time.Millisecond)
+	watched := resize(w.watched, 0)
+	for i := range s.reads {
+		if p := s.reads[i].p; p != nil {
+			p.Watch(w)
+			watched = append(watched, p)
+		}
+	}
+	w.watched = watched
+	defer w.finish()
+	for {
+		// Records that came between the read and the watch are found here.
+		s.drop()
+		if h.readAll(c, s, parts) || w.expired.Load() {
+			return nil
+		}
+		if err := c.Park(func() { w.wait(c) }); err != nil {
+			return err
+		}
+		if c.Context.Err() != nil {
+			return nil // the broker stops: what there is goes out
+		}
+	}
+}
+
+// readAll reads every partition once, in order, and reports whether the answer
+// need not wait: there are MinBytes, or something went wrong that the client
+// should know now.
+func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough bool) {
+	req := &s.req
+	budget := min(int(req.MaxBytes), h.Broker.FetchMaxBytes)
+	total := 0
+	s.reads = resize(s.reads, len(parts))
+	for i, f := range parts {
+		r := &s.reads[i]
+		*r = read{high: -1, lso: -1, start: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
+		if err := h.readOne(c, f, r, budget-total, total == 0); err != nil {
+			r.code = h.fetchCode(c, err)
+			enough = true
+			continue
+		}
+		if r.chunk != nil {
+			total += r.chunk.Len()
+		}
+		if r.diverging.Epoch >= 0 {
+			enough = true
+		}
+	}
+	return enough || total >= int(req.MinBytes)
+}
+
+// fetchCode is code with what old clients do not know.
+func (h *Handlers) fetchCode(c *Call, err error) kerr.Code {
+	code := h.code(err)
+	if code == kerr.KafkaStorageError && c.Version() <= 5 {
+		return kerr.NotLeaderOrFollower
+	}
+	return code
+}
+
+// readOne reads one partition, up to budget bytes. The first batch of a response
+// is read whole whatever its size (first), so that a client always gets on.
+func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool) error {
+	p, err := h.fetchFrom(c, f)
+	if err != nil {
+		return err
+	}
+	if err := p.CheckLeader(f.epoch); err != nil {
+		return err
+	}
+	r.p = p
+	l := p.Log()
+	r.high, r.lso, r.start = l.HighWatermark(), l.LastStableOffset(), l.StartOffset()
+	if f.last >= 0 {
+		epoch, end := l.EpochEndOffset(f.last)
+		if epoch < f.last || end < f.offset {
+			r.diverging.Epoch, r.diverging.EndOffset = epoch, end
+			return nil
+		}
+	}
+	req := &c.Session.fetch.req
+	replica := req.ReplicaId
+	if c.Version() >= 15 {
+		replica = req.ReplicaState.ReplicaId
+	}
+	limit := r.high
+	switch {
+	case replica >= 0:
+		return kerr.NotLeaderOrFollower // no such replica: nothing is replicated from here
+	case req.IsolationLevel == 1:
+		limit = r.lso
+		r.aborted = []msg.FetchResponseAbortedTransaction{}
+	}
+	if f.offset < r.start || f.offset > l.EndOffset() {
+		return kerr.OffsetOutOfRange
+	}
+	if f.offset >= limit || budget <= 0 && !first {
+		return nil
+	}
+	size := max(min(int(f.max), budget), 0)
+	chunk, err := l.Read(f.offset, limit, size, first)
+	if err != nil {
+		return err
+	}
+	if chunk.Len() == 0 {
+		chunk.Release()
+		return nil
+	}
+	if req.IsolationLevel == 1 {
+		aborted, err := l.AbortedTransactions(f.offset, limit)
+		if err != nil {
+			chunk.Release()
+			return err
+		}
+		for _, a := range aborted {
+			r.aborted = append(r.aborted, msg.FetchResponseAbortedTransaction{ProducerId: a.ProducerID, FirstOffset: a.FirstOffset})
+		}
+	}
+	r.chunk = chunk
+	return nil
+}
+
+func (h *Handlers) fetchFrom(c *Call, f *fetched) (*replication.Partition, error) {
+	if c.Version() < 13 {
+		return h.partition(f.topic, f.index)
+	}
+	if p := h.Replicas.GetByID(f.id, f.index); p != nil {
+		return p, nil
+	}
+	image := h.Controller.Image()
+	t := image.TopicByID(f.id)
+	if t == nil {
+		return nil, kerr.UnknownTopicId
+	}
+	return nil, h.Replicas.Missing(image, t.Name, f.index)
+}
+
+// fill makes the response of what was read.
+func (h *Handlers) fill(c *Call, s *fetchScratch, t turn) {
+	resp := &s.resp
+	if t.session != nil {
+		resp.SessionId = t.session.id
+	}
+	s.sent = resize(s.sent, len(t.parts))
+	var out *msg.FetchResponseFetchableTopicResponse
+	for i, f := range t.parts {
+		r := &s.reads[i]
+		s.sent[i] = r.chunk != nil
+		news := r.chunk != nil || r.code != kerr.None || r.diverging.Epoch >= 0 || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
+		f.told, f.high, f.start, f.lso, f.code = true, r.high, r.start, r.lso, r.code
+		if t.session != nil && !t.fresh && !news {
+			continue
+		}
+		if out == nil || out.Topic != f.topic || out.TopicId != f.id {
+			resp.Responses = resize(resp.Responses, len(resp.Responses)+1)
+			out = &resp.Responses[len(resp.Responses)-1]
+			out.Topic, out.TopicId, out.Tags, out.Partitions = f.topic, f.id, nil, out.Partitions[:0]
+		}
+		out.Partitions = resize(out.Partitions, len(out.Partitions)+1)
+		h.fillOne(c, resp, &out.Partitions[len(out.Partitions)-1], f, r)
+	}
+	if t.session != nil {
+		t.session.rotate(s.sent)
+	}
+}
+
+func (h *Handlers) fillOne(c *Call, resp *msg.FetchResponse, d *msg.FetchResponsePartitionData, f *fetched, r *read) {
+	d.SetDefaults()
+	d.PartitionIndex, d.ErrorCode = f.index, int16(r.code)
+	d.HighWatermark, d.LastStableOffset, d.LogStartOffset = r.high, r.lso, r.start
+	d.DivergingEpoch.Epoch, d.DivergingEpoch.EndOffset = r.diverging.Epoch, r.diverging.EndOffset
+	d.AbortedTransactions = r.aborted
+	d.Records = prim.Records{B: noRecords}
+	if r.chunk != nil {
+		d.Records = prim.Records{Region: r.chunk}
+	}
+	if c.Version() >= 16 && (r.code == kerr.NotLeaderOrFollower || r.code == kerr.FencedLeaderEpoch) {
+		topic := f.topic
+		if t := h.Controller.Image().TopicByID(f.id); t != nil {
+			topic = t.Name
+		}
+		leader, epoch, node, ok := h.currentLeader(c, topic, f.index)
+		if !ok {
+			return
+		}
+		d.CurrentLeader.LeaderId, d.CurrentLeader.LeaderEpoch = leader, epoch
+		for _, e := range resp.NodeEndpoints {
+			if e.NodeId == leader {
+				return
+			}
+		}
+		resp.NodeEndpoints = append(resp.NodeEndpoints, node)
+	}
+}
+
+var noRecords = []byte{}
+
+// listOffsets answers ListOffsets (key 2, v1-v11): for each partition, the first
+// offset at or after a timestamp in Unix milliseconds. Negative timestamps name
+// positions (KIP-79, KIP-98, KIP-734, KIP-405, KIP-1005).
+func (h *Handlers) listOffsets(c *Call, req *msg.ListOffsetsRequest) (*msg.ListOffsetsResponse, error) {
+	resp := new(msg.ListOffsetsResponse)
+	type key struct {
+		topic string
+		index int32
+	}
+	count := make(map[key]int)
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			count[key{t.Name, p.PartitionIndex}]++
+		}
+	}
+	for _, t := range req.Topics {
+		out := msg.ListOffsetsResponseListOffsetsTopicResponse{Name: t.Name}
+		for _, p := range t.Partitions {
+			r := msg.ListOffsetsResponseListOffsetsPartitionResponse{}
+			r.SetDefaults()
+			r.PartitionIndex = p.PartitionIndex
+			var err error = kerr.InvalidRequest
+			if count[key{t.Name, p.PartitionIndex}] == 1 {
+				var at log.TimestampOffset
+				if at, err = h.offsetAt(c, t.Name, p, req); err == nil {
+					r.Offset, r.Timestamp, r.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
+				}
+			}
+			r.ErrorCode = int16(h.code(err))
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+// Timestamps that name a position.
+const (
+	latest         = -1
+	earliest       = -2
+	maxTimestamp   = -3
+	earliestLocal  = -4
+	latestTiered   = -5
+	earliestRemote = -6
+)
+
+// offsetAt returns the offset that a timestamp stands for, -1 for none.
+func (h *Handlers) offsetAt(c *Call, topic string, req msg.ListOffsetsRequestListOffsetsPartition, all *msg.ListOffsetsRequest) (log.TimestampOffset, error) {
+	none := log.TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
+	since := map[int64]int16{maxTimestamp: 7, earliestLocal: 8, latestTiered: 9, earliestRemote: 11}
+	if v, special := since[req.Timestamp]; req.Timestamp < earliestRemote || special && c.Version() < v {
+		return none, kerr.UnsupportedVersion
+	}
+	p, err := h.leader(topic, req.PartitionIndex, req.CurrentLeaderEpoch)
+	if err != nil {
+		return none, err
+	}
+	l := p.Log()
+	limit := l.EndOffset()
+	if consumer := all.ReplicaId == -1; consumer {
+		limit = l.HighWatermark()
+		if all.IsolationLevel == 1 {
+			limit = l.LastStableOffset()
+		}
+		if !p.Settled() && (req.Timestamp == latest || req.Timestamp >= 0 || req.Timestamp == maxTimestamp) {
+			if c.Version() >= 5 {
+				return none, kerr.OffsetNotAvailable
+			}
+			return none, kerr.LeaderNotAvailable
+		}
+	}
+	epochAt := func(offset int64) int32 {
+		if c.Version() < 4 {
+			return -1
+		}
+		return l.EpochAt(offset)
+	}
+	switch req.Timestamp {
+	case latest:
+		return log.TimestampOffset{Offset: limit, Timestamp: -1, LeaderEpoch: p.LeaderEpoch()}, nil
+	case earliest, earliestLocal:
+		return log.TimestampOffset{Offset: l.StartOffset(), Timestamp: -1, LeaderEpoch: epochAt(l.StartOffset())}, nil
+	case latestTiered:
+		return none, nil
+	case earliestRemote:
+		return log.TimestampOffset{Offset: l.StartOffset(), Timestamp: -1, LeaderEpoch: epochAt(l.StartOffset())}, nil
+	case maxTimestamp:
+		at, ok, err := l.MaxTimestampOffset(limit)
+		if err != nil || !ok {
+			return none, err
+		}
+		return at, nil
+	}
+	at, ok, err := l.OffsetForTime(req.Timestamp, limit)
+	if err != nil || !ok {
+		return none, err
+	}
+	return at, nil
+}
+
+// offsetForLeaderEpoch answers OffsetForLeaderEpoch (key 23, v2-v4): where the
+// largest epoch that is not above the one asked for ends (KIP-101, KIP-279).
+func (h *Handlers) offsetForLeaderEpoch(c *Call, req *msg.OffsetForLeaderEpochRequest) (*msg.OffsetForLeaderEpochResponse, error) {
+	resp := new(msg.OffsetForLeaderEpochResponse)
+	for _, t := range req.Topics {
+		out := msg.OffsetForLeaderEpochResponseOffsetForLeaderTopicResult{Topic: t.Topic}
+		for _, p := range t.Partitions {
+			r := msg.OffsetForLeaderEpochResponseEpochEndOffset{}
+			r.SetDefaults()
+			r.Partition = p.Partition
+			replica, err := h.leader(t.Topic, p.Partition, p.CurrentLeaderEpoch)
+			if err == nil {
+				r.LeaderEpoch, r.EndOffset = replica.Log().EpochEndOffset(p.LeaderEpoch)
+			}
+			r.ErrorCode = int16(h.code(err))
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}

@@ -1,0 +1,251 @@
+package api
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// fetched is one partition of a fetch, and where it is part of a session, what
+// the client was told of it last.
+type fetched struct {
+	topic  string
+	id     prim.UUID
+	index  int32
+	offset int64
+	epoch  int32 // current leader epoch that the client knows; -1 none
+	last   int32 // last fetched epoch; -1 none
+	max    int32 // partition max bytes
+
+	told             bool // the client knows the two offsets below
+	high, start, lso int64
+	code             kerr.Code
+}
+
+func (f *fetched) ask(t *msg.FetchRequestFetchTopic, p *msg.FetchRequestFetchPartition) {
+	f.topic, f.id, f.index = t.Topic, t.TopicId, p.Partition
+	f.offset, f.epoch, f.last, f.max = p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes
+}
+
+type fetchKey struct {
+	topic string
+	id    prim.UUID
+	index int32
+}
+
+func (f *fetched) key() fetchKey { return fetchKey{f.topic, f.id, f.index} }
+
+// fetchSession is a fetch session (KIP-227): the partitions that a client
+// fetches, so that it need not name them each time, nor be told of those that
+// did not change.
+type fetchSession struct {
+	id       int32
+	epoch    int32 // that the next request must carry
+	byID     bool  // the partitions are named by topic id
+	parts    []*fetched
+	index    map[fetchKey]*fetched
+	busy     bool
+	created  time.Time
+	used     time.Time
+	follower bool
+}
+
+// fetchSessions is the cache of sessions of a broker.
+type fetchSessions struct {
+	slots int
+	now   func() time.Time
+
+	mu  sync.Mutex
+	all map[int32]*fetchSession
+}
+
+func newFetchSessions(slots int, c clock.Clock) *fetchSessions {
+	return &fetchSessions{slots: slots, now: c.Now, all: make(map[int32]*fetchSession)}
+}
+
+const (
+	// evictAfter is how long a session is safe from one that is as worthy.
+	evictAfter = 120 * time.Second
+
+	finalEpoch   = -1 // closes a session
+	initialEpoch = 0  // opens one
+)
+
+// turn is one request of a session, or a request without one.
+type turn struct {
+	session *fetchSession // nil: answer in full
+	fresh   bool          // the session begins with this request
+	parts   []*fetched
+}
+
+// begin finds the session of a request and applies what the request changes in
+// it. scratch is memory for the partitions of a request without a session.
+func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScratch) (turn, kerr.Code) {
+	id, epoch := req.SessionId, req.SessionEpoch
+	if v < 7 {
+		id, epoch = 0, finalEpoch
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch == initialEpoch || epoch == finalEpoch {
+		delete(s.all, id)
+		t := turn{parts: scratch.collect(req)}
+		if epoch == initialEpoch {
+			t.session = s.open(req, v >= 13, t.parts)
+			t.fresh = true
+			if t.session != nil {
+				t.parts = t.session.parts
+			}
+		}
+		return t, kerr.None
+	}
+	f := s.all[id]
+	switch {
+	case f == nil:
+		return turn{}, kerr.FetchSessionIdNotFound
+	case f.epoch != epoch || f.busy:
+		return turn{}, kerr.InvalidFetchSessionEpoch
+	case f.byID != (v >= 13):
+		return turn{}, kerr.FetchSessionTopicIdError
+	}
+	f.change(req)
+	f.used = s.now()
+	if f.epoch++; f.epoch < 0 {
+		f.epoch = 1
+	}
+	if len(f.parts) == 0 {
+		delete(s.all, id)
+	}
+	f.busy = true
+	return turn{session: f, parts: f.parts}, kerr.None
+}
+
+// end ends a turn. order is that of the partitions in the next one.
+func (s *fetchSessions) end(t turn) {
+	if t.session != nil {
+		s.mu.Lock()
+		t.session.busy = false
+		s.mu.Unlock()
+	}
+}
+
+// open makes a session if there is room or if another can be evicted.
+func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched) *fetchSession {
+	if len(parts) == 0 {
+		return nil
+	}
+	now := s.now()
+	f := &fetchSession{epoch: 1, byID: byID, created: now, used: now, index: make(map[fetchKey]*fetched, len(parts)), busy: true,
+		follower: req.ReplicaId >= 0 || req.ReplicaState.ReplicaId >= 0}
+	if len(s.all) >= s.slots && !s.evict(f, len(parts), now) {
+		return nil
+	}
+	for _, p := range parts {
+		own := new(fetched)
+		*own = *p
+		f.parts = append(f.parts, own)
+		f.index[own.key()] = own
+	}
+	for {
+		f.id = rand.Int32N(1<<31-1) + 1
+		if s.all[f.id] == nil {
+			break
+		}
+	}
+	s.all[f.id] = f
+	return f
+}
+
+// evict makes room for f: of a session that was not used for a while, or else
+// of one that is less worthy and not young.
+func (s *fetchSessions) evict(f *fetchSession, size int, now time.Time) bool {
+	var oldest, least *fetchSession
+	for _, c := range s.all {
+		if oldest == nil || c.used.Before(oldest.used) {
+			oldest = c
+		}
+		if now.Sub(c.created) > evictAfter && (least == nil || c.less(least)) {
+			least = c
+		}
+	}
+	switch {
+	case oldest != nil && now.Sub(oldest.used) > evictAfter:
+		delete(s.all, oldest.id)
+		return true
+	case least != nil && (f.follower && !least.follower || f.follower == least.follower && size > len(least.parts)):
+		delete(s.all, least.id)
+		return true
+	}
+	return false
+}
+
+func (f *fetchSession) less(o *fetchSession) bool {
+	if f.follower != o.follower {
+		return !f.follower
+	}
+	return len(f.parts) < len(o.parts)
+}
+
+// change applies the partitions that an incremental request names and those
+// that it forgets.
+func (f *fetchSession) change(req *msg.FetchRequest) {
+	for i := range req.ForgottenTopicsData {
+		t := &req.ForgottenTopicsData[i]
+		for _, index := range t.Partitions {
+			k := fetchKey{t.Topic, t.TopicId, index}
+			if p := f.index[k]; p != nil {
+				delete(f.index, k)
+				f.drop(p)
+			}
+		}
+	}
+	var asked fetched
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			asked.ask(t, &t.Partitions[j])
+			k := fetchKey{asked.topic, asked.id, asked.index}
+			p := f.index[k]
+			if p == nil {
+				p = new(fetched)
+				f.index[k] = p
+				f.parts = append(f.parts, p)
+			}
+			p.ask(t, &t.Partitions[j])
+		}
+	}
+}
+
+func (f *fetchSession) drop(p *fetched) {
+	for i, x := range f.parts {
+		if x == p {
+			f.parts = append(f.parts[:i:i], f.parts[i+1:]...)
+			return
+		}
+	}
+}
+
+// rotate moves the partitions that were sent with data to the end, so that the
+// others come first next time. sent tells for each whether it was.
+func (f *fetchSession) rotate(sent []bool) {
+	kept := make([]*fetched, 0, len(f.parts))
+	for i, p := range f.parts {
+		if !sent[i] {
+			kept = append(kept, p)
+		}
+	}
+	if len(kept) == len(f.parts) || len(kept) == 0 {
+		return
+	}
+	for i, p := range f.parts {
+		if sent[i] {
+			kept = append(kept, p)
+		}
+	}
+	f.parts = kept
+}

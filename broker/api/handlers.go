@@ -1,0 +1,178 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
+)
+
+// Handlers answer requests. The fields are set once, before the first request.
+type Handlers struct {
+	NodeID     int32
+	ClusterID  string
+	Controller *replication.Controller
+	Replicas   *replication.Replicas
+	Dirs       []*replication.Dir
+	Broker     *config.Broker
+	Static     *config.Static
+	Clock      clock.Clock
+	Logger     *zap.Logger
+	Groups     Groups
+
+	sessions *fetchSessions
+	ids      producerIDs
+	rows     Table
+}
+
+// Table is the table of APIs that are served, by key.
+type Table []*Row
+
+// Lookup returns the row of an API, or nil if it is not served.
+func (t Table) Lookup(key wire.Key) *Row {
+	if key < 0 || int(key) >= len(t) {
+		return nil
+	}
+	return t[key]
+}
+
+// Table returns the rows of every API that is served. ApiVersions advertises
+// just these.
+func (h *Handlers) Table() Table {
+	if h.rows != nil {
+		return h.rows
+	}
+	h.sessions = newFetchSessions(h.Broker.FetchSessionSlots, h.Clock)
+	for _, r := range []Row{
+		{api(wire.Produce), h.produce},
+		{api(wire.Fetch), h.fetch},
+		row(wire.ListOffsets, h.listOffsets),
+		row(wire.Metadata, h.metadata),
+		row(wire.OffsetCommit, h.offsetCommit),
+		row(wire.OffsetFetch, h.offsetFetch),
+		row(wire.FindCoordinator, h.findCoordinator),
+		row(wire.JoinGroup, h.joinGroup),
+		row(wire.Heartbeat, h.heartbeat),
+		row(wire.LeaveGroup, h.leaveGroup),
+		row(wire.SyncGroup, h.syncGroup),
+		row(wire.DescribeGroups, h.describeGroups),
+		row(wire.ListGroups, h.listGroups),
+		row(wire.ApiVersions, h.apiVersions),
+		row(wire.CreateTopics, h.createTopics),
+		row(wire.DeleteTopics, h.deleteTopics),
+		row(wire.DeleteRecords, h.deleteRecords),
+		row(wire.InitProducerId, h.initProducerID),
+		row(wire.OffsetForLeaderEpoch, h.offsetForLeaderEpoch),
+		row(wire.DescribeConfigs, h.describeConfigs),
+		row(wire.AlterConfigs, h.alterConfigs),
+		row(wire.DescribeLogDirs, h.describeLogDirs),
+		row(wire.CreatePartitions, h.createPartitions),
+		row(wire.DeleteGroups, h.deleteGroups),
+		row(wire.IncrementalAlterConfigs, h.incrementalAlterConfigs),
+		row(wire.OffsetDelete, h.offsetDelete),
+		row(wire.DescribeCluster, h.describeCluster),
+		row(wire.DescribeProducers, h.describeProducers),
+		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
+	} {
+		for int(r.API.Key) >= len(h.rows) {
+			h.rows = append(h.rows, nil)
+		}
+		h.rows[r.API.Key] = &r
+	}
+	return h.rows
+}
+
+func api(key wire.Key) *wire.API {
+	a, _ := wire.Lookup(key)
+	return a
+}
+
+// noOperations stands for authorized operations that were not asked for.
+const noOperations = -2147483648
+
+// Sets of AclOperation codes, as bits, that each kind of resource has. Without
+// an authorizer every client may do them all.
+const (
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	groupOperations   = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+)
+
+func operations(asked bool, all int32) int32 {
+	if asked {
+		return all
+	}
+	return noOperations
+}
+
+// partition returns a partition that this broker holds, or why it does not.
+func (h *Handlers) partition(topic string, index int32) (*replication.Partition, error) {
+	if p := h.Replicas.Get(topic, index); p != nil {
+		return p, nil
+	}
+	return nil, h.Replicas.Missing(h.Controller.Image(), topic, index)
+}
+
+// leader returns a partition that this broker leads in the epoch that the client
+// knows, -1 for any.
+func (h *Handlers) leader(topic string, index, epoch int32) (*replication.Partition, error) {
+	p, err := h.partition(topic, index)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.CheckLeader(epoch)
+}
+
+// endpoint returns where a client of a session reaches a broker: for this one
+// the address that it advertises, or else the one that the client dialled.
+func (h *Handlers) endpoint(s *Session, b *meta.Broker) (host string, port int32, ok bool) {
+	if b.ID == h.NodeID {
+		for _, l := range h.Broker.Advertised {
+			if l.Name == s.Listener {
+				return l.Host, int32(l.Port), true
+			}
+		}
+		return s.LocalHost, s.LocalPort, true
+	}
+	for _, e := range b.Endpoints {
+		if e.Name == s.Listener {
+			return e.Host, int32(e.Port), true
+		}
+	}
+	return "", 0, false
+}
+
+// controllerID is the broker that clients send admin requests to. Every broker
+// forwards them, so it names the one asked.
+func (h *Handlers) controllerID() int32 { return h.NodeID }
+
+// defaults are what topics get that ask for no numbers of their own.
+func (h *Handlers) defaults() replication.Defaults {
+	return replication.Defaults{Partitions: int32(h.Broker.NumPartitions), ReplicationFactor: int16(h.Broker.DefaultReplicationFactor), Static: h.Static}
+}
+
+// change bounds a change of the metadata by the timeout of a request.
+func change(c *Call, timeoutMs int32) (context.Context, context.CancelFunc) {
+	if timeoutMs <= 0 {
+		return context.WithTimeout(c.Context, time.Millisecond)
+	}
+	return within(c, timeoutMs)
+}
+
+// all returns a slice with one value for every element.
+func refuseAll(n int, err error) []error {
+	out := make([]error, n)
+	for i := range out {
+		out[i] = err
+	}
+	return out
+}
+
+var errTimedOut error = kerr.RequestTimedOut

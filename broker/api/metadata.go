@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// metadata answers Metadata (key 3, v0-v13): the brokers, and where the
+// partitions of topics are led. Topics that do not exist are made on the way
+// where both the broker (auto.create.topics.enable) and the client allow it.
+func (h *Handlers) metadata(c *Call, req *msg.MetadataRequest) (*msg.MetadataResponse, error) {
+	resp := new(msg.MetadataResponse)
+	resp.SetDefaults()
+	all := req.Topics == nil || c.Version() == 0 && len(req.Topics) == 0
+	create := h.Broker.AutoCreateTopics && (c.Version() < 4 || req.AllowAutoTopicCreation)
+	var failed map[string]error
+	if create && !all {
+		failed = h.autoCreate(c, req.Topics)
+	}
+	image := h.Controller.Image()
+	for _, b := range image.Brokers() {
+		if b.Fenced {
+			continue
+		}
+		if host, port, ok := h.endpoint(c.Session, b); ok {
+			resp.Brokers = append(resp.Brokers, msg.MetadataResponseBroker{NodeId: b.ID, Host: host, Port: port, Rack: b.Rack})
+		}
+	}
+	resp.ClusterId = &h.ClusterID
+	resp.ControllerId = h.controllerID()
+	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations && c.Version() <= 10, clusterOperations)
+	describe := func(t *meta.Topic) {
+		resp.Topics = append(resp.Topics, h.topicMetadata(c, image, t, req.IncludeTopicAuthorizedOperations))
+	}
+	if all {
+		image.Topics("", func(t *meta.Topic) bool {
+			describe(t)
+			return true
+		})
+		return resp, nil
+	}
+	for _, want := range req.Topics {
+		t, err := findTopic(image, want.Name, want.TopicId)
+		if err != nil {
+			if e := failed[name(want.Name)]; e != nil {
+				err = e
+			}
+			missing := msg.MetadataResponseTopic{ErrorCode: int16(h.code(err)), Name: want.Name, TopicId: want.TopicId, TopicAuthorizedOperations: noOperations}
+			if missing.Name == nil && c.Version() < 12 {
+				missing.Name = new(string)
+			}
+			resp.Topics = append(resp.Topics, missing)
+			continue
+		}
+		describe(t)
+	}
+	return resp, nil
+}
+
+func name(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// findTopic finds a topic by name, or by id where there is no name.
+func findTopic(image *meta.Image, topic *string, id prim.UUID) (*meta.Topic, error) {
+	if topic == nil {
+		if t := image.TopicByID(id); t != nil {
+			return t, nil
+		}
+		return nil, kerr.UnknownTopicId
+	}
+	if t := image.Topic(*topic); t != nil {
+		return t, nil
+	}
+	if replication.CheckTopicName(*topic) != nil {
+		return nil, kerr.InvalidTopicException
+	}
+	return nil, kerr.UnknownTopicOrPartition
+}
+
+// autoCreate makes the topics that are missing and returns why some were not
+// made.
+func (h *Handlers) autoCreate(c *Call, topics []msg.MetadataRequestTopic) map[string]error {
+	image := h.Controller.Image()
+	var specs []replication.TopicSpec
+	for _, t := range topics {
+		if t.Name == nil || image.Topic(*t.Name) != nil {
+			continue
+		}
+		specs = append(specs, h.autoSpec(*t.Name))
+	}
+	if len(specs) == 0 {
+		return nil
+	}
+	return h.create(c.Context, specs)
+}
+
+// autoSpec is what a topic looks like that is made because a client named it.
+func (h *Handlers) autoSpec(topic string) replication.TopicSpec {
+	s := replication.TopicSpec{Name: topic, Partitions: -1, ReplicationFactor: -1}
+	if topic == meta.GroupTopic {
+		s = h.groupTopic()
+	}
+	return s
+}
+
+// create makes topics and returns why some were not made. A topic that somebody
+// else made meanwhile is no failure.
+func (h *Handlers) create(ctx context.Context, specs []replication.TopicSpec) map[string]error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	results, err := h.Controller.CreateTopics(ctx, specs, h.defaults(), false)
+	failed := make(map[string]error)
+	for i, s := range specs {
+		e := err
+		if e == nil {
+			e = results[i].Err
+		}
+		switch code := codeOf(e); {
+		case e == nil, code == kerr.TopicAlreadyExists:
+		case code == kerr.InvalidTopicException, code == kerr.InvalidReplicationFactor:
+			failed[s.Name] = e
+		default:
+			h.Logger.Warn("cannot create a topic that a client named", zap.String("topic", s.Name), zap.Error(e))
+			failed[s.Name] = kerr.UnknownTopicOrPartition
+		}
+	}
+	return failed
+}
+
+// createTimeout bounds the creation of a topic that nobody asked for by name of
+// the API, and so set no timeout for.
+const createTimeout = 10 * time.Second
+
+func (h *Handlers) topicMetadata(c *Call, image *meta.Image, t *meta.Topic, ops bool) msg.MetadataResponseTopic {
+	out := msg.MetadataResponseTopic{Name: &t.Name, TopicId: t.ID, IsInternal: t.Internal(),
+		TopicAuthorizedOperations: operations(ops, topicOperations),
+		Partitions:                make([]msg.MetadataResponsePartition, len(t.Partitions))}
+	for i, p := range t.Partitions {
+		leader, code := h.leaderOf(c, image, p)
+		out.Partitions[i] = msg.MetadataResponsePartition{ErrorCode: int16(code), PartitionIndex: int32(i),
+			LeaderId: leader, LeaderEpoch: p.LeaderEpoch, ReplicaNodes: p.Replicas, IsrNodes: p.InSync, OfflineReplicas: offline(image, p)}
+	}
+	return out
+}
+
+// leaderOf returns the leader of a partition as a client is told it.
+func (h *Handlers) leaderOf(c *Call, image *meta.Image, p *meta.Partition) (int32, kerr.Code) {
+	if p.Leader == meta.NoLeader {
+		return p.Leader, kerr.LeaderNotAvailable
+	}
+	b := image.Broker(p.Leader)
+	if b == nil || b.Fenced {
+		return meta.NoLeader, kerr.LeaderNotAvailable
+	}
+	if _, _, ok := h.endpoint(c.Session, b); !ok {
+		return meta.NoLeader, kerr.ListenerNotFound
+	}
+	return p.Leader, kerr.None
+}
+
+// offline returns the replicas whose brokers are not alive.
+func offline(image *meta.Image, p *meta.Partition) []int32 {
+	var out []int32
+	for _, id := range p.Replicas {
+		if b := image.Broker(id); b == nil || b.Fenced {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// describeCluster answers DescribeCluster (key 60, v0-v2).
+func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*msg.DescribeClusterResponse, error) {
+	resp := new(msg.DescribeClusterResponse)
+	resp.SetDefaults()
+	resp.ClusterId = h.ClusterID
+	resp.EndpointType = req.EndpointType
+	const brokers, controllers = 1, 2
+	if c.Version() >= 1 && req.EndpointType != brokers {
+		code := kerr.UnsupportedEndpointType
+		if req.EndpointType == controllers {
+			code = kerr.MismatchedEndpointType
+		}
+		resp.ErrorCode = int16(code)
+		resp.ErrorMessage = text(code)
+		return resp, nil
+	}
+	resp.ControllerId = h.controllerID()
+	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
+	for _, b := range h.Controller.Image().Brokers() {
+		if b.Fenced && !(c.Version() >= 2 && req.IncludeFencedBrokers) {
+			continue
+		}
+		if host, port, ok := h.endpoint(c.Session, b); ok {
+			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: b.ID, Host: host, Port: port, Rack: b.Rack, IsFenced: b.Fenced})
+		}
+	}
+	return resp, nil
+}

@@ -1,0 +1,246 @@
+package api
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/coordinator/group"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func fold(s string) string { return strings.ToLower(s) }
+
+// offsetCommit answers OffsetCommit (key 8, v2-v10).
+func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.OffsetCommitResponse, error) {
+	resp := new(msg.OffsetCommitResponse)
+	image := h.Controller.Image()
+	known := *req
+	known.Topics = nil
+	var places [][]int // of the partitions that are committed, in resp
+	var at []int
+	for i, t := range req.Topics {
+		out := msg.OffsetCommitResponseTopic{Name: t.Name, TopicId: t.TopicId}
+		topic := image.Topic(t.Name)
+		missing := kerr.UnknownTopicOrPartition
+		if c.Version() >= 10 {
+			topic, missing = image.TopicByID(t.TopicId), kerr.UnknownTopicId
+		}
+		ask := msg.OffsetCommitRequestTopic{}
+		if topic != nil {
+			ask.Name, ask.TopicId = topic.Name, topic.ID
+		}
+		var place []int
+		for j, p := range t.Partitions {
+			r := msg.OffsetCommitResponsePartition{PartitionIndex: p.PartitionIndex}
+			switch {
+			case topic == nil:
+				r.ErrorCode = int16(missing)
+			case p.PartitionIndex < 0 || int(p.PartitionIndex) >= len(topic.Partitions):
+				r.ErrorCode = int16(kerr.UnknownTopicOrPartition)
+			default:
+				ask.Partitions = append(ask.Partitions, p)
+				place = append(place, j)
+			}
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+		if len(ask.Partitions) > 0 {
+			known.Topics = append(known.Topics, ask)
+			places = append(places, place)
+			at = append(at, i)
+		}
+	}
+	if len(known.Topics) == 0 && len(req.Topics) > 0 {
+		return resp, nil
+	}
+	var codes [][]kerr.Code
+	var all kerr.Code
+	h.ensureGroups(c.Context)
+	err := h.run(c, req.GroupId, func(m *group.Machine, now time.Time) coordinator.Decision {
+		var d coordinator.Decision
+		d, codes, all = m.Commit(now, c.Version(), &known)
+		return d
+	})
+	if err != nil {
+		all = h.code(err)
+	}
+	for i, place := range places {
+		for j, p := range place {
+			code := all
+			if code == kerr.None {
+				code = codes[i][j]
+			}
+			resp.Topics[at[i]].Partitions[p].ErrorCode = int16(code)
+		}
+	}
+	return resp, nil
+}
+
+// offsetFetch answers OffsetFetch (key 9, v1-v10).
+func (h *Handlers) offsetFetch(c *Call, req *msg.OffsetFetchRequest) (*msg.OffsetFetchResponse, error) {
+	resp := new(msg.OffsetFetchResponse)
+	if c.Version() >= 8 {
+		for _, g := range req.Groups {
+			resp.Groups = append(resp.Groups, h.fetchGroup(c, g))
+		}
+		return resp, nil
+	}
+	// Below version 8 one group is asked for, and answered in other fields.
+	one := msg.OffsetFetchRequestGroup{GroupId: req.GroupId, MemberEpoch: -1}
+	if req.Topics != nil {
+		one.Topics = make([]msg.OffsetFetchRequestTopics, 0, len(req.Topics))
+		for _, t := range req.Topics {
+			one.Topics = append(one.Topics, msg.OffsetFetchRequestTopics{Name: t.Name, PartitionIndexes: t.PartitionIndexes})
+		}
+	}
+	g := h.fetchGroup(c, one)
+	if c.Version() >= 2 {
+		resp.ErrorCode = g.ErrorCode
+	} else if g.ErrorCode != 0 {
+		for _, t := range one.Topics {
+			out := msg.OffsetFetchResponseTopics{Name: t.Name}
+			for _, p := range t.PartitionIndexes {
+				r := noOffset(p)
+				r.ErrorCode = g.ErrorCode
+				out.Partitions = append(out.Partitions, r)
+			}
+			g.Topics = append(g.Topics, out)
+		}
+	}
+	for _, t := range g.Topics {
+		out := msg.OffsetFetchResponseTopic{Name: t.Name}
+		for _, p := range t.Partitions {
+			out.Partitions = append(out.Partitions, msg.OffsetFetchResponsePartition(p))
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}
+
+func noOffset(partition int32) msg.OffsetFetchResponsePartitions {
+	return msg.OffsetFetchResponsePartitions{PartitionIndex: partition, CommittedOffset: -1, CommittedLeaderEpoch: -1, Metadata: new(string)}
+}
+
+func (h *Handlers) fetchGroup(c *Call, req msg.OffsetFetchRequestGroup) msg.OffsetFetchResponseGroup {
+	out := msg.OffsetFetchResponseGroup{GroupId: req.GroupId}
+	image := h.Controller.Image()
+	// The machine knows topics by name.
+	topics := make([]*meta.Topic, len(req.Topics))
+	want := make(map[string][]int32)
+	for i, t := range req.Topics {
+		topicName := t.Name
+		if c.Version() >= 10 {
+			topics[i] = image.TopicByID(t.TopicId)
+			if topics[i] == nil {
+				continue
+			}
+			topicName = topics[i].Name
+		}
+		want[topicName] = append(want[topicName], t.PartitionIndexes...)
+	}
+	if req.Topics == nil {
+		want = nil
+	}
+	var offsets []group.Offset
+	var exists bool
+	h.ensureGroups(c.Context)
+	err := h.run(c, req.GroupId, func(m *group.Machine, _ time.Time) coordinator.Decision {
+		offsets, exists = m.Fetch(req.GroupId, want), m.Exists(req.GroupId)
+		return coordinator.Decision{}
+	})
+	switch {
+	case err != nil:
+		out.ErrorCode = int16(h.code(err))
+		return out
+	case !exists && c.Version() >= 9 && (req.MemberId != nil || req.MemberEpoch >= 0):
+		out.ErrorCode = int16(kerr.GroupIdNotFound)
+		return out
+	}
+	found := make(map[string]map[int32]group.Offset)
+	var names []string
+	for _, o := range offsets {
+		if found[o.Topic] == nil {
+			found[o.Topic] = make(map[int32]group.Offset)
+			names = append(names, o.Topic)
+		}
+		found[o.Topic][o.Partition] = o
+	}
+	if req.Topics == nil {
+		for _, topicName := range names {
+			t := msg.OffsetFetchResponseTopics{Name: topicName}
+			if c.Version() >= 10 {
+				topic := image.Topic(topicName)
+				if topic == nil {
+					continue
+				}
+				t.TopicId = topic.ID
+			}
+			for _, o := range offsets {
+				if o.Topic == topicName {
+					t.Partitions = append(t.Partitions, offsetResult(o))
+				}
+			}
+			out.Topics = append(out.Topics, t)
+		}
+		return out
+	}
+	for i, t := range req.Topics {
+		r := msg.OffsetFetchResponseTopics{Name: t.Name, TopicId: t.TopicId}
+		topicName := t.Name
+		if topics[i] != nil {
+			topicName = topics[i].Name
+		}
+		for _, p := range t.PartitionIndexes {
+			d := noOffset(p)
+			if c.Version() >= 10 && topics[i] == nil {
+				d.ErrorCode = int16(kerr.UnknownTopicId)
+			} else if o, ok := found[topicName][p]; ok && o.Offset >= 0 {
+				d = offsetResult(o)
+			}
+			r.Partitions = append(r.Partitions, d)
+		}
+		out.Topics = append(out.Topics, r)
+	}
+	return out
+}
+
+func offsetResult(o group.Offset) msg.OffsetFetchResponsePartitions {
+	return msg.OffsetFetchResponsePartitions{PartitionIndex: o.Partition, CommittedOffset: o.Offset, CommittedLeaderEpoch: o.Epoch, Metadata: &o.Metadata}
+}
+
+// offsetDelete answers OffsetDelete (key 47, v0).
+func (h *Handlers) offsetDelete(c *Call, req *msg.OffsetDeleteRequest) (*msg.OffsetDeleteResponse, error) {
+	resp := new(msg.OffsetDeleteResponse)
+	var codes [][]kerr.Code
+	var all kerr.Code
+	err := h.run(c, req.GroupId, func(m *group.Machine, _ time.Time) coordinator.Decision {
+		var d coordinator.Decision
+		d, codes, all = m.DeleteOffsets(req)
+		return d
+	})
+	if err != nil {
+		all = h.code(err)
+	}
+	if resp.ErrorCode = int16(all); all != kerr.None {
+		return resp, nil
+	}
+	image := h.Controller.Image()
+	for i, t := range req.Topics {
+		out := msg.OffsetDeleteResponseTopic{Name: t.Name}
+		for j, p := range t.Partitions {
+			code := codes[i][j]
+			if image.Partition(t.Name, p.PartitionIndex) == nil {
+				code = kerr.UnknownTopicOrPartition
+			}
+			out.Partitions = append(out.Partitions, msg.OffsetDeleteResponsePartition{PartitionIndex: p.PartitionIndex, ErrorCode: int16(code)})
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}

@@ -1,0 +1,325 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// adminClient is the one client id that may write to the cluster's own topics.
+const adminClient = "__admin_client"
+
+// produceScratch is memory that the produces of a connection use again.
+type produceScratch struct{ req msg.ProduceRequest }
+
+// produced is the answer to one produce. Those that are done wait in a pool.
+type produced struct {
+	resp    msg.ProduceResponse
+	waiting []waiting
+}
+
+// waiting is one partition of a produce whose commit is pending.
+type waiting struct {
+	p      *replication.Partition
+	commit *replication.Commit
+	topic  int // where its answer stands in resp
+	index  int
+}
+
+var producedPool = sync.Pool{New: func() any { return new(produced) }}
+
+// Release implements Releaser.
+func (a *produced) Release() {
+	clear(a.waiting)
+	a.waiting = a.waiting[:0]
+	producedPool.Put(a)
+}
+
+// produce answers Produce (key 0, v3-v13). The append runs here, in the order of
+// the connection; with acks=all the answer waits for the high watermark behind.
+func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
+	req := &c.Session.produce.req
+	if err := req.Decode(body, c.Version()); err != nil {
+		return Answer{}, malformed(c, err)
+	}
+	a := producedPool.Get().(*produced)
+	a.resp.SetDefaults()
+	h.appendAll(c, req, a)
+	if req.Acks == int16(replication.AcksNone) {
+		return Answer{Done: a}, refusedSilently(&a.resp)
+	}
+	if len(a.waiting) == 0 {
+		return Answer{Response: &a.resp, Done: a}, nil
+	}
+	ready := make(chan struct{})
+	timeout := time.Duration(max(req.TimeoutMs, 0)) * time.Millisecond
+	go func() {
+		h.awaitCommits(c.Context, a, timeout)
+		close(ready)
+	}()
+	return Answer{Response: &a.resp, Ready: ready, Done: a}, nil
+}
+
+// errAcksNone closes the connection of a client that asked for no answers, when
+// something went wrong: it would not learn otherwise.
+var errAcksNone = errors.New("a produce with acks=0 failed")
+
+func refusedSilently(resp *msg.ProduceResponse) error {
+	for i := range resp.Responses {
+		for j := range resp.Responses[i].PartitionResponses {
+			if resp.Responses[i].PartitionResponses[j].ErrorCode != 0 {
+				return errAcksNone
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Handlers) appendAll(c *Call, req *msg.ProduceRequest, a *produced) {
+	resp := &a.resp
+	resp.Responses = resize(resp.Responses, len(req.TopicData))
+	for i := range req.TopicData {
+		t := &req.TopicData[i]
+		out := &resp.Responses[i]
+		out.Name, out.TopicId, out.Tags = t.Name, t.TopicId, nil
+		out.PartitionResponses = resize(out.PartitionResponses, len(t.PartitionData))
+		for j := range t.PartitionData {
+			d, r := &t.PartitionData[j], &out.PartitionResponses[j]
+			r.SetDefaults()
+			r.Index, r.BaseOffset = d.Index, -1
+			info, commit, p, err := h.appendOne(c, req, t, d)
+			if err != nil {
+				h.refuseProduce(c, resp, r, p, t, err)
+				continue
+			}
+			r.BaseOffset, r.LogAppendTimeMs, r.LogStartOffset = info.BaseOffset, info.LogAppendTime, info.LogStart
+			if commit != nil {
+				a.waiting = append(a.waiting, waiting{p, commit, i, j})
+			}
+		}
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if n <= cap(s) {
+		return s[:n]
+	}
+	grown := make([]T, n)
+	copy(grown, s[:cap(s)])
+	return grown
+}
+
+// appendOne appends what one partition got.
+func (h *Handlers) appendOne(c *Call, req *msg.ProduceRequest, t *msg.ProduceRequestTopicProduceData, d *msg.ProduceRequestPartitionProduceData) (log.AppendInfo, *replication.Commit, *replication.Partition, error) {
+	switch replication.Acks(req.Acks) {
+	case replication.AcksAll, replication.AcksLeader, replication.AcksNone:
+	default:
+		return log.AppendInfo{}, nil, nil, kerr.InvalidRequiredAcks
+	}
+	p, err := h.produceTo(c, t, d.Index)
+	if err != nil {
+		return log.AppendInfo{}, nil, nil, err
+	}
+	if meta.InternalTopic(p.Topic) && c.Header.ClientID != adminClient {
+		return log.AppendInfo{}, nil, p, replication.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
+	}
+	if req.TransactionalId != nil {
+		return log.AppendInfo{}, nil, p, kerr.InvalidTxnState // no transaction can be open
+	}
+	info, commit, err := p.Append(d.Records.B, replication.Acks(req.Acks), log.AppendOptions{Origin: log.Client, ProduceVersion: c.Version()})
+	return info, commit, p, err
+}
+
+func (h *Handlers) produceTo(c *Call, t *msg.ProduceRequestTopicProduceData, index int32) (*replication.Partition, error) {
+	if c.Version() < 13 {
+		return h.partition(t.Name, index)
+	}
+	if p := h.Replicas.GetByID(t.TopicId, index); p != nil {
+		return p, nil
+	}
+	image := h.Controller.Image()
+	topic := image.TopicByID(t.TopicId)
+	if topic == nil {
+		return nil, kerr.UnknownTopicId
+	}
+	return nil, h.Replicas.Missing(image, topic.Name, index)
+}
+
+// refuseProduce fills in the answer of a partition that was not appended to.
+func (h *Handlers) refuseProduce(c *Call, resp *msg.ProduceResponse, r *msg.ProduceResponsePartitionProduceResponse, p *replication.Partition, t *msg.ProduceRequestTopicProduceData, err error) {
+	code := h.code(err)
+	r.ErrorCode = int16(code)
+	var invalid *log.BatchError
+	if errors.As(err, &invalid) {
+		for _, e := range invalid.Records {
+			message := e.Message
+			r.RecordErrors = append(r.RecordErrors, msg.ProduceResponseBatchIndexAndErrorMessage{BatchIndex: e.Index, BatchIndexErrorMessage: &message})
+		}
+	}
+	switch code {
+	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.InvalidTopicException, kerr.NotEnoughReplicas, kerr.OutOfOrderSequenceNumber:
+		r.ErrorMessage = text(err)
+	case kerr.NotLeaderOrFollower:
+		if c.Version() < 10 {
+			break
+		}
+		topic := t.Name
+		if p != nil {
+			topic = p.Topic
+		}
+		if leader, epoch, node, ok := h.currentLeader(c, topic, r.Index); ok {
+			r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch = leader, epoch
+			for _, e := range resp.NodeEndpoints {
+				if e.NodeId == leader {
+					return
+				}
+			}
+			resp.NodeEndpoints = append(resp.NodeEndpoints, msg.ProduceResponseNodeEndpoint(node))
+		}
+	}
+}
+
+// currentLeader returns who leads a partition, for a client whose metadata is
+// out of date (KIP-951).
+func (h *Handlers) currentLeader(c *Call, topic string, index int32) (leader, epoch int32, node msg.FetchResponseNodeEndpoint, ok bool) {
+	image := h.Controller.Image()
+	p := image.Partition(topic, index)
+	if p == nil {
+		return
+	}
+	b := image.Broker(p.Leader)
+	if b == nil {
+		return
+	}
+	host, port, ok := h.endpoint(c.Session, b)
+	return p.Leader, p.LeaderEpoch, msg.FetchResponseNodeEndpoint{NodeId: b.ID, Host: host, Port: port, Rack: b.Rack}, ok
+}
+
+// awaitCommits waits for every pending commit of a produce, up to its timeout.
+func (h *Handlers) awaitCommits(ctx context.Context, a *produced, timeout time.Duration) {
+	expired := make(chan struct{})
+	timer := h.Clock.AfterFunc(timeout, func() { close(expired) })
+	defer timer.Stop()
+	for _, w := range a.waiting {
+		r := &a.resp.Responses[w.topic].PartitionResponses[w.index]
+		var err error
+		select {
+		case <-w.commit.Done():
+			err = w.commit.Err()
+		case <-expired:
+			w.p.Abandon(w.commit)
+			err = kerr.RequestTimedOut
+		case <-ctx.Done():
+			w.p.Abandon(w.commit)
+			err = kerr.NotLeaderOrFollower
+		}
+		if err != nil {
+			r.SetDefaults()
+			r.Index, r.BaseOffset, r.ErrorCode = a.resp.Responses[w.topic].PartitionResponses[w.index].Index, -1, int16(h.code(err))
+		}
+	}
+}
+
+// initProducerID answers InitProducerId (key 22, v0-v5) for idempotent
+// producers: a fresh id, or for one that has lost track of its sequence the next
+// epoch of the id it has (KIP-360).
+func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg.InitProducerIdResponse, error) {
+	resp := new(msg.InitProducerIdResponse)
+	resp.SetDefaults()
+	resp.ProducerId, resp.ProducerEpoch = -1, -1
+	if req.TransactionalId != nil {
+		code := kerr.CoordinatorNotAvailable // FindCoordinator has told the client that there is none
+		if *req.TransactionalId == "" {
+			code = kerr.InvalidRequest
+		}
+		resp.ErrorCode = int16(code)
+		return resp, nil
+	}
+	ctx, cancel := context.WithTimeout(c.Context, createTimeout)
+	defer cancel()
+	id, err := h.ids.next(ctx, h)
+	if err != nil {
+		resp.ErrorCode = int16(h.code(err))
+		return resp, nil
+	}
+	resp.ProducerId, resp.ProducerEpoch = id, 0
+	return resp, nil
+}
+
+// producerIDs hands out the producer ids of blocks that the controller gave to
+// this broker.
+type producerIDs struct {
+	mu           sync.Mutex
+	turn         chan struct{} // held while a block is asked for
+	id, blockEnd int64
+}
+
+func (p *producerIDs) next(ctx context.Context, h *Handlers) (int64, error) {
+	p.mu.Lock()
+	if p.turn == nil {
+		p.turn = make(chan struct{}, 1)
+	}
+	if id := p.id; id < p.blockEnd {
+		p.id++
+		p.mu.Unlock()
+		return id, nil
+	}
+	p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-p.turn }()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.id == p.blockEnd {
+		p.mu.Unlock()
+		epoch := int64(-1)
+		if b := h.Controller.Image().Broker(h.NodeID); b != nil {
+			epoch = b.Epoch
+		}
+		first, n, err := h.Controller.AllocateProducerIDs(ctx, h.NodeID, epoch)
+		p.mu.Lock()
+		if err != nil {
+			return 0, err
+		}
+		p.id, p.blockEnd = first, first+int64(n)
+	}
+	id := p.id
+	p.id++
+	return id, nil
+}
+
+// describeProducers answers DescribeProducers (key 61, v0).
+func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest) (*msg.DescribeProducersResponse, error) {
+	resp := new(msg.DescribeProducersResponse)
+	for _, t := range req.Topics {
+		out := msg.DescribeProducersResponseTopicResponse{Name: t.Name}
+		for _, index := range t.PartitionIndexes {
+			r := msg.DescribeProducersResponsePartitionResponse{}
+			r.SetDefaults()
+			r.PartitionIndex = index
+			p, err := h.leader(t.Name, index, -1)
+			if err != nil {
+				r.ErrorCode, r.ErrorMessage = int16(h.code(err)), text(err)
+			} else {
+				for _, s := range p.Log().Producers() {
+					r.ActiveProducers = append(r.ActiveProducers, msg.DescribeProducersResponseProducerState{
+						ProducerId: s.ProducerID, ProducerEpoch: int32(s.Epoch), LastSequence: s.LastSequence, LastTimestamp: s.LastTimestamp,
+						CoordinatorEpoch: s.CoordinatorEpoch, CurrentTxnStartOffset: s.CurrentTxnStartOffset})
+				}
+			}
+			out.Partitions = append(out.Partitions, r)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}

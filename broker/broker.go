@@ -1,0 +1,303 @@
+// Package broker is a Kafka-compatible broker: [Start] opens its log
+// directories, joins the metadata quorum, loads its partitions and listens;
+// [Broker.Close] undoes all that. It runs as a server of its own (cmd/klamm) or
+// inside another program, with the network and the disk of the caller's choice.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// Options says what a broker is made of. The zero value is a broker on
+// 127.0.0.1:9092 with its data in ./data.
+type Options struct {
+	Config    *config.Static // nil means Kafka's defaults
+	ClusterID string         // of a new cluster; "" picks one
+	FS        vfs.FS         // nil means the operating system
+	Clock     clock.Clock    // nil means the system's
+	Logger    *zap.Logger    // nil logs nothing
+	// Listen opens a listening socket; nil means net.Listen. Together with the
+	// client's Dial it puts the broker on another network, such as memnet.
+	Listen func(network, address string) (net.Listener, error)
+	// Fatal is called if the metadata log can no longer be written; the broker
+	// must end then. Nil logs it.
+	Fatal func(error)
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Config == nil {
+		static, _, err := config.Load(config.Sources{})
+		if err != nil {
+			return o, err
+		}
+		o.Config = static
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
+	return o, nil
+}
+
+// Broker is a running broker.
+type Broker struct {
+	o          Options
+	conf       *config.Broker
+	lg         *zap.Logger
+	clusterID  string
+	epoch      int64 // of this broker's registration
+	dirs       []*replication.Dir
+	controller *replication.Controller
+	replicas   *replication.Replicas
+	groups     *groups
+	server     *server
+	listeners  []*listener
+
+	checkpoint clock.Timer
+	mu         sync.Mutex // guards closed and checkpoint
+	closed     bool
+	done       chan struct{}
+	closeErr   error
+}
+
+// Start starts a broker. It serves clients when Start returns.
+func Start(ctx context.Context, o Options) (*Broker, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	conf, err := o.Config.Broker()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{o: o, conf: conf, lg: o.Logger.Named("broker").With(zap.Int32("broker", conf.NodeID)), done: make(chan struct{})}
+	if err := b.start(ctx); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func (b *Broker) start(ctx context.Context) error {
+	if err := b.openDirs(); err != nil {
+		return err
+	}
+	// The sockets are bound first, so that a port in use is known before
+	// anything is written.
+	if err := b.bind(); err != nil {
+		return err
+	}
+	b.replicas = replication.NewReplicas(replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
+		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg})
+	b.groups = newGroups(b)
+	var err error
+	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
+		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Fatal: b.o.Fatal,
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.register(ctx); err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	if err := b.replicas.Start(b.controller.Image); err != nil {
+		return err
+	}
+	b.groups.follow(b.controller.Image)
+	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
+		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator}
+	b.server = newServer(b.conf, b.o.Clock, b.lg)
+	b.server.serve(handlers.Table(), b.listeners)
+	b.scheduleCheckpoint()
+	return nil
+}
+
+// applied follows a change of the cluster's metadata.
+func (b *Broker) applied(old, image *meta.Image, delta meta.Delta) {
+	b.replicas.Apply(old, image, delta)
+	b.groups.apply(image, delta)
+}
+
+func (b *Broker) openDirs() error {
+	want := replication.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
+	for _, dir := range b.conf.LogDirs {
+		d, got, err := replication.OpenDir(b.o.FS, dir, want)
+		if err != nil {
+			return err
+		}
+		want = got
+		b.dirs = append(b.dirs, d)
+	}
+	b.clusterID = want.ClusterID
+	return nil
+}
+
+func (b *Broker) bind() error {
+	for _, l := range b.conf.Listeners {
+		socket, err := b.o.Listen("tcp", l.Address())
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l, err)
+		}
+		b.listeners = append(b.listeners, &listener{l.Name, socket})
+	}
+	return nil
+}
+
+// register puts this broker, alive, into the metadata, and on the first start
+// the features of the cluster. One change does both: a lone voter is its own
+// controller.
+func (b *Broker) register(ctx context.Context) error {
+	return b.controller.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+		var out []meta.Record
+		if m.Feature("metadata.version") == 0 {
+			out = append(out, &msg.FeatureLevelRecord{Name: "metadata.version", FeatureLevel: api.MetadataVersion})
+		}
+		b.epoch = int64(b.controller.NextIndex())
+		r := &msg.RegisterBrokerRecord{BrokerId: b.conf.NodeID, BrokerEpoch: b.epoch, IncarnationId: replication.NewUUID(),
+			Features: []msg.RegisterBrokerRecordBrokerFeature{{Name: "metadata.version", MinSupportedVersion: 7, MaxSupportedVersion: api.MetadataVersion}}}
+		if b.conf.Rack != "" {
+			r.Rack = &b.conf.Rack
+		}
+		for _, d := range b.dirs {
+			r.LogDirs = append(r.LogDirs, d.ID)
+		}
+		for _, l := range b.listeners {
+			host, port := hostPort(l.Addr())
+			r.EndPoints = append(r.EndPoints, msg.RegisterBrokerRecordBrokerEndpoint{Name: l.name, Host: host, Port: uint16(port)})
+		}
+		return append(out, r), nil
+	})
+}
+
+// checkpointInterval is how often the checkpoint files are written
+// (log.flush.offset.checkpoint.interval.ms and its kin).
+func (b *Broker) checkpointInterval() time.Duration {
+	return max(min(b.conf.FlushOffsetCheckpointInterval, b.conf.HighWatermarkCheckpoint), time.Second)
+}
+
+func (b *Broker) scheduleCheckpoint() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.checkpoint = b.o.Clock.AfterFunc(b.checkpointInterval(), func() {
+		if err := b.replicas.CheckpointIfMoved(); err != nil {
+			b.lg.Error("cannot write checkpoints", zap.Error(err))
+		}
+		b.scheduleCheckpoint()
+	})
+}
+
+// Addr returns the address of the first listener, as host:port.
+func (b *Broker) Addr() string { return b.listeners[0].Addr().String() }
+
+// Addrs returns the addresses of all listeners, as host:port.
+func (b *Broker) Addrs() []string {
+	var out []string
+	for _, l := range b.listeners {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// Bootstrap returns the addresses that clients can be given. A wildcard address
+// is named as localhost.
+func (b *Broker) Bootstrap() []string {
+	var out []string
+	for _, l := range b.listeners {
+		host, port := hostPort(l.Addr())
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(port))))
+	}
+	return out
+}
+
+// ClusterID returns the id of the cluster.
+func (b *Broker) ClusterID() string { return b.clusterID }
+
+// NodeID returns the id of this broker.
+func (b *Broker) NodeID() int32 { return b.conf.NodeID }
+
+// DirectoryIDs returns the ids of the log directories.
+func (b *Broker) DirectoryIDs() []prim.UUID {
+	var out []prim.UUID
+	for _, d := range b.dirs {
+		out = append(out, d.ID)
+	}
+	return out
+}
+
+// Done is closed once the broker is closed.
+func (b *Broker) Done() <-chan struct{} { return b.done }
+
+// closeGrace is how long requests under way may take to be answered when the
+// broker closes.
+const closeGrace = 10 * time.Second
+
+// Close stops the broker: requests under way are answered, the logs are synced
+// and the log directories marked as cleanly shut down.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		<-b.done
+		return b.closeErr
+	}
+	b.closed = true
+	if b.checkpoint != nil {
+		b.checkpoint.Stop()
+	}
+	b.mu.Unlock()
+	defer close(b.done)
+	var err error
+	if b.server != nil {
+		b.server.quit(closeGrace)
+	} else {
+		for _, l := range b.listeners {
+			l.Close()
+		}
+	}
+	if b.groups != nil {
+		b.groups.close()
+	}
+	if b.replicas != nil {
+		err = errors.Join(err, b.replicas.Close(b.epoch))
+	}
+	if b.controller != nil {
+		err = errors.Join(err, b.controller.Close())
+	}
+	for _, d := range b.dirs {
+		err = errors.Join(err, d.Close())
+	}
+	b.closeErr = err
+	return err
+}

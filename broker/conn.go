@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// conn is one client connection. Its reader goroutine reads a frame, runs the
+// handler in a slot of the pool and writes the answer. Where a produce's answer
+// is not ready yet, the connection goes on to the produces behind it, and a
+// second goroutine writes the answers in order as they get ready. Only a
+// produce starts behind a parked produce; any other request waits until all
+// before it are answered, so that a client observes no other order than Kafka's.
+type conn struct {
+	srv     *server
+	nc      net.Conn
+	session api.Session
+	frames  *frames
+	out     writer
+	lg      *zap.Logger
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// touched is when the last request came or was answered, in Unix
+	// nanoseconds. Idle connections are closed by it.
+	touched atomic.Int64
+	busy    atomic.Bool // a request is being handled
+
+	// mu guards pending: the answers that wait for their turn, oldest first.
+	mu      sync.Mutex
+	pending []parked
+	drained sync.Cond // pending became empty
+}
+
+// parked is an answer in its place in the order.
+type parked struct {
+	header wire.RequestHeader
+	answer api.Answer
+}
+
+func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, id uint64) *conn {
+	c := &conn{srv: srv, nc: nc, lg: srv.lg.With(zap.Uint64("conn", id), zap.Stringer("peer", nc.RemoteAddr()))}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.drained.L = &c.mu
+	c.frames = newFrames(nc, &srv.buffers, srv.now)
+	c.out = writer{conn: nc, pool: &srv.buffers}
+	c.session = api.Session{ID: id, Listener: listener.name, Principal: anonymous}
+	c.session.LocalHost, c.session.LocalPort = hostPort(nc.LocalAddr())
+	c.session.RemoteHost, _ = hostPort(nc.RemoteAddr())
+	c.touch()
+	return c
+}
+
+// anonymous is the principal of a connection on a listener without
+// authentication.
+const anonymous = "User:ANONYMOUS"
+
+func hostPort(a net.Addr) (string, int32) {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.IP.String(), int32(t.Port)
+	}
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String(), 0
+	}
+	n, _ := strconv.Atoi(port)
+	return host, int32(n)
+}
+
+func (c *conn) touch() { c.touched.Store(c.srv.now().UnixNano()) }
+
+// serve reads and answers requests until the peer closes the connection, a
+// request is malformed, or the broker stops.
+func (c *conn) serve() {
+	err := c.loop()
+	c.cancel()
+	c.settle()
+	c.nc.Close()
+	c.frames.release()
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
+		c.lg.Warn("closed a connection over a bad request", zap.Error(err))
+	default:
+		c.lg.Debug("connection ended", zap.Error(err))
+	}
+}
+
+func (c *conn) loop() error {
+	for {
+		frame, err := c.frames.next(c.srv.maxRequest)
+		if err != nil {
+			return err
+		}
+		if !c.begin() {
+			return nil // stopping: what was not begun is not answered
+		}
+		err = c.handle(frame)
+		c.touch()
+		c.busy.Store(false)
+		if err != nil {
+			return err
+		}
+		if c.srv.stopping.Load() {
+			return nil
+		}
+	}
+}
+
+// begin marks the connection busy, unless the broker is stopping.
+//
+// The order matters: stop sets stopping and then looks at busy, and this sets
+// busy and then looks at stopping, so that either this request is waited for or
+// it is not begun.
+func (c *conn) begin() bool {
+	c.busy.Store(true)
+	if c.srv.stopping.Load() {
+		c.busy.Store(false)
+		return false
+	}
+	return true
+}
+
+func (c *conn) handle(frame []byte) error {
+	header, body, err := wire.ParseRequestHeader(frame, c.frames.clientID)
+	if err != nil {
+		if header.Key == wire.ApiVersions && errors.Is(err, wire.ErrUnknownAPI) {
+			return c.versionUnknown(header)
+		}
+		return err
+	}
+	c.frames.clientID = header.ClientID
+	row := c.srv.rows.Lookup(header.Key)
+	if row == nil {
+		return fmt.Errorf("%w: %s is not served", wire.ErrUnknownAPI, header.Key)
+	}
+	if header.Key != wire.Produce {
+		c.wait()
+	}
+	if err := c.srv.pool.Acquire(c.ctx); err != nil {
+		return err
+	}
+	call := api.Call{Context: c.ctx, Header: header, Session: &c.session, Slot: c.srv.pool}
+	answer, err := row.Handle(&call, body)
+	c.srv.pool.Release()
+	if err != nil {
+		return err
+	}
+	return c.answer(header, answer)
+}
+
+// versionUnknown answers an ApiVersions request of a version that this broker
+// lacks: in version 0, with the range that it has (KIP-511).
+func (c *conn) versionUnknown(header wire.RequestHeader) error {
+	c.wait()
+	row, _ := wire.Lookup(wire.ApiVersions)
+	resp := &msg.ApiVersionsResponse{ErrorCode: int16(kerr.UnsupportedVersion)}
+	low, high := row.Advertised()
+	resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(wire.ApiVersions), MinVersion: low, MaxVersion: high})
+	header.Version = 0
+	return c.out.write(header, resp)
+}
+
+// answer sends an answer, now or in its turn.
+func (c *conn) answer(header wire.RequestHeader, a api.Answer) error {
+	c.mu.Lock()
+	if a.Ready == nil && len(c.pending) == 0 {
+		c.mu.Unlock()
+		return c.send(header, a)
+	}
+	c.pending = append(c.pending, parked{header, a})
+	first := len(c.pending) == 1
+	c.mu.Unlock()
+	if first {
+		c.srv.goroutines.Go(c.writeParked)
+	}
+	return nil
+}
+
+func (c *conn) send(header wire.RequestHeader, a api.Answer) error {
+	var err error
+	if a.Response != nil {
+		err = c.out.write(header, a.Response)
+	}
+	if a.Done != nil {
+		a.Done.Release()
+	}
+	return err
+}
+
+// writeParked writes parked answers in order until none is left. The first of
+// them keeps its place in pending until it is written, so that nobody else
+// writes meanwhile.
+func (c *conn) writeParked() {
+	for {
+		c.mu.Lock()
+		p := c.pending[0]
+		c.mu.Unlock()
+		if p.answer.Ready != nil {
+			<-p.answer.Ready
+		}
+		if err := c.send(p.header, p.answer); err != nil {
+			c.nc.Close() // the reader notices
+		}
+		c.touch()
+		c.mu.Lock()
+		c.pending = c.pending[1:]
+		if len(c.pending) == 0 {
+			c.pending = nil
+			c.drained.Broadcast()
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+	}
+}
+
+// wait waits until no answer is parked.
+func (c *conn) wait() {
+	c.mu.Lock()
+	for len(c.pending) > 0 {
+		c.drained.Wait()
+	}
+	c.mu.Unlock()
+}
+
+// settle waits for the parked answers at the end of the connection. Each gets
+// ready: by its records' commit, by its timeout, or because the broker stops.
+func (c *conn) settle() { c.wait() }
+
+// idle reports whether the connection waits for a request.
+func (c *conn) idle() bool {
+	if c.busy.Load() {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) == 0
+}

@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/klamm-io/klamm/wire"
+)
+
+// smallFrame is the size of a connection's own read buffer. Frames that fit are
+// handled in place; larger ones are read into a pooled buffer.
+const smallFrame = 16 << 10
+
+// stallLimit is how long a frame may stop arriving in its middle, so that a
+// peer that sends a byte a minute cannot hold a buffer for ever.
+const stallLimit = 30 * time.Second
+
+// frames reads the frames of one connection.
+type frames struct {
+	conn     net.Conn
+	pool     *buffers
+	now      func() time.Time
+	buf      []byte // bytes [start, end) are read and not handled
+	start    int
+	end      int
+	large    []byte // the frame being handled, if it did not fit buf
+	stalled  bool   // a read deadline is set
+	clientID string // of the last request; most requests repeat it
+}
+
+func newFrames(conn net.Conn, pool *buffers, now func() time.Time) *frames {
+	return &frames{conn: conn, pool: pool, now: now, buf: make([]byte, smallFrame)}
+}
+
+// next returns the next frame without its size. It is valid until the next
+// call. io.EOF means that the peer closed the connection between two frames.
+func (f *frames) next(limit int) ([]byte, error) {
+	f.release()
+	if err := f.fill(4); err != nil {
+		if f.end == f.start && errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, io.EOF
+		}
+		return nil, err
+	}
+	size := int32(binary.BigEndian.Uint32(f.buf[f.start:]))
+	if size < 0 || int(size) > limit {
+		return nil, fmt.Errorf("%w: %d, limit %d", wire.ErrFrameSize, size, limit)
+	}
+	n := int(size)
+	if 4+n <= len(f.buf) {
+		if err := f.fill(4 + n); err != nil {
+			return nil, err
+		}
+		f.relax()
+		frame := f.buf[f.start+4 : f.start+4+n : f.start+4+n]
+		f.start += 4 + n
+		return frame, nil
+	}
+	large := f.pool.get(n, 1<<20)
+	have := min(f.end-f.start-4, n)
+	large = append(large, f.buf[f.start+4:f.start+4+have]...)
+	f.start += 4 + have
+	large, err := wire.ReadFull(patient{f}, large, n-have)
+	f.large = large
+	if err != nil {
+		return nil, err
+	}
+	f.relax()
+	return large, nil
+}
+
+// buffered reports whether bytes of a next frame have been read already.
+func (f *frames) buffered() bool { return f.end > f.start }
+
+// release gives back the buffer of the last frame.
+func (f *frames) release() {
+	if f.large != nil {
+		f.pool.put(f.large)
+		f.large = nil
+	}
+}
+
+// fill reads until n bytes are buffered.
+func (f *frames) fill(n int) error {
+	if f.start == f.end {
+		f.start, f.end = 0, 0
+	}
+	if f.start+n > len(f.buf) {
+		f.end = copy(f.buf, f.buf[f.start:f.end])
+		f.start = 0
+	}
+	for f.end-f.start < n {
+		if f.end > f.start {
+			f.insist()
+		}
+		got, err := f.conn.Read(f.buf[f.end:])
+		f.end += got
+		if err != nil && f.end-f.start < n {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// insist sets the deadline by which a frame that has begun must go on.
+func (f *frames) insist() {
+	f.conn.SetReadDeadline(f.now().Add(stallLimit))
+	f.stalled = true
+}
+
+// relax takes the deadline away: a client may be silent between two frames.
+func (f *frames) relax() {
+	if f.stalled {
+		f.conn.SetReadDeadline(time.Time{})
+		f.stalled = false
+	}
+}
+
+// patient reads from the connection and gives the peer stallLimit for every
+// piece.
+type patient struct{ *frames }
+
+func (p patient) Read(b []byte) (int, error) {
+	p.insist()
+	return p.conn.Read(b)
+}

@@ -1,0 +1,204 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/config/clock"
+)
+
+// server is the socket server: listeners, connections, and the pool that their
+// requests run in.
+type server struct {
+	lg         *zap.Logger
+	now        func() time.Time
+	clock      clock.Clock
+	pool       *pool
+	buffers    buffers
+	rows       api.Table
+	maxRequest int
+	limits     limits
+	maxIdle    time.Duration
+
+	ctx      context.Context // of every request
+	cancel   context.CancelFunc
+	stopping atomic.Bool
+	// goroutines counts acceptors, connections and parked writers.
+	goroutines sync.WaitGroup
+
+	mu        sync.Mutex // guards the fields below
+	conns     map[*conn]struct{}
+	byIP      map[string]int
+	nextID    uint64
+	listeners []*listener
+	reaper    clock.Timer
+}
+
+// limits bound the connections (max.connections and its kin).
+type limits struct {
+	all   int
+	perIP int
+	byIP  map[string]int
+}
+
+// listener accepts the connections of one of the broker's listeners.
+type listener struct {
+	name string
+	net.Listener
+}
+
+// retained bounds the large buffers that wait for use.
+const retained = 32 << 20
+
+func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
+	s := &server{lg: lg.Named("server"), now: time.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
+		buffers: buffers{limit: retained}, maxRequest: b.SocketRequestMaxBytes, maxIdle: b.ConnectionsMaxIdle,
+		limits: limits{b.MaxConnections, b.MaxConnectionsPerIP, b.MaxConnectionsByIP},
+		conns:  make(map[*conn]struct{}), byIP: make(map[string]int)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// serve starts to accept connections.
+func (s *server) serve(rows api.Table, listeners []*listener) {
+	s.rows = rows
+	s.listeners = listeners
+	for _, l := range listeners {
+		s.goroutines.Go(func() { s.accept(l) })
+	}
+	s.mu.Lock()
+	s.reaper = s.clock.AfterFunc(s.reapInterval(), s.reap)
+	s.mu.Unlock()
+}
+
+// accept accepts connections until the listener is closed. An error that may
+// pass, such as too many open files, makes it pause: existing connections go on.
+func (s *server) accept(l *listener) {
+	const shortest, longest = 5 * time.Millisecond, time.Second
+	pause := shortest
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || s.stopping.Load() {
+				return
+			}
+			s.lg.Error("accept failed", zap.String("listener", l.name), zap.Error(err), zap.Duration("pause", pause))
+			if clock.Sleep(s.ctx, s.clock, pause) != nil {
+				return
+			}
+			pause = min(2*pause, longest)
+			continue
+		}
+		pause = shortest
+		s.admit(l, nc)
+	}
+}
+
+// admit starts a connection, or closes it if there are too many.
+func (s *server) admit(l *listener, nc net.Conn) {
+	ip, _ := hostPort(nc.RemoteAddr())
+	s.mu.Lock()
+	perIP, ok := s.limits.byIP[ip]
+	if !ok {
+		perIP = s.limits.perIP
+	}
+	if s.stopping.Load() || len(s.conns) >= s.limits.all || s.byIP[ip] >= perIP {
+		over := len(s.conns) >= s.limits.all || s.byIP[ip] >= perIP
+		s.mu.Unlock()
+		nc.Close()
+		if over {
+			s.lg.Warn("refused a connection over a limit", zap.String("peer", ip))
+		}
+		return
+	}
+	s.nextID++
+	c := newConn(s.ctx, s, nc, l, s.nextID)
+	s.conns[c] = struct{}{}
+	s.byIP[ip]++
+	s.mu.Unlock()
+	s.goroutines.Go(func() {
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		if s.byIP[ip]--; s.byIP[ip] == 0 {
+			delete(s.byIP, ip)
+		}
+		s.mu.Unlock()
+	})
+}
+
+// reapInterval is how often idle connections and buffers are looked for.
+func (s *server) reapInterval() time.Duration {
+	const most = time.Minute
+	if s.maxIdle <= 0 {
+		return most
+	}
+	return min(max(s.maxIdle/2, 10*time.Millisecond), most)
+}
+
+// reap closes connections that were idle for connections.max.idle.ms and drops
+// buffers that nobody wanted.
+func (s *server) reap() {
+	now := s.now().UnixNano()
+	s.mu.Lock()
+	for c := range s.conns {
+		if s.maxIdle > 0 && time.Duration(now-c.touched.Load()) > s.maxIdle && c.idle() {
+			c.lg.Debug("closed an idle connection")
+			c.nc.Close()
+		}
+	}
+	if !s.stopping.Load() {
+		s.reaper = s.clock.AfterFunc(s.reapInterval(), s.reap)
+	}
+	s.mu.Unlock()
+	s.buffers.trim()
+}
+
+// quit stops accepting, lets the requests under way be answered, and closes
+// every connection. Parked requests answer at once with what they have.
+func (s *server) quit(grace time.Duration) {
+	s.stopping.Store(true)
+	s.mu.Lock()
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	if s.reaper != nil {
+		s.reaper.Stop()
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.closeConns((*conn).idle)
+	done := make(chan struct{})
+	go func() {
+		s.goroutines.Wait()
+		close(done)
+	}()
+	expired, timer := clock.After(s.clock, grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-expired:
+		s.lg.Warn("connections did not end in time", zap.Duration("grace", grace))
+	}
+	s.closeConns(func(*conn) bool { return true })
+	<-done
+}
+
+func (s *server) closeConns(which func(*conn) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if which(c) {
+			c.nc.Close()
+		}
+	}
+}

@@ -1,0 +1,339 @@
+// Package group coordinates consumer groups of the classic protocol and keeps
+// their committed offsets. A [Machine] is the state of one partition of
+// __consumer_offsets, in Kafka's record format.
+//
+// Members wait inside the machine for a rebalance to go on: a join or a sync
+// that must wait leaves a function behind which is called with the answer.
+package group
+
+import (
+	"container/heap"
+	"fmt"
+	"time"
+
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// Config is what a coordinator of groups is configured with.
+type Config struct {
+	InitialDelay    time.Duration // group.initial.rebalance.delay.ms
+	MinSession      time.Duration // group.min.session.timeout.ms
+	MaxSession      time.Duration // group.max.session.timeout.ms
+	MaxSize         int           // group.max.size
+	MetadataMax     int           // offset.metadata.max.bytes
+	Retention       time.Duration // offsets.retention.minutes
+	RetentionChecks time.Duration // offsets.retention.check.interval.ms
+	// NewID returns a part of a member id that nobody else gets.
+	NewID func() string
+}
+
+// newMemberTimeout is how long a member that has joined for the first time is
+// kept while the rebalance is under way: it sends no heartbeats yet.
+const newMemberTimeout = 5 * time.Minute
+
+// Machine is the state of one shard. See [coordinator.Machine].
+type Machine struct {
+	conf    Config
+	groups  map[string]*group
+	due     byDeadline
+	expiry  time.Time // when offsets are checked for their age next
+	loading bool
+}
+
+// NewMachine returns a machine without groups, to be loaded.
+func NewMachine(c Config) *Machine {
+	return &Machine{conf: c, groups: make(map[string]*group), loading: true}
+}
+
+var _ coordinator.Machine = (*Machine)(nil)
+
+// Loaded implements coordinator.Machine. Members of a group that was loaded get
+// a full session to show up.
+func (m *Machine) Loaded(now time.Time) coordinator.Decision {
+	m.loading = false
+	m.expiry = now.Add(m.conf.RetentionChecks)
+	for _, g := range m.groups {
+		for _, x := range g.members {
+			m.alive(g, x, now)
+		}
+	}
+	return coordinator.Decision{}
+}
+
+// Next implements coordinator.Machine.
+func (m *Machine) Next() time.Time {
+	if m.loading {
+		return time.Time{}
+	}
+	if len(m.due) > 0 && (m.expiry.IsZero() || m.due[0].deadline.Before(m.expiry)) {
+		return m.due[0].deadline
+	}
+	return m.expiry
+}
+
+// Tick implements coordinator.Machine.
+func (m *Machine) Tick(now time.Time) coordinator.Decision {
+	var out []coordinator.Record
+	for len(m.due) > 0 && !m.due[0].deadline.After(now) {
+		g := m.due[0]
+		heap.Pop(&m.due)
+		out = append(out, m.look(g, now)...)
+		m.rearm(g)
+	}
+	if !m.expiry.IsZero() && !m.expiry.After(now) {
+		m.expiry = now.Add(m.conf.RetentionChecks)
+		out = append(out, m.expire(now)...)
+	}
+	return coordinator.Decision{Records: out}
+}
+
+// Unload implements coordinator.Machine.
+func (m *Machine) Unload(err error) {
+	code := codeOf(err)
+	for _, g := range m.groups {
+		for _, x := range g.members {
+			x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: x.id})
+			x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(code)})
+		}
+	}
+	m.groups = make(map[string]*group)
+	m.due = nil
+}
+
+func (x *member) answerJoin(r *msg.JoinGroupResponse) {
+	if f := x.join; f != nil {
+		x.join = nil
+		f(r)
+	}
+}
+
+func (x *member) answerSync(r *msg.SyncGroupResponse) {
+	if f := x.sync; f != nil {
+		x.sync = nil
+		f(r)
+	}
+}
+
+// codeOf returns the code that a client is told of an error of the log.
+func codeOf(err error) kerr.Code {
+	if err == nil {
+		return kerr.None
+	}
+	var c kerr.Code
+	if !asCode(err, &c) {
+		return kerr.CoordinatorNotAvailable
+	}
+	switch c {
+	case kerr.NotLeaderOrFollower, kerr.KafkaStorageError:
+		return kerr.NotCoordinator
+	case kerr.UnknownTopicOrPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut:
+		return kerr.CoordinatorNotAvailable
+	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
+		return kerr.UnknownServerError
+	}
+	return c
+}
+
+// by makes sure that the group is looked at no later than at t.
+func (m *Machine) by(g *group, t time.Time) {
+	switch {
+	case t.IsZero():
+	case g.heapAt < 0:
+		g.deadline = t
+		heap.Push(&m.due, g)
+	case t.Before(g.deadline):
+		g.deadline = t
+		heap.Fix(&m.due, g.heapAt)
+	}
+}
+
+// rearm looks for the earliest deadline of a group that is not in the heap.
+func (m *Machine) rearm(g *group) {
+	if m.groups[g.id] != g {
+		return
+	}
+	if g.state == PreparingRebalance {
+		m.by(g, g.joinBy)
+	}
+	if len(g.unsynced) > 0 {
+		m.by(g, g.syncBy)
+	}
+	for _, t := range g.pending {
+		m.by(g, t)
+	}
+	for _, x := range g.members {
+		if x.join == nil && x.sync == nil || x.isNew {
+			m.by(g, x.lapses)
+		}
+	}
+}
+
+// alive starts the session of a member anew.
+func (m *Machine) alive(g *group, x *member, now time.Time) {
+	x.lapses = now.Add(x.session)
+	m.by(g, x.lapses)
+}
+
+// remove takes a group out of the machine.
+func (m *Machine) remove(g *group) {
+	delete(m.groups, g.id)
+	if g.heapAt >= 0 {
+		heap.Remove(&m.due, g.heapAt)
+	}
+}
+
+// byDeadline is a heap of groups.
+type byDeadline []*group
+
+func (h byDeadline) Len() int           { return len(h) }
+func (h byDeadline) Less(i, j int) bool { return h[i].deadline.Before(h[j].deadline) }
+func (h byDeadline) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapAt, h[j].heapAt = i, j
+}
+
+func (h *byDeadline) Push(x any) {
+	g := x.(*group)
+	g.heapAt = len(*h)
+	*h = append(*h, g)
+}
+
+func (h *byDeadline) Pop() any {
+	last := len(*h) - 1
+	g := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	g.heapAt = -1
+	return g
+}
+
+// Replay implements coordinator.Machine.
+func (m *Machine) Replay(r coordinator.Record) error {
+	key := prim.NewReader(r.Key)
+	switch version := key.Int16(); version {
+	case 0, 1:
+		var k msg.OffsetCommitKey
+		k.DecodeFrom(&key, 0)
+		if key.Err() != nil {
+			return fmt.Errorf("offset commit key: %w", key.Err())
+		}
+		return m.replayOffset(k, r.Value)
+	case 2:
+		var k msg.GroupMetadataKey
+		k.DecodeFrom(&key, 0)
+		if key.Err() != nil {
+			return fmt.Errorf("group metadata key: %w", key.Err())
+		}
+		return m.replayGroup(k.Group, r.Value)
+	default:
+		return nil // of a protocol that this machine does not run
+	}
+}
+
+func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte) error {
+	g := m.groups[k.Group]
+	if value == nil {
+		if g != nil {
+			g.forget(k.Topic, k.Partition)
+			if m.loading && g.idle() {
+				m.remove(g)
+			}
+		}
+		return nil
+	}
+	var v msg.OffsetCommitValue
+	if err := parseValue(&v, value); err != nil {
+		return fmt.Errorf("offset of group %s: %w", k.Group, err)
+	}
+	if g == nil {
+		g = newGroup(k.Group, time.UnixMilli(v.CommitTimestamp))
+		m.groups[k.Group] = g
+	}
+	c := committed{offset: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, at: time.UnixMilli(v.CommitTimestamp), topicID: v.TopicId}
+	if v.ExpireTimestamp >= 0 {
+		c.expire = time.UnixMilli(v.ExpireTimestamp)
+	}
+	g.commit(k.Topic, k.Partition, c)
+	return nil
+}
+
+// idle reports whether nothing is known of a group that was only mentioned.
+func (g *group) idle() bool {
+	return len(g.offsets) == 0 && len(g.members) == 0 && len(g.pending) == 0 && g.kind == ""
+}
+
+// replayGroup takes over the members of a group. A live group has them already,
+// and more: only its removal is news.
+func (m *Machine) replayGroup(id string, value []byte) error {
+	g := m.groups[id]
+	if value == nil {
+		if g != nil {
+			m.remove(g)
+		}
+		return nil
+	}
+	if !m.loading {
+		return nil
+	}
+	var v msg.GroupMetadataValue
+	if err := parseValue(&v, value); err != nil {
+		return fmt.Errorf("group %s: %w", id, err)
+	}
+	fresh := newGroup(id, time.UnixMilli(v.CurrentStateTimestamp))
+	if g != nil {
+		fresh.offsets = g.offsets
+	}
+	fresh.kind, fresh.generation = v.ProtocolType, v.Generation
+	if v.Protocol != nil {
+		fresh.protocol = *v.Protocol
+	}
+	for _, x := range v.Members {
+		rebalance := x.RebalanceTimeout
+		if rebalance < 0 {
+			rebalance = x.SessionTimeout
+		}
+		fresh.add(&member{id: x.MemberId, instance: x.GroupInstanceId, clientID: x.ClientId, clientHost: x.ClientHost,
+			rebalance: millis(rebalance), session: millis(x.SessionTimeout), assignment: x.Assignment,
+			protocols: []msg.JoinGroupRequestProtocol{{Name: fresh.protocol, Metadata: x.Subscription}}})
+	}
+	if v.Leader != nil && fresh.members[*v.Leader] != nil {
+		fresh.leader = *v.Leader
+	}
+	if len(fresh.members) > 0 {
+		fresh.state = Stable
+	}
+	m.groups[id] = fresh
+	return nil
+}
+
+func millis(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+// parseValue parses int16 version and body.
+func parseValue(v msg.Message, b []byte) error {
+	r := prim.NewReader(b)
+	version := r.Int16()
+	if r.Err() == nil {
+		v.DecodeFrom(&r, version)
+	}
+	return r.Err()
+}
+
+// appendKey returns int16 type and the key in version 0.
+func appendKey(kind int16, k msg.Message) []byte {
+	b, err := k.AppendTo(prim.AppendInt16(nil, kind), 0)
+	if err != nil {
+		panic(fmt.Sprintf("group: key %s: %v", k.MessageName(), err)) // its strings came off the wire
+	}
+	return b
+}
+
+func appendValue(version int16, v msg.Message) []byte {
+	b, err := v.AppendTo(prim.AppendInt16(nil, version), version)
+	if err != nil {
+		panic(fmt.Sprintf("group: value %s: %v", v.MessageName(), err))
+	}
+	return b
+}

@@ -1,0 +1,508 @@
+package group
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// Client is who sends a request.
+type Client struct {
+	ID   string
+	Host string // as Kafka prints it, with a leading slash
+}
+
+// Join handles a JoinGroup of the given version. reply is called with the
+// answer, at once or when the rebalance has come together.
+func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupRequest, reply func(*msg.JoinGroupResponse)) coordinator.Decision {
+	refuse := func(code kerr.Code) coordinator.Decision {
+		reply(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: req.MemberId, ProtocolName: emptyBelow(v, 7)})
+		return coordinator.Decision{}
+	}
+	session := millis(req.SessionTimeoutMs)
+	if req.GroupId == "" {
+		return refuse(kerr.InvalidGroupId)
+	}
+	if session < m.conf.MinSession || session > m.conf.MaxSession {
+		return refuse(kerr.InvalidSessionTimeout)
+	}
+	g := m.groups[req.GroupId]
+	created := g == nil
+	if created {
+		if req.MemberId != "" {
+			return refuse(kerr.UnknownMemberId)
+		}
+		g = newGroup(req.GroupId, now)
+	}
+	if !g.room(req.MemberId, m.conf.MaxSize) {
+		g.drop(req.MemberId)
+		return refuse(kerr.GroupMaxSizeReached)
+	}
+	if !g.supports(req.ProtocolType, req.Protocols) {
+		return refuse(kerr.InconsistentGroupProtocol)
+	}
+	if created {
+		m.groups[g.id] = g
+	}
+	rebalance := millis(req.RebalanceTimeoutMs)
+	if v == 0 {
+		rebalance = session
+	}
+	x := &member{id: req.MemberId, instance: req.GroupInstanceId, clientID: c.ID, clientHost: c.Host, rebalance: rebalance, session: session,
+		protocols: req.Protocols, join: reply}
+	if req.MemberId == "" {
+		return m.joinNew(g, x, v, req, now)
+	}
+	_, pending := g.pending[req.MemberId]
+	old := g.members[req.MemberId]
+	switch {
+	case req.GroupInstanceId != nil && g.static[*req.GroupInstanceId] == "":
+		return refuse(kerr.UnknownMemberId)
+	case req.GroupInstanceId != nil && g.static[*req.GroupInstanceId] != req.MemberId:
+		return refuse(kerr.FencedInstanceId)
+	case pending:
+		return coordinator.Decision{Records: m.admit(g, x, req.ProtocolType, now)}
+	case old == nil:
+		return refuse(kerr.UnknownMemberId)
+	}
+	return m.rejoin(g, old, x, v, now)
+}
+
+// emptyBelow is the null protocol name of version v and later, and the empty one
+// below.
+func emptyBelow(v, nullable int16) *string {
+	if v >= nullable {
+		return nil
+	}
+	return new(string)
+}
+
+// room reports whether the group.max.size allows the member.
+func (g *group) room(id string, most int) bool {
+	x := g.members[id]
+	switch g.state {
+	case PreparingRebalance:
+		return x != nil && x.join != nil || g.waiting() < most
+	case CompletingRebalance, Stable:
+		return x != nil || len(g.members) < most
+	}
+	return true
+}
+
+// joinNew lets a member in that has no id yet.
+func (m *Machine) joinNew(g *group, x *member, v int16, req *msg.JoinGroupRequest, now time.Time) coordinator.Decision {
+	if x.instance != nil {
+		x.id = *x.instance + "-" + m.conf.NewID()
+		if was := g.static[*x.instance]; was != "" {
+			return m.replaceStatic(g, g.members[was], x, v, now)
+		}
+		return coordinator.Decision{Records: m.admit(g, x, req.ProtocolType, now)}
+	}
+	x.id = x.clientID + "-" + m.conf.NewID()
+	if v >= 4 { // KIP-394: only a member that comes back with its id counts
+		g.pending[x.id] = now.Add(x.session)
+		m.by(g, g.pending[x.id])
+		x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(kerr.MemberIdRequired), GenerationId: -1, MemberId: x.id, ProtocolName: emptyBelow(v, 7)})
+		return coordinator.Decision{}
+	}
+	return coordinator.Decision{Records: m.admit(g, x, req.ProtocolType, now)}
+}
+
+// admit adds a member and starts a rebalance, or adds it to the one under way.
+func (m *Machine) admit(g *group, x *member, kind string, now time.Time) []coordinator.Record {
+	if len(g.members) == 0 {
+		g.kind = kind
+	}
+	x.isNew = true
+	g.add(x)
+	if g.state == PreparingRebalance && g.initial {
+		g.newcomer = true
+	}
+	x.lapses = now.Add(newMemberTimeout)
+	m.by(g, x.lapses)
+	return m.rebalance(g, now)
+}
+
+// replaceStatic lets a static member in again under a new id (KIP-345). While
+// the group would choose the same protocol, it need not rebalance.
+func (m *Machine) replaceStatic(g *group, old, x *member, v int16, now time.Time) coordinator.Decision {
+	fenced := int16(kerr.FencedInstanceId)
+	old.answerJoin(&msg.JoinGroupResponse{ErrorCode: fenced, GenerationId: -1, MemberId: old.id})
+	old.answerSync(&msg.SyncGroupResponse{ErrorCode: fenced})
+	leader := g.leader == old.id
+	at := slices.Index(g.order, old.id)
+	x.assignment = old.assignment
+	delete(g.members, old.id)
+	g.members[x.id], g.order[at], g.static[*x.instance] = x, x.id, x.id
+	if leader {
+		g.leader = x.id
+	}
+	if g.unsynced[old.id] {
+		delete(g.unsynced, old.id)
+		g.unsynced[x.id] = true
+	}
+	m.alive(g, x, now)
+	switch g.state {
+	case Stable:
+		if g.choose() != g.protocol {
+			return coordinator.Decision{Records: m.rebalance(g, now)}
+		}
+		// The new id is written, so that it survives a failover.
+		assignments := make(map[string][]byte, len(g.members))
+		for id, y := range g.members {
+			assignments[id] = y.assignment
+		}
+		answer := m.joined(g, x)
+		if leader {
+			answer.SkipAssignment = v >= 9 // KIP-814: it leads, and the assignment stands
+			if v >= 9 {
+				answer.Members = g.subscriptions()
+			} else {
+				answer.Leader = old.id // an older one would compute an assignment that nobody wants
+				answer.Members = nil
+			}
+		}
+		return coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
+			if err != nil {
+				answer = &msg.JoinGroupResponse{ErrorCode: int16(codeOf(err)), GenerationId: -1, MemberId: x.id}
+			}
+			x.answerJoin(answer)
+		}}
+	}
+	return coordinator.Decision{Records: m.rebalance(g, now)}
+}
+
+// rejoin handles the join of a member that the group has.
+func (m *Machine) rejoin(g *group, old, x *member, v int16, now time.Time) coordinator.Decision {
+	same := old.matches(x.protocols)
+	switch {
+	case g.state == CompletingRebalance && same,
+		g.state == Stable && same && g.leader != old.id:
+		// It did not get, or does not need, another answer than the last one.
+		m.alive(g, old, now)
+		x.answerJoin(m.joined(g, old))
+		return coordinator.Decision{}
+	case g.state == Empty || g.state == Dead:
+		x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(kerr.UnknownMemberId), GenerationId: -1, MemberId: x.id, ProtocolName: emptyBelow(v, 7)})
+		return coordinator.Decision{}
+	}
+	old.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress), GenerationId: -1, MemberId: x.id, ProtocolName: emptyBelow(v, 7)})
+	old.protocols, old.rebalance, old.session, old.clientID, old.clientHost = x.protocols, x.rebalance, x.session, x.clientID, x.clientHost
+	old.join = x.join
+	m.alive(g, old, now)
+	return coordinator.Decision{Records: m.rebalance(g, now)}
+}
+
+// joined is the answer to a member of the current generation. The leader gets
+// the subscriptions of all.
+func (m *Machine) joined(g *group, x *member) *msg.JoinGroupResponse {
+	r := &msg.JoinGroupResponse{GenerationId: g.generation, ProtocolType: &g.kind, ProtocolName: &g.protocol, Leader: g.leader, MemberId: x.id}
+	if g.leader == x.id {
+		r.Members = g.subscriptions()
+	}
+	// The answer outlives the turn: it gets strings of its own.
+	kind, protocol := g.kind, g.protocol
+	r.ProtocolType, r.ProtocolName = &kind, &protocol
+	return r
+}
+
+func (g *group) subscriptions() []msg.JoinGroupResponseMember {
+	out := make([]msg.JoinGroupResponseMember, 0, len(g.order))
+	for _, id := range g.order {
+		x := g.members[id]
+		out = append(out, msg.JoinGroupResponseMember{MemberId: id, GroupInstanceId: x.instance, Metadata: x.metadata(g.protocol)})
+	}
+	return out
+}
+
+// rebalance starts a rebalance where none is under way, and completes it if it
+// waits for nobody.
+func (m *Machine) rebalance(g *group, now time.Time) []coordinator.Record {
+	switch g.state {
+	case Stable, CompletingRebalance, Empty:
+		m.prepare(g, now)
+	}
+	if g.state == PreparingRebalance && !g.initial && g.allJoined() {
+		return m.complete(g, now)
+	}
+	return nil
+}
+
+func (m *Machine) prepare(g *group, now time.Time) {
+	if g.state == CompletingRebalance {
+		for _, x := range g.members {
+			x.assignment = nil
+			x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
+			m.alive(g, x, now)
+		}
+	}
+	clear(g.unsynced)
+	timeout := g.rebalanceTimeout()
+	g.initial, g.newcomer = g.state == Empty, false
+	if g.initial {
+		delay := min(m.conf.InitialDelay, timeout)
+		g.remaining = max(timeout-delay, 0)
+		timeout = delay
+	}
+	g.to(PreparingRebalance, now)
+	g.joinBy = now.Add(timeout)
+	m.by(g, g.joinBy)
+}
+
+// look does what is due in a group: a rebalance that waited long enough, and
+// members that were silent for too long.
+func (m *Machine) look(g *group, now time.Time) (out []coordinator.Record) {
+	for id, t := range g.pending {
+		if !t.After(now) {
+			delete(g.pending, id)
+		}
+	}
+	for _, id := range slices.Clone(g.order) {
+		x := g.members[id]
+		if x == nil || x.lapses.After(now) || !x.isNew && (x.join != nil || x.sync != nil) {
+			continue
+		}
+		out = append(out, m.leave(g, x, kerr.UnknownMemberId, now)...)
+	}
+	if len(g.unsynced) > 0 && !g.syncBy.After(now) && (g.state == CompletingRebalance || g.state == Stable) {
+		for _, id := range slices.Clone(g.order) {
+			if g.unsynced[id] {
+				g.drop(id)
+			}
+		}
+		clear(g.unsynced)
+		out = append(out, m.settle(g, now)...)
+	}
+	if g.state == PreparingRebalance && !g.joinBy.After(now) {
+		if g.initial && g.newcomer && g.remaining > 0 {
+			delay := min(m.conf.InitialDelay, g.remaining)
+			g.remaining -= delay
+			g.newcomer = false
+			g.joinBy = now.Add(delay)
+			return out
+		}
+		return append(out, m.complete(g, now)...)
+	}
+	if g.state == PreparingRebalance && !g.initial && g.allJoined() {
+		return append(out, m.complete(g, now)...)
+	}
+	return out
+}
+
+// settle starts a rebalance after members were dropped.
+func (m *Machine) settle(g *group, now time.Time) []coordinator.Record {
+	switch g.state {
+	case Stable, CompletingRebalance:
+		return m.rebalance(g, now)
+	case PreparingRebalance:
+		if !g.initial && g.allJoined() {
+			return m.complete(g, now)
+		}
+	}
+	return nil
+}
+
+// complete ends the joining phase: those that did not rejoin are out, and a new
+// generation begins.
+func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
+	for _, id := range slices.Clone(g.order) {
+		if x := g.members[id]; x.join == nil && x.instance == nil {
+			g.drop(id)
+		}
+	}
+	if len(g.members) > 0 && g.waiting() == 0 {
+		// Only static members are left, and none came: they get another chance.
+		g.joinBy = now.Add(g.rebalanceTimeout())
+		g.initial = false
+		m.by(g, g.joinBy)
+		return nil
+	}
+	if x := g.members[g.leader]; x != nil && x.join == nil {
+		for _, id := range g.order { // the leader must be there to assign
+			if g.members[id].join != nil {
+				g.leader = id
+				break
+			}
+		}
+	}
+	if g.generation == math.MaxInt32 {
+		g.generation = 0
+	}
+	g.generation++
+	g.initial = false
+	if len(g.members) == 0 {
+		g.protocol = ""
+		g.to(Empty, now)
+		return []coordinator.Record{g.record(nil, now)}
+	}
+	g.protocol = g.choose()
+	g.to(CompletingRebalance, now)
+	clear(g.unsynced)
+	g.syncBy = now.Add(g.rebalanceTimeout())
+	m.by(g, g.syncBy)
+	for _, id := range g.order {
+		x := g.members[id]
+		x.isNew = false
+		x.assignment = nil
+		g.unsynced[id] = true
+		x.answerJoin(m.joined(g, x))
+		m.alive(g, x, now)
+	}
+	return nil
+}
+
+// leave takes a member out; whoever it has waiting is answered with code.
+func (m *Machine) leave(g *group, x *member, code kerr.Code, now time.Time) []coordinator.Record {
+	x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: x.id})
+	x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(code)})
+	g.drop(x.id)
+	return m.settle(g, now)
+}
+
+// find returns the member that a request of the current generation comes from.
+func (m *Machine) find(groupID, memberID string, instance *string) (*group, *member, kerr.Code) {
+	if groupID == "" {
+		return nil, nil, kerr.InvalidGroupId
+	}
+	g := m.groups[groupID]
+	if g == nil {
+		return nil, nil, kerr.UnknownMemberId
+	}
+	if instance != nil {
+		switch is, ok := g.static[*instance]; {
+		case !ok:
+			return g, nil, kerr.UnknownMemberId
+		case is != memberID:
+			return g, nil, kerr.FencedInstanceId
+		}
+	}
+	x := g.members[memberID]
+	if x == nil {
+		return g, nil, kerr.UnknownMemberId
+	}
+	return g, x, kerr.None
+}
+
+// Sync handles a SyncGroup of the given version. reply is called with the
+// answer, at once or when the leader has sent the assignments.
+func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply func(*msg.SyncGroupResponse)) coordinator.Decision {
+	refuse := func(code kerr.Code) coordinator.Decision {
+		reply(&msg.SyncGroupResponse{ErrorCode: int16(code)})
+		return coordinator.Decision{}
+	}
+	g, x, code := m.find(req.GroupId, req.MemberId, req.GroupInstanceId)
+	switch {
+	case code != kerr.None:
+		return refuse(code)
+	case req.GenerationId != g.generation:
+		return refuse(kerr.IllegalGeneration)
+	case v >= 5 && (req.ProtocolType == nil || *req.ProtocolType != g.kind || req.ProtocolName == nil || *req.ProtocolName != g.protocol):
+		return refuse(kerr.InconsistentGroupProtocol)
+	}
+	switch g.state {
+	case PreparingRebalance:
+		return refuse(kerr.RebalanceInProgress)
+	case Stable:
+		delete(g.unsynced, x.id)
+		m.alive(g, x, now)
+		reply(g.synced(x))
+		return coordinator.Decision{}
+	case CompletingRebalance:
+	default:
+		return refuse(kerr.UnknownMemberId)
+	}
+	x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
+	x.sync = reply
+	delete(g.unsynced, x.id)
+	if g.leader != x.id {
+		return coordinator.Decision{}
+	}
+	assignments := make(map[string][]byte, len(g.members))
+	for id := range g.members {
+		assignments[id] = []byte{}
+	}
+	for _, a := range req.Assignments {
+		if g.members[a.MemberId] != nil {
+			assignments[a.MemberId] = a.Assignment
+		}
+	}
+	generation := g.generation
+	return coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
+		if g.state != CompletingRebalance || g.generation != generation {
+			return // another rebalance came first, and told whoever waited
+		}
+		if err != nil {
+			for _, y := range g.members {
+				y.assignment = nil
+				y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(codeOf(err))})
+			}
+			m.prepare(g, now)
+			return
+		}
+		g.to(Stable, now)
+		for id, y := range g.members {
+			y.assignment = assignments[id]
+			if y.sync != nil {
+				m.alive(g, y, now)
+				y.answerSync(g.synced(y))
+			}
+		}
+	}}
+}
+
+func (g *group) synced(x *member) *msg.SyncGroupResponse {
+	kind, protocol := g.kind, g.protocol
+	return &msg.SyncGroupResponse{ProtocolType: &kind, ProtocolName: &protocol, Assignment: x.assignment}
+}
+
+// Heartbeat handles a Heartbeat.
+func (m *Machine) Heartbeat(now time.Time, req *msg.HeartbeatRequest) kerr.Code {
+	g, x, code := m.find(req.GroupId, req.MemberId, req.GroupInstanceId)
+	switch {
+	case code != kerr.None:
+		return code
+	case req.GenerationId != g.generation:
+		return kerr.IllegalGeneration
+	case g.state == Empty || g.state == Dead:
+		return kerr.UnknownMemberId
+	}
+	m.alive(g, x, now)
+	if g.state == PreparingRebalance {
+		return kerr.RebalanceInProgress
+	}
+	return kerr.None
+}
+
+// Leave handles a LeaveGroup: the codes are those of its members.
+func (m *Machine) Leave(now time.Time, groupID string, members []msg.LeaveGroupRequestMemberIdentity) (coordinator.Decision, []kerr.Code, kerr.Code) {
+	if groupID == "" {
+		return coordinator.Decision{}, nil, kerr.InvalidGroupId
+	}
+	codes := make([]kerr.Code, len(members))
+	g := m.groups[groupID]
+	var out []coordinator.Record
+	for i, who := range members {
+		if g == nil {
+			codes[i] = kerr.UnknownMemberId
+			continue
+		}
+		id := who.MemberId
+		if id == "" && who.GroupInstanceId != nil { // an operator takes a static member out
+			id = g.static[*who.GroupInstanceId]
+		}
+		if _, ok := g.pending[id]; ok && who.GroupInstanceId == nil {
+			delete(g.pending, id)
+			out = append(out, m.settle(g, now)...)
+			continue
+		}
+		_, x, code := m.find(groupID, id, who.GroupInstanceId)
+		if codes[i] = code; code == kerr.None {
+			out = append(out, m.leave(g, x, kerr.UnknownMemberId, now)...)
+		}
+	}
+	return coordinator.Decision{Records: out}, codes, kerr.None
+}

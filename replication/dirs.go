@@ -1,0 +1,212 @@
+package replication
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/magiconair/properties"
+
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// Files of a log directory, as Kafka names them.
+const (
+	lockFile          = ".lock"
+	propertiesFile    = "meta.properties"
+	cleanFile         = ".kafka_cleanshutdown"
+	recoveryFile      = "recovery-point-offset-checkpoint"
+	highWatermarkFile = "replication-offset-checkpoint"
+	logStartFile      = "log-start-offset-checkpoint"
+	deleteSuffix      = "-delete"
+	straySuffix       = "-stray"
+)
+
+// Dir is one log directory (log.dirs), locked by this broker.
+type Dir struct {
+	Path string
+	ID   prim.UUID // directory.id
+
+	fs    vfs.FS
+	lock  io.Closer
+	clean bool // the last shutdown was a clean one
+
+	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
+}
+
+// Identity is what meta.properties says of a node.
+type Identity struct {
+	ClusterID string
+	NodeID    int32
+}
+
+// OpenDir locks a log directory and reads who it belongs to, making both on the
+// first start. want.ClusterID may be empty, and then the directory's own, or a
+// new one, is taken.
+func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error) {
+	d := &Dir{Path: dir, fs: fs}
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return nil, got, err
+	}
+	if d.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
+		if errors.Is(err, vfs.ErrLocked) {
+			return nil, got, fmt.Errorf("log directory %s is in use by another broker: %w", dir, err)
+		}
+		return nil, got, err
+	}
+	defer func() {
+		if err != nil {
+			d.lock.Close()
+		}
+	}()
+	if got, err = d.identity(want); err != nil {
+		return nil, got, err
+	}
+	if _, err := fs.Stat(d.file(cleanFile)); err == nil {
+		d.clean = true
+		if err := fs.Remove(d.file(cleanFile)); err != nil {
+			return nil, got, err
+		}
+	}
+	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start} {
+		if *into, err = readCheckpoint(fs, d.file(name)); err != nil {
+			return nil, got, err
+		}
+	}
+	return d, got, nil
+}
+
+func (d *Dir) file(name string) string { return path.Join(d.Path, name) }
+
+// identity reads meta.properties, or writes it where there is none.
+func (d *Dir) identity(want Identity) (Identity, error) {
+	text, err := vfs.ReadFile(d.fs, d.file(propertiesFile))
+	if errors.Is(err, iofs.ErrNotExist) {
+		if want.ClusterID == "" {
+			want.ClusterID = newUUID().String()
+		}
+		d.ID = newUUID()
+		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
+		return want, vfs.WriteFileAtomic(d.fs, d.file(propertiesFile), []byte(text))
+	}
+	if err != nil {
+		return want, err
+	}
+	loader := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
+	p, err := loader.LoadBytes(text)
+	if err != nil {
+		return want, fmt.Errorf("%s: %w", d.file(propertiesFile), err)
+	}
+	got := Identity{ClusterID: p.GetString("cluster.id", "")}
+	node, err := strconv.ParseInt(p.GetString("node.id", p.GetString("broker.id", "")), 10, 32)
+	if err != nil {
+		return got, fmt.Errorf("%s: node.id: %w", d.file(propertiesFile), err)
+	}
+	got.NodeID = int32(node)
+	if d.ID, err = prim.ParseUUID(p.GetString("directory.id", "")); err != nil {
+		return got, fmt.Errorf("%s: directory.id: %w", d.file(propertiesFile), err)
+	}
+	if want.ClusterID != "" && want.ClusterID != got.ClusterID {
+		return got, fmt.Errorf("%s belongs to cluster %s, not %s", d.Path, got.ClusterID, want.ClusterID)
+	}
+	if want.NodeID != got.NodeID {
+		return got, fmt.Errorf("%s belongs to node %d, but node.id is %d", d.Path, got.NodeID, want.NodeID)
+	}
+	return got, nil
+}
+
+// markClean writes the mark that the directory was shut down cleanly: every log
+// in it is synced to its end.
+func (d *Dir) markClean(brokerEpoch int64) error {
+	text, err := json.Marshal(struct {
+		Version     int   `json:"version"`
+		BrokerEpoch int64 `json:"brokerEpoch"`
+	}{0, brokerEpoch})
+	if err != nil {
+		return err
+	}
+	return vfs.WriteFileAtomic(d.fs, d.file(cleanFile), text)
+}
+
+// Close unlocks the directory.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// dirName returns the name of a partition's directory.
+func dirName(topic string, partition int32) string {
+	return topic + "-" + strconv.Itoa(int(partition))
+}
+
+// parseDirName is the inverse of dirName.
+func parseDirName(name string) (topic string, partition int32, ok bool) {
+	at := strings.LastIndexByte(name, '-')
+	if at <= 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(name[at+1:], 10, 32)
+	if err != nil || n < 0 {
+		return "", 0, false
+	}
+	return name[:at], int32(n), true
+}
+
+// deletedName returns the name that a partition's directory has while it waits
+// to be removed. A long topic name is cut, since the whole must fit a file name.
+func deletedName(topic string, partition int32) string {
+	u := newUUID()
+	suffix := fmt.Sprintf("-%d.%s%s", partition, hex.EncodeToString(u[:]), deleteSuffix)
+	return topic[:min(len(topic), 255-len(suffix))] + suffix
+}
+
+// readCheckpoint reads a checkpoint file: a line "0", a line with the count, and
+// lines "topic partition offset". A missing file is an empty one, and so is one
+// that cannot be understood: whatever it holds can be found again in the logs.
+func readCheckpoint(fs vfs.FS, name string) (map[string]int64, error) {
+	out := make(map[string]int64)
+	text, err := vfs.ReadFile(fs, name)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if len(lines) < 2 || lines[0] != "0" || lines[1] != strconv.Itoa(len(lines)-2) {
+		return out, nil
+	}
+	for _, l := range lines[2:] {
+		f := strings.Fields(l)
+		if len(f) != 3 {
+			return map[string]int64{}, nil
+		}
+		offset, err := strconv.ParseInt(f[2], 10, 64)
+		if err != nil {
+			return map[string]int64{}, nil
+		}
+		out[f[0]+"-"+f[1]] = offset
+	}
+	return out, nil
+}
+
+// writeCheckpoint writes a checkpoint file. The keys are partition directories.
+func writeCheckpoint(fs vfs.FS, name string, offsets map[string]int64) error {
+	b := fmt.Appendf(nil, "0\n%d\n", len(offsets))
+	for dir, offset := range offsets {
+		topic, partition, ok := parseDirName(dir)
+		if !ok {
+			return fmt.Errorf("%q is no partition directory", dir)
+		}
+		b = fmt.Appendf(b, "%s %d %d\n", topic, partition, offset)
+	}
+	return vfs.WriteFileAtomic(fs, name, b)
+}
+
+// Space returns the size of the volume that the directory is on and what is free
+// of it, in bytes; -1 where that is not known.
+func (d *Dir) Space() (total, usable int64) { return space(d.Path) }

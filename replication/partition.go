@@ -1,0 +1,303 @@
+package replication
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klamm-io/klamm/isr"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// Acks is how many replicas must hold a record before its producer is answered.
+type Acks int16
+
+// The values of acks.
+const (
+	AcksNone   Acks = 0
+	AcksLeader Acks = 1
+	AcksAll    Acks = -1
+)
+
+// Partition is one replica of a partition on this broker: its log, and while
+// this broker leads, what it knows of the followers. It is safe for concurrent
+// use.
+type Partition struct {
+	Topic   string
+	TopicID prim.UUID
+	Index   int32
+	Dir     *Dir
+
+	log    *log.Log
+	node   int32
+	now    func() time.Time
+	view   atomic.Pointer[view]
+	closed atomic.Bool
+
+	// leadership is held shared by an append and exclusively by a change of the
+	// leader, so that no append lands in a later epoch than it was checked in.
+	leadership sync.RWMutex
+
+	// mu guards the fields below. It is never held over I/O. Lock order: mu
+	// before the log's.
+	mu       sync.Mutex
+	minISR   int
+	state    *isr.State // nil while another broker leads
+	commits  []*Commit  // produces that wait for the high watermark, by offset
+	watchers []Watcher
+}
+
+// view is what the cluster's metadata says of the partition.
+type view struct {
+	leader         int32
+	leaderEpoch    int32
+	partitionEpoch int32
+	epochStart     int64 // log end when this broker became leader of the epoch
+}
+
+// Watcher is told when a partition has new records to read. Moved must not
+// block.
+type Watcher interface{ Moved(p *Partition) }
+
+// Commit is an append that waits until all in-sync replicas hold it.
+type Commit struct {
+	offset int64 // the log end behind it
+	done   chan struct{}
+	err    error
+}
+
+// Done is closed once the append is committed, or cannot be.
+func (c *Commit) Done() <-chan struct{} { return c.done }
+
+// Err returns why the append was not committed, nil if it was. It may be called
+// once Done is closed.
+func (c *Commit) Err() error { return c.err }
+
+func openPartition(topic string, id prim.UUID, index int32, dir *Dir, l *log.Log, node int32, minISR int, now func() time.Time) *Partition {
+	p := &Partition{Topic: topic, TopicID: id, Index: index, Dir: dir, log: l, node: node, minISR: minISR, now: now}
+	p.view.Store(&view{leader: meta.NoLeader, leaderEpoch: -1, partitionEpoch: -1})
+	return p
+}
+
+// Log returns the partition's log, for reading.
+func (p *Partition) Log() *log.Log { return p.log }
+
+// Leads reports whether this broker leads the partition.
+func (p *Partition) Leads() bool { return p.view.Load().leader == p.node }
+
+// LeaderEpoch returns the current leader epoch.
+func (p *Partition) LeaderEpoch() int32 { return p.view.Load().leaderEpoch }
+
+// HighWatermark returns the offset below which consumers may read.
+func (p *Partition) HighWatermark() int64 { return p.log.HighWatermark() }
+
+// CheckLeader returns nil if this broker leads the partition in the epoch that
+// the client knows, -1 for any.
+func (p *Partition) CheckLeader(epoch int32) error {
+	v := p.view.Load()
+	if epoch != -1 {
+		if epoch < v.leaderEpoch {
+			return kerr.FencedLeaderEpoch
+		}
+		if epoch > v.leaderEpoch {
+			return kerr.UnknownLeaderEpoch
+		}
+	}
+	if v.leader != p.node || p.closed.Load() {
+		return kerr.NotLeaderOrFollower
+	}
+	return nil
+}
+
+// Settled reports whether the high watermark has reached the start of the
+// leader's epoch. Until then it may be lower than what consumers were shown by
+// the leader before (KIP-207).
+func (p *Partition) Settled() bool {
+	return p.log.HighWatermark() >= p.view.Load().epochStart
+}
+
+// apply takes over what the cluster's metadata says of the partition.
+func (p *Partition) apply(m *meta.Partition) error {
+	p.leadership.Lock()
+	defer p.leadership.Unlock()
+	old := p.view.Load()
+	next := &view{leader: m.Leader, leaderEpoch: m.LeaderEpoch, partitionEpoch: m.PartitionEpoch, epochStart: old.epochStart}
+	if m.Leader == p.node && (old.leader != p.node || old.leaderEpoch != m.LeaderEpoch) {
+		// The epoch's start is durable before anything is served in it (KAFKA-7415).
+		next.epochStart = p.log.EndOffset()
+		if p.log.LatestEpoch() < m.LeaderEpoch {
+			if err := p.log.AssignEpoch(m.LeaderEpoch, next.epochStart); err != nil {
+				return fmt.Errorf("%s-%d: leader epoch %d: %w", p.Topic, p.Index, m.LeaderEpoch, err)
+			}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case m.Leader != p.node:
+		p.state = nil
+		p.dropCommits(kerr.NotLeaderOrFollower)
+	case p.state == nil || old.leaderEpoch != m.LeaderEpoch:
+		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.EndOffset(), p.log.HighWatermark(), p.now())
+		p.advanced()
+	default:
+		if p.state.Commit(m.InSync) {
+			p.advanced()
+		}
+	}
+	p.view.Store(next)
+	p.wake()
+	return nil
+}
+
+// setMinISR changes min.insync.replicas.
+func (p *Partition) setMinISR(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.minISR = n
+	if p.state != nil && p.state.SetMinISR(n) {
+		p.advanced()
+		p.wake()
+	}
+}
+
+// Append appends the batches of one produce to the log. With AcksAll it returns
+// a Commit to wait for, or nil if the append is committed already.
+func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.AppendInfo, *Commit, error) {
+	p.leadership.RLock()
+	defer p.leadership.RUnlock()
+	v := p.view.Load()
+	if v.leader != p.node || p.closed.Load() {
+		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
+	}
+	if acks == AcksAll {
+		p.mu.Lock()
+		enough := p.state.Enough()
+		have := len(p.state.InSync())
+		p.mu.Unlock()
+		if !enough {
+			return log.AppendInfo{}, nil, Refuse(kerr.NotEnoughReplicas, "The size of the current ISR %d is insufficient to satisfy the min.isr requirement of %d for partition %s-%d", have, p.minISR, p.Topic, p.Index)
+		}
+	}
+	o.LeaderEpoch = v.leaderEpoch
+	info, err := p.log.Append(b, o)
+	if err != nil {
+		return info, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state.Appended(p.log.EndOffset()) {
+		p.advanced()
+		p.wake()
+	}
+	if acks != AcksAll || info.LastOffset < p.state.HighWatermark() {
+		return info, nil, nil
+	}
+	c := &Commit{offset: info.LastOffset + 1, done: make(chan struct{})}
+	at, _ := slices.BinarySearchFunc(p.commits, c.offset, func(c *Commit, offset int64) int {
+		if c.offset <= offset {
+			return -1
+		}
+		return 1
+	})
+	p.commits = slices.Insert(p.commits, at, c)
+	return info, c, nil
+}
+
+// Abandon takes a Commit off the waiting list after its timeout.
+func (p *Partition) Abandon(c *Commit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := slices.Index(p.commits, c); at >= 0 {
+		p.commits = slices.Delete(p.commits, at, at+1)
+	}
+}
+
+// advanced publishes a new high watermark and answers the produces below it. mu
+// is held.
+func (p *Partition) advanced() {
+	high := p.state.HighWatermark()
+	p.log.SetHighWatermark(high)
+	n := 0
+	for n < len(p.commits) && p.commits[n].offset <= high {
+		c := p.commits[n]
+		if !p.state.Enough() {
+			c.err = kerr.NotEnoughReplicasAfterAppend
+		}
+		close(c.done)
+		n++
+	}
+	p.commits = slices.Delete(p.commits, 0, n)
+}
+
+func (p *Partition) dropCommits(err error) {
+	for _, c := range p.commits {
+		c.err = err
+		close(c.done)
+	}
+	p.commits = nil
+}
+
+func (p *Partition) wake() {
+	for _, w := range p.watchers {
+		w.Moved(p)
+	}
+}
+
+// Watch has w told of new records until Unwatch.
+func (p *Partition) Watch(w Watcher) {
+	p.mu.Lock()
+	p.watchers = append(p.watchers, w)
+	p.mu.Unlock()
+}
+
+// Unwatch ends a Watch.
+func (p *Partition) Unwatch(w Watcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := slices.Index(p.watchers, w); at >= 0 {
+		last := len(p.watchers) - 1
+		p.watchers[at] = p.watchers[last]
+		p.watchers[last] = nil
+		p.watchers = p.watchers[:last]
+	}
+}
+
+// DeleteRecords moves the log start offset up to offset, -1 for the high
+// watermark, and returns the low watermark.
+func (p *Partition) DeleteRecords(offset int64) (low int64, err error) {
+	if err := p.CheckLeader(-1); err != nil {
+		return 0, err
+	}
+	high := p.log.HighWatermark()
+	if offset == -1 {
+		offset = high
+	}
+	if offset < 0 || offset > high {
+		return 0, Refuse(kerr.OffsetOutOfRange, "The specified offset %d is higher than the high watermark %d of the partition %s-%d", offset, high, p.Topic, p.Index)
+	}
+	if offset > p.log.StartOffset() {
+		if err := p.log.AdvanceStart(offset); err != nil {
+			return 0, err
+		}
+	}
+	return p.log.StartOffset(), nil
+}
+
+// close ends the partition: nothing is appended from then on and whoever waits
+// is told.
+func (p *Partition) close() error {
+	p.leadership.Lock()
+	p.closed.Store(true)
+	p.leadership.Unlock()
+	p.mu.Lock()
+	p.dropCommits(kerr.NotLeaderOrFollower)
+	p.wake()
+	p.mu.Unlock()
+	return p.log.Close()
+}

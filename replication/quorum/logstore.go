@@ -1,0 +1,229 @@
+package quorum
+
+import (
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// startFile holds "index offset" of the first entry kept.
+const startFile = "raft-start"
+
+// Log is raft's log on a partition log. A failed write or sync poisons it:
+// raft would try again and could then report as durable what is not (D4).
+type Log struct {
+	log *log.Log
+	fs  vfs.FS
+	dir string
+
+	// mu guards the fields below. It is held over I/O: raft has one writer, and
+	// its readers want what was written.
+	mu      sync.RWMutex
+	first   uint64  // index of the first entry; meaningless while offsets is empty
+	next    uint64  // index that the next entry must have; 0 any
+	offsets []int64 // base offset of every entry
+	poison  error
+}
+
+// OpenLog returns raft's log on l, whose directory is dir of fs. The Log does
+// not own l.
+func OpenLog(l *log.Log, fs vfs.FS, dir string) (*Log, error) {
+	s := &Log{log: l, fs: fs, dir: dir}
+	index, offset := uint64(1), int64(0)
+	text, err := vfs.ReadFile(fs, s.startPath())
+	switch {
+	case err == nil:
+		a, b, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+		var err1, err2 error
+		index, err1 = strconv.ParseUint(a, 10, 64)
+		offset, err2 = strconv.ParseInt(b, 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.startPath(), err)
+		}
+	case !errors.Is(err, iofs.ErrNotExist):
+		return nil, err
+	}
+	s.first, s.next = index, index
+	err = l.Each(max(offset, l.StartOffset()), l.EndOffset(), func(b record.Batch) error {
+		s.offsets = append(s.offsets, b.BaseOffset())
+		s.next++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("metadata log: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Log) startPath() string { return s.dir + "/" + startFile }
+
+// FirstIndex returns the index of the first entry, 0 for none.
+func (s *Log) FirstIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.offsets) == 0 {
+		return 0, nil
+	}
+	return s.first, nil
+}
+
+// LastIndex returns the index of the last entry, 0 for none.
+func (s *Log) LastIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.offsets) == 0 {
+		return 0, nil
+	}
+	return s.first + uint64(len(s.offsets)) - 1, nil
+}
+
+// GetLog reads the entry at index.
+func (s *Log) GetLog(index uint64, l *raft.Log) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.offsets) == 0 || index < s.first || index-s.first >= uint64(len(s.offsets)) {
+		return raft.ErrLogNotFound
+	}
+	chunk, err := s.log.Read(s.offsets[index-s.first], s.log.EndOffset(), 1, true)
+	if err != nil {
+		return fmt.Errorf("metadata entry %d: %w", index, err)
+	}
+	defer chunk.Release()
+	data, err := chunk.Bytes()
+	if err != nil {
+		return fmt.Errorf("metadata entry %d: %w", index, err)
+	}
+	b, _, err := record.Next(data)
+	if err == nil {
+		err = b.Validate()
+	}
+	if err != nil {
+		return fmt.Errorf("metadata entry %d: %w", index, err)
+	}
+	return decodeEntry(b, index, l)
+}
+
+// StoreLog stores one entry durably.
+func (s *Log) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs stores entries durably.
+func (s *Log) StoreLogs(logs []*raft.Log) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poison != nil {
+		return s.poison
+	}
+	for _, l := range logs {
+		if len(s.offsets) == 0 && l.Index != s.next {
+			// After a snapshot from the leader the log goes on behind it.
+			if err := s.restart(l.Index); err != nil {
+				return err
+			}
+		}
+		if l.Index != s.next {
+			return fmt.Errorf("metadata entry %d stored where %d is next", l.Index, s.next)
+		}
+		b, err := encodeEntry(l)
+		if err != nil {
+			return err
+		}
+		base := s.log.EndOffset()
+		b.SetBaseOffset(base)
+		if _, err := s.log.AppendAsFollower(b); err != nil {
+			return s.fail(err)
+		}
+		s.offsets = append(s.offsets, base)
+		s.next++
+	}
+	if err := s.log.Flush(); err != nil {
+		return s.fail(err)
+	}
+	s.log.SetHighWatermark(s.log.EndOffset())
+	return nil
+}
+
+// Poisoned returns the storage error after which nothing more is stored, or
+// nil.
+func (s *Log) Poisoned() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.poison
+}
+
+func (s *Log) fail(err error) error {
+	s.poison = fmt.Errorf("metadata log is offline: %w", err)
+	return s.poison
+}
+
+// restart makes index the next entry's, in a log without entries.
+func (s *Log) restart(index uint64) error {
+	s.first, s.next = index, index
+	return s.writeStart(index, s.log.EndOffset())
+}
+
+func (s *Log) writeStart(index uint64, offset int64) error {
+	return vfs.WriteFileAtomic(s.fs, s.startPath(), fmt.Appendf(nil, "%d %d\n", index, offset))
+}
+
+// DeleteRange deletes the entries from low to high, both included, which is a
+// prefix or a suffix of the log.
+func (s *Log) DeleteRange(low, high uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poison != nil {
+		return s.poison
+	}
+	if len(s.offsets) == 0 {
+		return nil
+	}
+	last := s.first + uint64(len(s.offsets)) - 1
+	low, high = max(low, s.first), min(high, last)
+	switch {
+	case low > high:
+		return nil
+	case low == s.first: // a prefix, or all
+		offset := s.log.EndOffset()
+		if high < last {
+			offset = s.offsets[high+1-s.first]
+		}
+		if err := s.writeStart(high+1, offset); err != nil {
+			return s.fail(err)
+		}
+		if err := s.log.AdvanceStart(offset); err != nil {
+			return s.fail(err)
+		}
+		s.offsets = append([]int64(nil), s.offsets[high+1-s.first:]...)
+		s.first, s.next = high+1, last+1
+	case high == last:
+		if err := s.log.TruncateTo(s.offsets[low-s.first]); err != nil {
+			return s.fail(err)
+		}
+		s.offsets = s.offsets[:low-s.first]
+		s.next = low
+	default:
+		return fmt.Errorf("metadata entries %d to %d are in the middle of %d to %d", low, high, s.first, last)
+	}
+	return nil
+}
+
+// IsMonotonic tells raft that entries have no gaps.
+func (s *Log) IsMonotonic() bool { return true }
+
+// endOffset returns the offset behind the entry at index.
+func (s *Log) endOffset(index uint64) int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if at := index + 1 - s.first; index+1 >= s.first && at < uint64(len(s.offsets)) {
+		return s.offsets[at]
+	}
+	return s.log.EndOffset()
+}

@@ -1,0 +1,133 @@
+package quorum
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"strconv"
+	"sync"
+
+	"github.com/klamm-io/klamm/log/vfs"
+)
+
+// stateFile is Kafka's name for the vote and term of a voter.
+const stateFile = "quorum-state"
+
+// state is the content of quorum-state: Kafka's QuorumStateData version 1, and
+// behind it the term of the vote, which raft keeps apart from the current one.
+type state struct {
+	LeaderID         int32  `json:"leaderId"`
+	LeaderEpoch      int64  `json:"leaderEpoch"`
+	VotedID          int32  `json:"votedId"`
+	VotedDirectoryID string `json:"votedDirectoryId"`
+	DataVersion      int    `json:"data_version"`
+	VoteTerm         uint64 `json:"voteTerm"`
+	VotedAddress     string `json:"votedAddress"`
+}
+
+// noDirectory is the zero uuid.
+const noDirectory = "AAAAAAAAAAAAAAAAAAAAAA"
+
+// State is raft's stable store: its term and its vote.
+type State struct {
+	fs   vfs.FS
+	path string
+
+	mu     sync.Mutex
+	state  state
+	poison error
+}
+
+// Keys that raft uses.
+const (
+	keyTerm     = "CurrentTerm"
+	keyVoteTerm = "LastVoteTerm"
+	keyVote     = "LastVoteCand"
+)
+
+// OpenState opens the stable store in dir of fs.
+func OpenState(fs vfs.FS, dir string) (*State, error) {
+	s := &State{fs: fs, path: dir + "/" + stateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: 1}}
+	text, err := vfs.ReadFile(fs, s.path)
+	if err != nil {
+		if errors.Is(err, iofs.ErrNotExist) {
+			return s, nil
+		}
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &s.state); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, err)
+	}
+	return s, nil
+}
+
+// save writes the state durably. A failure poisons the store: a vote that was
+// given and forgotten could be given twice.
+func (s *State) save() error {
+	if s.poison != nil {
+		return s.poison
+	}
+	text, err := json.Marshal(s.state)
+	if err == nil {
+		err = vfs.WriteFileAtomic(s.fs, s.path, text)
+	}
+	if err != nil {
+		s.poison = fmt.Errorf("quorum state is offline: %w", err)
+	}
+	return s.poison
+}
+
+// Set stores the candidate that got this voter's vote.
+func (s *State) Set(key, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if string(key) != keyVote {
+		return fmt.Errorf("unknown key %q of raft's stable store", key)
+	}
+	s.state.VotedAddress = string(value)
+	return s.save()
+}
+
+// Get returns what Set stored, empty if nothing.
+func (s *State) Get(key []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if string(key) != keyVote {
+		return nil, fmt.Errorf("unknown key %q of raft's stable store", key)
+	}
+	return []byte(s.state.VotedAddress), nil
+}
+
+// SetUint64 stores a term. Raft sets the term of a vote right before the
+// candidate, and answers for neither in between, so the former is written with
+// the latter.
+func (s *State) SetUint64(key []byte, v uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch string(key) {
+	case keyTerm:
+		s.state.LeaderEpoch = int64(v)
+		return s.save()
+	case keyVoteTerm:
+		s.state.VoteTerm = v
+		return s.poison
+	}
+	return fmt.Errorf("unknown key %q of raft's stable store", key)
+}
+
+// GetUint64 returns what SetUint64 stored, 0 if nothing.
+func (s *State) GetUint64(key []byte) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch string(key) {
+	case keyTerm:
+		return uint64(s.state.LeaderEpoch), nil
+	case keyVoteTerm:
+		if s.state.VotedAddress == "" {
+			return 0, nil
+		}
+		return s.state.VoteTerm, nil
+	}
+	return 0, fmt.Errorf("unknown key %s of raft's stable store", strconv.Quote(string(key)))
+}

@@ -1,0 +1,27 @@
+// Package replication holds what a broker holds of the cluster: the replicas of
+// its partitions, each a log with the leader's view of its followers, and the
+// controller, which owns the metadata.
+package replication
+
+import (
+	"fmt"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+)
+
+// Refusal is an error that a client is told: a code of the protocol with words
+// of its own.
+type Refusal struct {
+	Code   kerr.Code
+	Reason string
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+// Unwrap returns the code.
+func (r *Refusal) Unwrap() error { return r.Code }
+
+// Refuse returns a Refusal.
+func Refuse(code kerr.Code, format string, args ...any) error {
+	return &Refusal{code, fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,492 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// Options says how the replicas of a broker are opened.
+type Options struct {
+	NodeID int32
+	FS     vfs.FS
+	Dirs   []*Dir
+	Broker *config.Broker
+	Static *config.Static
+	Clock  clock.Clock
+	Logger *zap.Logger
+}
+
+// Replicas are the partitions that this broker holds. They follow the metadata:
+// [Replicas.Apply] creates, changes and deletes them.
+type Replicas struct {
+	o  Options
+	lg *zap.Logger
+
+	// byName and byID hold topics. They are read on every request and change
+	// with the metadata only, so each change replaces the map's value for one
+	// topic.
+	byName sync.Map // string -> *replicatedTopic
+	byID   sync.Map // prim.UUID -> *replicatedTopic
+
+	// mu is held while the metadata is followed: by Start, Apply and Close, one
+	// at a time.
+	mu      sync.Mutex
+	live    bool
+	offline map[string]error // partitions whose log could not be opened
+	counts  map[*Dir]int
+	removal []clock.Timer
+	count   atomic.Int64
+	sum     atomic.Uint64 // of the offsets at the last checkpoint
+}
+
+// replicatedTopic holds this broker's partitions of a topic, by index; nil
+// where another broker holds them.
+type replicatedTopic struct {
+	name       string
+	id         prim.UUID
+	partitions []*Partition
+}
+
+// NewReplicas returns replicas that hold nothing until Start.
+func NewReplicas(o Options) *Replicas {
+	return &Replicas{o: o, lg: o.Logger.Named("replicas"), offline: make(map[string]error), counts: make(map[*Dir]int)}
+}
+
+// Get returns a partition by topic name, or nil if this broker does not hold it.
+func (r *Replicas) Get(topic string, index int32) *Partition {
+	t, ok := r.byName.Load(topic)
+	if !ok {
+		return nil
+	}
+	return t.(*replicatedTopic).get(index)
+}
+
+// GetByID returns a partition by topic id, or nil.
+func (r *Replicas) GetByID(id prim.UUID, index int32) *Partition {
+	t, ok := r.byID.Load(id)
+	if !ok {
+		return nil
+	}
+	return t.(*replicatedTopic).get(index)
+}
+
+func (t *replicatedTopic) get(index int32) *Partition {
+	if index < 0 || int(index) >= len(t.partitions) {
+		return nil
+	}
+	return t.partitions[index]
+}
+
+// Each calls f for every partition until it returns false.
+func (r *Replicas) Each(f func(*Partition) bool) {
+	r.byName.Range(func(_, v any) bool {
+		for _, p := range v.(*replicatedTopic).partitions {
+			if p != nil && !f(p) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Count returns the number of partitions.
+func (r *Replicas) Count() int { return int(r.count.Load()) }
+
+// Start opens every partition that image gives this broker, and from then on
+// follows Apply. image must be the newest.
+func (r *Replicas) Start(image func() *meta.Image) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = true
+	m := image()
+	if err := r.sweep(m); err != nil {
+		return err
+	}
+	var topics []*meta.Topic
+	m.Topics("", func(t *meta.Topic) bool {
+		topics = append(topics, t)
+		return true
+	})
+	work := make(chan *meta.Topic)
+	var wg sync.WaitGroup
+	var failed atomic.Pointer[error]
+	var mu sync.Mutex // guards what follow shares between the workers
+	for range max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs)) {
+		wg.Go(func() {
+			for t := range work {
+				if err := r.follow(t, m, &mu); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	for _, t := range topics {
+		work <- t
+	}
+	close(work)
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// sweep removes directories that wait for removal, and sets aside those of
+// topics that no longer exist.
+func (r *Replicas) sweep(m *meta.Image) error {
+	for _, d := range r.o.Dirs {
+		names, err := r.o.FS.List(d.Path)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			full := d.file(name)
+			if strings.HasSuffix(name, deleteSuffix) {
+				if err := r.o.FS.RemoveAll(full); err != nil {
+					return err
+				}
+				continue
+			}
+			topic, index, ok := parseDirName(name)
+			if !ok || topic == meta.MetadataTopic || strings.HasSuffix(name, straySuffix) {
+				continue
+			}
+			p := m.Partition(topic, index)
+			id, err := log.ReadTopicID(r.o.FS, full)
+			if err != nil {
+				return fmt.Errorf("%s: %w", full, err)
+			}
+			if p != nil && contains(p.Replicas, r.o.NodeID) && (id.IsZero() || id == m.Topic(topic).ID) {
+				r.counts[d]++
+				continue
+			}
+			r.lg.Warn("set aside a stray partition", zap.String("dir", full))
+			if err := r.o.FS.Rename(full, d.file(strayName(topic, index))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func strayName(topic string, index int32) string {
+	u := newUUID()
+	return fmt.Sprintf("%s-%d.%x%s", topic, index, u[:], straySuffix)
+}
+
+func contains(ids []int32, id int32) bool {
+	for _, x := range ids {
+		if x == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Apply follows a change of the metadata. It is called in order.
+func (r *Replicas) Apply(old, image *meta.Image, delta meta.Delta) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return
+	}
+	for _, t := range delta.Deleted {
+		r.remove(t, old)
+	}
+	var mu sync.Mutex
+	for id := range delta.Topics {
+		if err := r.follow(image.TopicByID(id), image, &mu); err != nil {
+			r.lg.Error("cannot follow the metadata of a topic", zap.String("topic", image.TopicByID(id).Name), zap.Error(err))
+		}
+	}
+	r.reconfigure(image, delta)
+}
+
+// reconfigure hands changed configs to the logs.
+func (r *Replicas) reconfigure(image *meta.Image, delta meta.Delta) {
+	all := false
+	for res := range delta.Configs {
+		switch res.Type {
+		case meta.TopicResource:
+			if t, ok := r.byName.Load(res.Name); ok {
+				r.configure(t.(*replicatedTopic), image)
+			}
+		case meta.BrokerResource:
+			all = true
+		}
+	}
+	if all {
+		r.byName.Range(func(_, t any) bool {
+			r.configure(t.(*replicatedTopic), image)
+			return true
+		})
+	}
+}
+
+func (r *Replicas) configure(t *replicatedTopic, image *meta.Image) {
+	c, err := r.TopicConfig(image, t.name)
+	if err != nil {
+		r.lg.Error("topic config does not resolve, the old one stays", zap.String("topic", t.name), zap.Error(err))
+		return
+	}
+	for _, p := range t.partitions {
+		if p != nil {
+			p.log.SetConfig(LogConfig(&c))
+			p.setMinISR(c.MinInsyncReplicas)
+		}
+	}
+}
+
+// TopicConfig resolves the configuration of a topic.
+func (r *Replicas) TopicConfig(image *meta.Image, topic string) (config.Topic, error) {
+	return config.TopicFrom(
+		image.Config(meta.Resource{Type: meta.TopicResource, Name: topic}),
+		image.Config(meta.Resource{Type: meta.BrokerResource, Name: strconv.Itoa(int(r.o.NodeID))}),
+		image.Config(meta.Resource{Type: meta.BrokerResource}),
+		r.o.Static)
+}
+
+// LogConfig returns what a log needs of a topic's configuration.
+func LogConfig(t *config.Topic) log.Config {
+	levels := map[string]int{"gzip": t.GzipLevel, "lz4": t.LZ4Level, "zstd": t.ZstdLevel}
+	compression := t.CompressionType
+	if compression == "uncompressed" {
+		compression = "none"
+	}
+	flushMessages, flushInterval := t.FlushMessages, t.FlushInterval
+	if flushMessages == math.MaxInt64 {
+		flushMessages = 0
+	}
+	if flushInterval == math.MaxInt64 {
+		flushInterval = 0
+	}
+	return log.Config{
+		SegmentBytes: int64(t.SegmentBytes), SegmentAge: t.SegmentAge, SegmentJitter: t.SegmentJitter,
+		IndexIntervalBytes: t.IndexIntervalBytes, SegmentIndexBytes: t.SegmentIndexBytes, MaxMessageBytes: t.MaxMessageBytes,
+		Compact: t.Compact, LogAppendTime: t.LogAppendTime, TimestampBeforeMax: t.TimestampBefore, TimestampAfterMax: t.TimestampAfter,
+		Compression: compression, CompressionLevel: levels[compression],
+		FlushMessages: flushMessages, FlushInterval: flushInterval,
+	}
+}
+
+// follow opens the partitions of a topic that this broker holds and is missing,
+// and tells the others what changed. shared guards the maps and counters of r.
+func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) error {
+	var old []*Partition
+	if v, ok := r.byName.Load(t.Name); ok {
+		old = v.(*replicatedTopic).partitions
+	}
+	c, err := r.TopicConfig(image, t.Name)
+	if err != nil {
+		return err
+	}
+	next := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
+	copy(next.partitions, old)
+	var failed error
+	for i, m := range t.Partitions {
+		if !contains(m.Replicas, r.o.NodeID) {
+			continue
+		}
+		p := next.partitions[i]
+		if p == nil {
+			p, err = r.open(t, int32(i), &c, shared)
+			if err != nil {
+				failed = errors.Join(failed, err)
+				shared.Lock()
+				r.offline[dirName(t.Name, int32(i))] = err
+				shared.Unlock()
+				continue
+			}
+			next.partitions[i] = p
+			r.count.Add(1)
+		}
+		if err := p.apply(m); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	r.byName.Store(t.Name, next)
+	r.byID.Store(t.ID, next)
+	return failed
+}
+
+// open opens the log of a partition, in the directory that has it, else in the
+// one with the fewest partitions.
+func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, shared *sync.Mutex) (*Partition, error) {
+	name := dirName(t.Name, index)
+	dir := r.find(name)
+	clean := true
+	var recovery, high, start int64
+	if dir != nil {
+		clean, recovery, high, start = dir.clean, dir.recovery[name], dir.high[name], dir.start[name]
+	} else {
+		shared.Lock()
+		dir = r.o.Dirs[0]
+		for _, d := range r.o.Dirs[1:] {
+			if r.counts[d] < r.counts[dir] {
+				dir = d
+			}
+		}
+		r.counts[dir]++
+		shared.Unlock()
+	}
+	l, err := log.Open(log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
+		Config: LogConfig(c), CleanShutdown: clean, RecoveryPoint: recovery, StartOffset: start,
+		ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path.Join(dir.Path, name), err)
+	}
+	l.SetHighWatermark(min(max(high, l.StartOffset()), l.EndOffset()))
+	return openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now), nil
+}
+
+// find returns the directory that holds a partition, or nil.
+func (r *Replicas) find(name string) *Dir {
+	for _, d := range r.o.Dirs {
+		if _, err := r.o.FS.Stat(d.file(name)); err == nil {
+			return d
+		}
+	}
+	return nil
+}
+
+// remove takes a deleted topic's partitions away. Their files follow later
+// (file.delete.delay.ms), for the sake of readers.
+func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
+	delay := time.Minute
+	if c, err := r.TopicConfig(image, t.Name); err == nil {
+		delay = c.FileDeleteDelay
+	}
+	v, ok := r.byID.LoadAndDelete(t.ID)
+	if !ok {
+		return
+	}
+	r.byName.CompareAndDelete(t.Name, v)
+	for _, p := range v.(*replicatedTopic).partitions {
+		if p == nil {
+			continue
+		}
+		r.count.Add(-1)
+		r.counts[p.Dir]--
+		if err := p.close(); err != nil {
+			r.lg.Warn("close of a deleted partition failed", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
+		}
+		from, to := p.Dir.file(dirName(p.Topic, p.Index)), p.Dir.file(deletedName(p.Topic, p.Index))
+		if err := r.o.FS.Rename(from, to); err != nil {
+			r.lg.Error("cannot set a deleted partition aside", zap.String("dir", from), zap.Error(err))
+			continue
+		}
+		r.removeLater(to, delay)
+	}
+}
+
+func (r *Replicas) removeLater(dir string, delay time.Duration) {
+	r.removal = append(r.removal, r.o.Clock.AfterFunc(delay, func() {
+		if err := r.o.FS.RemoveAll(dir); err != nil {
+			r.lg.Error("cannot remove a deleted partition", zap.String("dir", dir), zap.Error(err))
+		}
+	}))
+}
+
+// Missing returns why this broker has no replica to answer from, as the code
+// that a client is told: the topic or partition does not exist, is led
+// elsewhere, or its log cannot be opened.
+func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
+	p := image.Partition(topic, index)
+	switch {
+	case p == nil:
+		return kerr.UnknownTopicOrPartition
+	case !contains(p.Replicas, r.o.NodeID):
+		return kerr.NotLeaderOrFollower
+	}
+	return kerr.KafkaStorageError
+}
+
+// Checkpoint writes the checkpoint files of every directory: recovery points,
+// high watermarks, and log start offsets.
+func (r *Replicas) Checkpoint() error {
+	type files struct{ recovery, high, start map[string]int64 }
+	byDir := make(map[*Dir]*files)
+	for _, d := range r.o.Dirs {
+		byDir[d] = &files{make(map[string]int64), make(map[string]int64), make(map[string]int64)}
+	}
+	r.Each(func(p *Partition) bool {
+		f, name := byDir[p.Dir], dirName(p.Topic, p.Index)
+		f.recovery[name] = p.log.RecoveryPoint()
+		f.high[name] = p.log.HighWatermark()
+		if p.log.StartOffset() > p.log.FirstSegmentOffset() {
+			f.start[name] = p.log.StartOffset()
+		}
+		return true
+	})
+	var err error
+	for d, f := range byDir {
+		err = errors.Join(err,
+			writeCheckpoint(r.o.FS, d.file(recoveryFile), f.recovery),
+			writeCheckpoint(r.o.FS, d.file(highWatermarkFile), f.high),
+			writeCheckpoint(r.o.FS, d.file(logStartFile), f.start))
+	}
+	return err
+}
+
+// CheckpointIfMoved is Checkpoint where anything has changed since the last one.
+func (r *Replicas) CheckpointIfMoved() error {
+	var sum uint64
+	r.Each(func(p *Partition) bool {
+		// A change of any offset changes the sum but by an unlucky accident, and
+		// then the next change is written.
+		sum += uint64(p.log.HighWatermark())*0x9e3779b97f4a7c15 ^ uint64(p.log.StartOffset())*0xbf58476d1ce4e5b9 ^ uint64(p.log.RecoveryPoint())
+		return true
+	})
+	sum += uint64(r.Count()) << 32
+	if r.sum.Swap(sum) == sum {
+		return nil
+	}
+	return r.Checkpoint()
+}
+
+// Close syncs and closes every log and marks the directories as cleanly shut
+// down. It does not unlock them.
+func (r *Replicas) Close(brokerEpoch int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return nil
+	}
+	r.live = false
+	for _, t := range r.removal {
+		t.Stop()
+	}
+	failed := make(map[*Dir]error)
+	r.Each(func(p *Partition) bool {
+		if err := p.close(); err != nil {
+			failed[p.Dir] = errors.Join(failed[p.Dir], fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
+		}
+		return true
+	})
+	err := r.Checkpoint()
+	for _, d := range r.o.Dirs {
+		if failed[d] != nil || err != nil {
+			err = errors.Join(err, failed[d])
+			continue
+		}
+		err = errors.Join(err, d.markClean(brokerEpoch))
+	}
+	return err
+}
