@@ -138,6 +138,14 @@ func (t *table) close() error {
 	return err
 }
 
+// discard closes without writing.
+func (t *table) discard() error {
+	if t.file == nil {
+		return nil
+	}
+	return t.file.Close()
+}
+
 // truncate keeps the first n entries.
 func (t *table) truncate(n int) error {
 	t.mu.Lock()

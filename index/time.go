@@ -164,3 +164,6 @@ func (x *Time) Flush() error { return x.t.flush() }
 
 // Close writes what is in memory and closes the file.
 func (x *Time) Close() error { return x.t.close() }
+
+// Discard closes the file without writing what is in memory.
+func (x *Time) Discard() error { return x.t.discard() }

@@ -265,7 +265,9 @@ func (l *Log) Close() error {
 		err = l.latch("close", l.sealAll())
 	}
 	for _, s := range l.list() {
-		if e := s.Close(); err == nil && e != nil {
+		if err != nil {
+			s.Abandon()
+		} else if e := s.Close(); e != nil {
 			err = l.latch("close", e)
 		}
 	}

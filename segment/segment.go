@@ -62,6 +62,7 @@ type Segment struct {
 
 	refs      atomic.Int64 // the owner's and the readers'
 	dirSynced atomic.Bool  // the files' directory entries are durable
+	discard   atomic.Bool  // the last release writes nothing more
 
 	mu     sync.Mutex // guards what follows; never held during I/O
 	file   vfs.File   // nil until the first append
@@ -532,8 +533,12 @@ func (s *Segment) release() error {
 	case n < 0:
 		panic(fmt.Sprintf("segment %d of %s: released %d times too often", s.base, s.dir, -n))
 	}
-	err := s.offsets.Close()
-	if e := s.times.Close(); err == nil {
+	closeOffsets, closeTimes := s.offsets.Close, s.times.Close
+	if s.discard.Load() {
+		closeOffsets, closeTimes = s.offsets.Discard, s.times.Discard
+	}
+	err := closeOffsets()
+	if e := closeTimes(); err == nil {
 		err = e
 	}
 	if s.file != nil {
@@ -554,19 +559,20 @@ func (s *Segment) Close() error {
 	return err
 }
 
-// Abandon closes without completing anything, after a storage error.
-func (s *Segment) Abandon() { s.release() }
+// Abandon closes without completing anything, after a storage error. It returns
+// nothing, as the error that matters came before.
+func (s *Segment) Abandon() {
+	s.discard.Store(true)
+	s.release()
+}
 
 // Delete removes the files and gives the owner's reference up. The caller syncs
 // the directory.
 func (s *Segment) Delete() error {
+	s.discard.Store(true)
 	err := RemoveFiles(s.fs, s.dir, s.base)
-	if e := s.release(); err == nil && s.file != nil {
+	if e := s.release(); err == nil {
 		err = e
-	}
-	// The last release may have written an index anew.
-	for _, suffix := range []string{IndexSuffix, TimeSuffix} {
-		s.fs.Remove(s.name(suffix))
 	}
 	return err
 }

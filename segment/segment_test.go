@@ -1,0 +1,249 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/klamm-io/klamm/index"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func batch(t testing.TB, base int64, size int, ts ...int64) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None, 0)
+	for _, x := range ts {
+		b.Append(x, nil, make([]byte, size), nil)
+	}
+	out, err := b.Finish(record.NoProducer)
+	must(t, err)
+	record.Batch(out).SetBaseOffset(base)
+	return out
+}
+
+func create(t testing.TB, fs vfs.FS, base int64, interval int) (*Segment, Options) {
+	t.Helper()
+	o := Options{FS: fs, Dir: "/p", Base: base, IndexInterval: interval, Created: time.UnixMilli(5)}
+	must(t, fs.MkdirAll("/p", 0o755))
+	s, err := Create(o)
+	must(t, err)
+	return s, o
+}
+
+// Index entries follow Kafka's rule: before a batch that comes after more than
+// interval bytes since the last entry, its last offset and position, and the
+// largest timestamp so far if it grew; on closing, the final largest timestamp.
+// Several batches in one write count one by one.
+func TestIndexRule(t *testing.T) {
+	m := vfs.NewMem()
+	s, o := create(t, m, 100, 250)
+	stamps := []int64{10, 30, 20, 20, 40, 40, 35, 50, 1}
+	var all []byte
+	var offsets []index.OffsetEntry
+	var times []index.TimeEntry
+	pos, since := int64(0), 0
+	best := index.TimeEntry{Timestamp: -1}
+	for i, ts := range stamps {
+		b := batch(t, 100+int64(2*i), 20, ts, ts)
+		last := b.LastOffset()
+		if ts > best.Timestamp {
+			best = index.TimeEntry{Timestamp: ts, Offset: last}
+		}
+		if since > 250 {
+			offsets = append(offsets, index.OffsetEntry{Offset: last, Position: pos})
+			if len(times) == 0 || best.Timestamp > times[len(times)-1].Timestamp {
+				times = append(times, best)
+			}
+			since = 0
+		}
+		since += len(b)
+		pos += int64(len(b))
+		if i < 4 {
+			must(t, s.Append(b))
+		} else {
+			all = append(all, b...)
+		}
+	}
+	must(t, s.Append(all))
+	times = append(times, best)
+	compare := func(what string, s *Segment) {
+		t.Helper()
+		var gotO []index.OffsetEntry
+		var gotT []index.TimeEntry
+		for i := range s.offsets.Len() {
+			e, err := s.offsets.Entry(i)
+			must(t, err)
+			gotO = append(gotO, e)
+		}
+		for i := range s.times.Len() {
+			e, err := s.times.Entry(i)
+			must(t, err)
+			gotT = append(gotT, e)
+		}
+		if fmt.Sprint(gotO) != fmt.Sprint(offsets) || fmt.Sprint(gotT) != fmt.Sprint(times) {
+			t.Errorf("%s:\n got %v %v\nwant %v %v", what, gotO, gotT, offsets, times)
+		}
+	}
+	must(t, s.Close())
+	s, err := Open(o, -1)
+	must(t, err)
+	if s.Next() != 118 || s.Size() != pos {
+		t.Errorf("opened: next %d, size %d", s.Next(), s.Size())
+	}
+	compare("opened", s)
+	must(t, s.Close())
+	s, err = OpenToRecover(o)
+	must(t, err)
+	visited := 0
+	cut, err := s.Recover(func(record.Batch) error { visited++; return nil })
+	if cut != 0 || err != nil || visited != len(stamps) {
+		t.Errorf("recovered: cut %d, %d batches, %v", cut, visited, err)
+	}
+	compare("recovered", s)
+	must(t, s.Close())
+	must(t, m.Remove(s.name(IndexSuffix)))
+	s, err = Open(o, 118)
+	must(t, err)
+	compare("reindexed", s)
+	must(t, s.Close())
+}
+
+// After truncation the largest timestamp is that of the batches left, even where
+// the index knows less.
+func TestTruncateFindsLargestTimestamp(t *testing.T) {
+	s, _ := create(t, vfs.NewMem(), 0, 1<<20)
+	for i, ts := range []int64{5, 90, 20, 100} {
+		must(t, s.Append(batch(t, int64(i), 10, ts)))
+	}
+	must(t, s.Truncate(3))
+	if e, err := s.MaxTimestamp(); err != nil || e.Timestamp != 90 || e.Offset != 1 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if ts, err := s.Largest(); ts != 90 || err != nil {
+		t.Errorf("for readers: %d, %v", ts, err)
+	}
+	must(t, s.Append(batch(t, 3, 10, 91)))
+	if e, _ := s.MaxTimestamp(); e.Timestamp != 91 || s.Next() != 4 {
+		t.Errorf("after appending: %+v, next %d", e, s.Next())
+	}
+	must(t, s.Truncate(0))
+	if e, _ := s.MaxTimestamp(); e.Timestamp != -1 || s.Size() != 0 || s.Next() != 0 {
+		t.Errorf("emptied: %+v, size %d, next %d", e, s.Size(), s.Next())
+	}
+}
+
+func TestDamageIsNotCut(t *testing.T) {
+	m := vfs.NewMem()
+	s, o := create(t, m, 0, 4096)
+	var at []int64
+	for i := range int64(3) {
+		at = append(at, s.Size())
+		must(t, s.Append(batch(t, i, 100, 5)))
+	}
+	size := s.Size()
+	must(t, s.Close())
+	f, err := m.OpenFile(s.name(LogSuffix), 2, 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("damage"), at[1]+70)
+	must(t, err)
+	s, err = OpenToRecover(o)
+	must(t, err)
+	_, err = s.Recover(func(record.Batch) error { return nil })
+	var d *DamagedError
+	if !errors.As(err, &d) || d.Pos != at[1] || d.Valid != at[2] || !errors.Is(err, record.ErrCorrupt) {
+		t.Fatalf("%v", err)
+	}
+	if now, _ := f.Size(); now != size {
+		t.Errorf("%d bytes left of %d", now, size)
+	}
+	s.Abandon()
+	// A length that leads nowhere hides the next batch from a plain scan, not
+	// from the search.
+	_, err = f.WriteAt([]byte{0x7f}, at[1]+8)
+	must(t, err)
+	s, err = OpenToRecover(o)
+	must(t, err)
+	if _, err = s.Recover(func(record.Batch) error { return nil }); !errors.As(err, &d) || d.Valid != at[2] {
+		t.Errorf("wrong length: %v", err)
+	}
+	s.Abandon()
+}
+
+// Every offset is found, near the end and far from it, with and without indexes
+// in memory.
+func TestLocate(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	m := vfs.NewMem()
+	s, o := create(t, m, 1000, 500)
+	type span struct{ base, last, pos, end int64 }
+	var spans []span
+	next := int64(1000)
+	for range 300 {
+		next += r.Int64N(3) // gaps, as compaction leaves them
+		b := batch(t, next, r.IntN(300), make([]int64, 1+r.IntN(4))...)
+		spans = append(spans, span{next, b.LastOffset(), s.Size(), s.Size() + int64(len(b))})
+		must(t, s.Append(b))
+		next = b.LastOffset() + 1
+	}
+	for _, reopened := range []bool{false, true} {
+		if reopened {
+			must(t, s.Close())
+			var err error
+			s, err = Open(o, -1)
+			must(t, err)
+		}
+		i := 0
+		for offset := int64(1000); offset < next; offset++ {
+			for spans[i].last < offset {
+				i++
+			}
+			pos, end, err := s.locate(offset)
+			if pos != spans[i].pos || end != spans[i].end || err != nil {
+				t.Fatalf("reopened %t: offset %d: [%d, %d) %v, want %+v", reopened, offset, pos, end, err, spans[i])
+			}
+		}
+		if pos, end, err := s.locate(next); pos != s.Size() || end != pos || err != nil {
+			t.Errorf("the end: %d, %d, %v", pos, end, err)
+		}
+	}
+}
+
+func TestRegionOutlivesItsSegment(t *testing.T) {
+	m := vfs.NewMem()
+	s, _ := create(t, m, 0, 4096)
+	must(t, s.Append(batch(t, 0, 100, 5)))
+	r, err := s.Read(0, 1, 1<<20, false)
+	must(t, err)
+	must(t, s.Delete())
+	second, err := s.Read(0, 1, 1<<20, false) // by one who found the segment before
+	must(t, err)
+	second.Release()
+	b, err := r.Bytes()
+	must(t, err)
+	must(t, record.Batch(b).Validate())
+	r.Release()
+	if names, _ := m.List("/p"); len(names) != 0 {
+		t.Errorf("left %v", names)
+	}
+	if _, err := s.Read(0, 1, 1<<20, false); err != ErrClosed {
+		t.Errorf("read after the last release: %v", err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("releasing twice does not panic")
+		}
+	}()
+	r.Release()
+}
