@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -67,13 +68,19 @@ func (l *Log) load() error {
 	if err := l.placeOffsets(); err != nil {
 		return err
 	}
-	if err := l.loadEpochs(hadEpochs && !recovered); err != nil {
+	if !hadEpochs {
+		recovered = 0
+	}
+	if err := l.loadEpochs(recovered); err != nil {
 		return err
 	}
 	if err := l.dropSnapshots(func(at int64) bool { return at > l.end.Load() }); err != nil {
 		return err
 	}
-	return l.rebuildProducers()
+	if err := l.rebuildProducers(); err != nil {
+		return err
+	}
+	return l.dropOldSnapshots()
 }
 
 // checkTopicID reads or writes partition.metadata: the lines "version: 0" and
@@ -126,8 +133,10 @@ func (l *Log) sortOut(names []string) ([]int64, error) {
 }
 
 // openSegments opens all segments, and recovers those that reach beyond the
-// recovery point after an unclean stop.
-func (l *Log) openSegments(bases []int64) (recovered bool, err error) {
+// recovery point after an unclean stop. It returns the base offset of the first
+// that it recovered, or the largest number.
+func (l *Log) openSegments(bases []int64) (recovered int64, err error) {
+	recovered = math.MaxInt64
 	var list []*segment.Segment
 	defer func() { l.segments.Store(&list) }()
 	for i, base := range bases {
@@ -142,7 +151,7 @@ func (l *Log) openSegments(bases []int64) (recovered bool, err error) {
 		}
 		list = append(list, s)
 		if check {
-			recovered = true
+			recovered = min(recovered, base)
 			if err := l.recover(s, i+1 == len(bases)); err != nil {
 				return recovered, err
 			}
@@ -204,12 +213,15 @@ func (l *Log) placeOffsets() error {
 	return nil
 }
 
-// loadEpochs makes the epoch checkpoint agree with the log; one that cannot be
-// trusted is taken from the batches.
-func (l *Log) loadEpochs(trusted bool) error {
-	if !trusted && l.Size() > 0 {
+// loadEpochs makes the epoch checkpoint agree with the log: the batches of
+// segments from base offset from on say what is in it.
+func (l *Log) loadEpochs(from int64) error {
+	if from < math.MaxInt64 && l.Size() > 0 {
 		list := l.epochs.entries()
 		for _, s := range l.list() {
+			if s.Base() < from {
+				continue
+			}
 			err := s.Scan(0, s.Size(), segment.HeadersOnly, func(b record.Batch, _ int64) (bool, error) {
 				if d := segment.Describe(b); d.Epoch >= 0 && !covered(list, d) {
 					list = withEpoch(list, d.Epoch, d.Base)
@@ -274,6 +286,20 @@ func (l *Log) dropSnapshots(drop func(at int64) bool) error {
 		}
 	}
 	return nil
+}
+
+// dropOldSnapshots keeps the newest snapshot and those that segments begin with:
+// truncating goes back to one of them.
+func (l *Log) dropOldSnapshots() error {
+	list, err := l.snapshots()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	keep := map[int64]bool{list[0]: true}
+	for _, s := range l.list() {
+		keep[s.Base()] = true
+	}
+	return l.dropSnapshots(func(at int64) bool { return !keep[at] })
 }
 
 func (l *Log) writeSnapshot(at int64) error {

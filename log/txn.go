@@ -13,11 +13,6 @@ import (
 // active segment. The caller holds mu and txnMu.
 func (l *Log) noteAborted(t txn) (err error) {
 	stable := t.last + 1
-	for _, e := range l.ended {
-		if e != t {
-			stable = min(stable, e.first)
-		}
-	}
 	if l.open >= 0 {
 		stable = min(stable, l.open)
 	}

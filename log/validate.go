@@ -58,8 +58,6 @@ func (v *validator) header(b record.Batch) error {
 	switch {
 	case a.Codec() == record.Zstd && v.version > 0 && v.version < zstdSince:
 		return fmt.Errorf("%w: zstd in Produce version %d", ErrUnsupportedCompression, v.version)
-	case a.Codec() > record.Zstd:
-		return fmt.Errorf("%w: codec %d", ErrInvalidRecord, int8(a.Codec()))
 	case b.BaseOffset() != 0:
 		return fmt.Errorf("%w: base offset %d, want 0", ErrInvalidRecord, b.BaseOffset())
 	case len(b) > v.cfg.MaxMessageBytes:
@@ -69,6 +67,8 @@ func (v *validator) header(b record.Batch) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	switch {
+	case a.Codec() > record.Zstd:
+		return fmt.Errorf("%w: codec %d", ErrInvalidRecord, int8(a.Codec()))
 	case count <= 0 || int64(b.LastOffsetDelta())+1 != int64(count):
 		return fmt.Errorf("%w: %d records, last offset delta %d", ErrInvalidRecord, count, b.LastOffsetDelta())
 	case v.origin == Client && a.Control():
