@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+
+	"github.com/klamm-io/klamm/broker"
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/log/vfs"
+)
+
+func newStart() *cobra.Command {
+	var (
+		file, listen, dataDir, level string
+		overrides                    []string
+		inMemory                     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Start a broker",
+		Long: `Start a broker and serve until SIGINT or SIGTERM.
+
+Values come from, the first that has one: --listen and --data-dir, --override, the environment (KAFKA_*), the --config file, Kafka's
+defaults. When the broker serves, one line goes to stdout:
+
+    ready bootstrap=HOST:PORT[,HOST:PORT...] cluster=ID
+
+Logs go to stderr.`,
+		Example: `  klamm start
+  klamm start --listen 127.0.0.1:0 --in-memory
+  klamm start --config server.properties --override num.partitions=6`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if inMemory && dataDir != "" {
+				return usagef("--in-memory and --data-dir exclude each other")
+			}
+			lg, err := newLogger(level)
+			if err != nil {
+				return err
+			}
+			defer lg.Sync()
+			if listen != "" {
+				if _, _, err := net.SplitHostPort(listen); err != nil {
+					return usagef("--listen %q: want HOST:PORT: %w", listen, err)
+				}
+				overrides = append(overrides, "listeners=PLAINTEXT://"+listen)
+			}
+			o := broker.Options{Logger: lg, Fatal: func(err error) { lg.Fatal("cannot go on", zap.Error(err)) }}
+			switch {
+			case inMemory:
+				o.FS = vfs.NewMem()
+				overrides = append(overrides, "log.dirs=/memory")
+			case dataDir != "":
+				overrides = append(overrides, "log.dirs="+dataDir)
+			}
+			static, warnings, err := config.Load(config.Sources{File: file, Environ: os.Environ(), Overrides: overrides})
+			if err != nil {
+				return usageError{err}
+			}
+			for _, w := range warnings {
+				lg.Warn("config", zap.String("key", w.Key), zap.String("warning", w.Message))
+			}
+			o.Config = static
+			b, err := broker.Start(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ready bootstrap=%s cluster=%s\n", strings.Join(b.Bootstrap(), ","), b.ClusterID()); err != nil {
+				lg.Warn("cannot say that the broker is ready", zap.Error(err))
+			}
+			<-cmd.Context().Done()
+			lg.Info("stopping")
+			return b.Close()
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", "", "server.properties to read")
+	f.StringArrayVar(&overrides, "override", nil, "set a broker key, as key=value; may be repeated")
+	f.StringVar(&listen, "listen", "", "address to listen on, as HOST:PORT; port 0 picks a free one")
+	f.StringVar(&dataDir, "data-dir", "", "directory to keep the data in (log.dirs)")
+	f.BoolVar(&inMemory, "in-memory", false, "keep the data in memory; it ends with the broker")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+// newLogger logs to stderr: lines to read on a terminal, JSON otherwise.
+func newLogger(level string) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, usagef("--log-level: %w", err)
+	}
+	var encoder zapcore.Encoder
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		c := zap.NewDevelopmentEncoderConfig()
+		c.EncodeLevel = zapcore.CapitalColorLevelEncoder
+		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		encoder = zapcore.NewConsoleEncoder(c)
+	} else {
+		c := zap.NewProductionEncoderConfig()
+		c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+		encoder = zapcore.NewJSONEncoder(c)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), l)), nil
+}
