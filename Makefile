@@ -1,0 +1,58 @@
+# Everything here needs Go 1.26 or later and nothing else, but for what is said of conformance and bench.
+
+GO      ?= go
+BIN     := bin/klamm
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/klamm-io/klamm/cmd/klamm/cli.Version=$(VERSION)
+FUZZTIME ?= 10s
+
+.PHONY: build run test race fuzz golden bench conformance nightly check fmt generate clean
+
+build: ## one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/klamm
+
+run: build ## a broker on 127.0.0.1:9092 with its data in ./data
+	$(BIN) start --data-dir data
+
+test: ## every test of the module, and of tests/ what needs no other toolchain
+	$(GO) test ./...
+	$(GO) -C tests test . ./smoke/... ./wire/...
+
+race:
+	$(GO) test -race ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+golden: ## rewrites golden files; read the diff
+	$(GO) test ./log/... ./segment/... ./index/... ./cmd/... -update
+
+conformance: build ## foreign clients, and the JVM broker beside klamm: needs Java, Maven, Python 3 and Node
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 20m ./conformance/...
+
+bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests run ./bench
+
+nightly: race conformance
+	$(MAKE) fuzz FUZZTIME=5m
+
+check: ## what must hold before a commit
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'gofmt: the files above differ'; exit 1; }
+	$(GO) vet ./...
+	$(GO) -C tests vet ./...
+	$(GO) -C tests build -o ../.tools/staticcheck honnef.co/go/tools/cmd/staticcheck
+	.tools/staticcheck ./...
+	cd tests && ../.tools/staticcheck ./...
+	$(GO) -C tests test -count=1 -run TestFloors .
+	$(GO) run ./wire/gen -dir wire -check
+
+generate:
+	$(GO) generate ./wire/...
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+clean:
+	rm -rf bin .tools
