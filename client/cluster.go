@@ -182,6 +182,30 @@ func (c *cluster) refreshLoop() {
 	}
 }
 
+// fresh waits for metadata that was asked for after the call.
+func (c *cluster) fresh(ctx context.Context) error {
+	for range 2 { // an answer that comes first may be to an older question
+		c.mu.Lock()
+		updated := c.updated
+		c.mu.Unlock()
+		c.stale()
+		select {
+		case <-updated:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.ctx.Done():
+			return ErrClosed
+		}
+		c.mu.Lock()
+		err := c.failed
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settled reports whether every topic in use has a leader for every partition.
 // Otherwise the next refresh comes after a pause.
 func (c *cluster) settled() bool {
@@ -270,8 +294,17 @@ func (c *cluster) hint(topic string, partition, leader, epoch int32, nodes []Bro
 	return news
 }
 
+// versioned is a connection to one broker.
+type versioned = *conn.Conn
+
 // doAny sends a request to any broker that can be reached.
 func (c *cluster) doAny(ctx context.Context, req msg.Request, resp msg.Response) error {
+	return c.anyConn(ctx, func(cn versioned) error { return cn.Do(ctx, req, resp) })
+}
+
+// anyConn runs f with a connection to any broker that can be reached, and with
+// another one's if the connection is lost.
+func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
 	m := c.now()
 	var keys []connKey
 	for id := range m.brokers {
@@ -289,7 +322,7 @@ func (c *cluster) doAny(ctx context.Context, req msg.Request, resp msg.Response)
 			err = fmt.Errorf("%w: %w", ErrNoBroker, dialErr)
 			continue
 		}
-		if err = cn.Do(ctx, req, resp); err == nil || ctx.Err() != nil || !isLost(err) && cn.Err() == nil {
+		if err = lost(f(cn), cn); err == nil || ctx.Err() != nil || !isLost(err) {
 			return err
 		}
 	}

@@ -21,8 +21,10 @@ import (
 // keeps logs in memory, checks what it is sent as a broker would, and lets
 // scripts come between.
 type fake struct {
-	t *testing.T
-	n *memnet.Network
+	t       *testing.T
+	n       *memnet.Network
+	closed  chan struct{}
+	serving sync.WaitGroup
 
 	mu       sync.Mutex
 	brokers  []int32
@@ -31,6 +33,7 @@ type fake struct {
 	maxBatch int
 	commits  map[string]map[string]map[int32]int64 // group, topic, partition
 	groups   map[string]*fakeGroup
+	aborted  []msg.FetchResponseAbortedTransaction
 	requests []wire.Key
 	listen   map[int32]net.Listener
 
@@ -54,7 +57,11 @@ type fakeProducer struct {
 
 func newFake(t *testing.T, brokers ...int32) *fake {
 	f := newFakeAt(t, brokers...)
-	t.Cleanup(func() { f.n.Close() })
+	t.Cleanup(func() {
+		close(f.closed)
+		f.n.Close()
+		f.serving.Wait()
+	})
 	return f
 }
 
@@ -62,7 +69,7 @@ func newFakeAt(t *testing.T, brokers ...int32) *fake {
 	if brokers == nil {
 		brokers = []int32{1}
 	}
-	f := &fake{t: t, n: memnet.New(), brokers: brokers, topics: map[string][]*fakePartition{}, nextPID: 1000, maxBatch: 1 << 20,
+	f := &fake{t: t, n: memnet.New(), closed: make(chan struct{}), brokers: brokers, topics: map[string][]*fakePartition{}, nextPID: 1000, maxBatch: 1 << 20,
 		commits: map[string]map[string]map[int32]int64{}, groups: map[string]*fakeGroup{}, listen: map[int32]net.Listener{}}
 	for _, id := range brokers {
 		f.start(id)
@@ -76,15 +83,15 @@ func (f *fake) start(id int32) {
 		f.t.Fatal(err)
 	}
 	f.listen[id] = l
-	go func() {
+	f.serving.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go f.serve(id, c)
+			f.serving.Go(func() { f.serve(id, c) })
 		}
-	}()
+	})
 }
 
 func (f *fake) options() Options {
@@ -333,9 +340,7 @@ func background(t *testing.T) context.Context {
 	return ctx
 }
 
-type fakeGroup struct{}
-
-func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.Response {
+func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.Response {
 	f.t.Errorf("broker %d: %s", id, req.MessageName())
 	return nil
 }

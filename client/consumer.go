@@ -1,0 +1,304 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// ErrNoReset means that a partition has no valid position and auto.offset.reset
+// is none.
+var ErrNoReset = errors.New("no position, and auto.offset.reset is none")
+
+// Consumer reads records of partitions that it is assigned, or that its group
+// shares out. Poll, Subscribe, Assign, Seek, Commit and Close are for one
+// goroutine; the rest is safe for concurrent use.
+//
+// Fetches run ahead of Poll, one per broker; a partition whose records wait for
+// Poll is not fetched again.
+type Consumer struct {
+	o     ConsumerOptions
+	lg    *zap.Logger
+	cl    *cluster
+	ctx   context.Context
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	kick  chan struct{} // the fetch loop is to look again
+	group *group        // nil without group.id
+
+	mu       sync.Mutex // guards the fields below
+	assigned map[TopicPartition]*position
+	ready    []*position    // with records for Poll, in the order they came
+	fetching map[int32]bool // brokers with a fetch under way
+	changed  chan struct{}  // closed and replaced when Poll should look again
+	failed   error          // for the next Poll
+	closed   bool
+}
+
+// position is where a consumer is in a partition. It is replaced when the
+// partition is assigned anew, so that late answers hit nothing.
+type position struct {
+	tp        TopicPartition
+	next      int64 // offset of the next record for Poll, valid if known
+	known     bool
+	wanted    Position // looked up while not known
+	chunk     *chunk   // fetched, not yet polled
+	fetching  bool
+	paused    bool
+	dropped   bool // no longer assigned
+	notBefore time.Time
+	tries     int
+	highWater int64 // -1 before the first fetch
+	committed int64 // -1 if nothing is
+	epoch     int32 // of the last record
+}
+
+// NewConsumer returns a consumer. It connects when it is given something to
+// read.
+func NewConsumer(o ConsumerOptions) (*Consumer, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Consumer{
+		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1),
+		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), changed: make(chan struct{}),
+	}
+	c.cl = newCluster(o.Options, 5, !o.NoAutoCreateTopics, func(*metadata) { c.look() })
+	if o.Group != "" {
+		c.group = newGroup(c)
+	}
+	c.work.Go(c.fetchLoop)
+	return c, nil
+}
+
+// look makes the fetch loop look again.
+func (c *Consumer) look() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// notify makes Poll look again. The caller holds mu.
+func (c *Consumer) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// fail gives the next Poll an error.
+func (c *Consumer) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed == nil {
+		c.failed = err
+	}
+	c.notify()
+}
+
+// Subscribe makes the group share out these topics, in place of what was
+// subscribed or assigned before.
+func (c *Consumer) Subscribe(topics ...string) error {
+	if c.group == nil {
+		return fmt.Errorf("%w: Subscribe needs group.id", ErrConfig)
+	}
+	c.cl.want(topics...)
+	c.group.subscribe(topics)
+	return nil
+}
+
+// Assign makes the consumer read exactly these partitions from these positions,
+// without a group's help.
+func (c *Consumer) Assign(at map[TopicPartition]Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for tp := range at {
+		c.cl.want(tp.Topic)
+	}
+	c.replace(at)
+}
+
+// replace sets the assignment. The caller holds mu.
+func (c *Consumer) replace(at map[TopicPartition]Position) {
+	for _, p := range c.assigned {
+		p.dropped = true
+	}
+	clear(c.assigned)
+	c.ready = nil
+	for tp, where := range at {
+		c.assigned[tp] = newPosition(tp, where)
+	}
+	c.cl.stale()
+	c.look()
+	c.notify()
+}
+
+func newPosition(tp TopicPartition, where Position) *position {
+	return &position{tp: tp, wanted: where, next: where.n, known: !where.lookup, highWater: -1, committed: -1, epoch: -1}
+}
+
+// Assignment returns the partitions that are read now, sorted.
+func (c *Consumer) Assignment() (tps []TopicPartition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for tp := range c.assigned {
+		tps = append(tps, tp)
+	}
+	slices.SortFunc(tps, func(a, b TopicPartition) int {
+		if a.Topic != b.Topic {
+			if a.Topic < b.Topic {
+				return -1
+			}
+			return 1
+		}
+		return int(a.Partition - b.Partition)
+	})
+	return tps
+}
+
+// Seek makes the next Poll return records of an assigned partition from there.
+func (c *Consumer) Seek(tp TopicPartition, to Position) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.assigned[tp]
+	if old == nil {
+		return fmt.Errorf("seek: %v is not assigned", tp)
+	}
+	p := newPosition(tp, to)
+	p.paused, p.highWater, p.committed = old.paused, old.highWater, old.committed
+	old.dropped = true
+	c.assigned[tp] = p
+	c.ready = slices.DeleteFunc(c.ready, func(x *position) bool { return x == old })
+	c.look()
+	return nil
+}
+
+// Pause keeps Poll from returning records of partitions until Resume.
+func (c *Consumer) Pause(tps ...TopicPartition) { c.setPaused(tps, true) }
+
+// Resume undoes Pause.
+func (c *Consumer) Resume(tps ...TopicPartition) { c.setPaused(tps, false) }
+
+func (c *Consumer) setPaused(tps []TopicPartition, paused bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, tp := range tps {
+		if p := c.assigned[tp]; p != nil {
+			p.paused = paused
+		}
+	}
+	c.look()
+	c.notify()
+}
+
+// Position returns the offset of the next record that Poll would return, and
+// the high watermark (the last stable offset with ReadCommitted) as of the last
+// fetch. ok is false while they are not known.
+func (c *Consumer) Position(tp TopicPartition) (next, end int64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.assigned[tp]
+	if p == nil || !p.known || p.highWater < 0 {
+		return -1, -1, false
+	}
+	return p.next, p.highWater, true
+}
+
+// Poll returns the next records, at most max.poll.records, waiting for at least
+// one until ctx ends, whose error it returns then. The records' memory stays
+// valid. Errors of single partitions are returned once; Poll may be called on.
+func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
+	for {
+		if c.group != nil {
+			if err := c.group.poll(ctx); err != nil {
+				return nil, err
+			}
+		}
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, ErrClosed
+		}
+		if err := c.failed; err != nil {
+			c.failed = nil
+			c.mu.Unlock()
+			return nil, err
+		}
+		records, err := c.take()
+		changed := c.changed
+		c.mu.Unlock()
+		if len(records) > 0 || err != nil {
+			return records, err
+		}
+		var rejoin <-chan struct{}
+		if c.group != nil {
+			rejoin = c.group.wakeUp()
+		}
+		select {
+		case <-changed:
+		case <-rejoin:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-c.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
+
+// take decodes records from what was fetched, partition by partition. The caller
+// holds mu.
+func (c *Consumer) take() (records []Record, err error) {
+	for i := 0; i < len(c.ready) && len(records) < c.o.MaxPollRecords; {
+		p := c.ready[i]
+		if p.paused {
+			i++
+			continue
+		}
+		var more bool
+		records, more, err = p.chunk.decode(p, records, c.o.MaxPollRecords, &c.o)
+		if err != nil {
+			err = fmt.Errorf("records of %v from offset %d: %w", p.tp, p.next, err)
+		}
+		if more && err == nil {
+			break // as many as Poll may return
+		}
+		p.chunk = nil
+		c.ready = slices.Delete(c.ready, i, i+1)
+		c.look()
+		if err != nil {
+			if len(records) > 0 { // those first; the error comes back with the next fetch
+				return records, nil
+			}
+			p.notBefore = time.Now().Add(c.o.RetryBackoffMax)
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// Close commits if auto-commit is on, leaves the group and ends the consumer,
+// within ctx.
+func (c *Consumer) Close(ctx context.Context) error {
+	c.mu.Lock()
+	again := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if again {
+		return nil
+	}
+	var err error
+	if c.group != nil {
+		err = c.group.leave(ctx)
+	}
+	c.stop()
+	c.cl.cancel()
+	c.work.Wait()
+	c.cl.close()
+	return err
+}

@@ -1,0 +1,96 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// retry runs f until it succeeds, fails for good, or ctx ends. Between tries it
+// pauses, and refreshes what the error says.
+func (c *cluster) retry(ctx context.Context, f func() error) error {
+	for try := 1; ; try++ {
+		err := f()
+		if err == nil || !retriable(err) {
+			return err
+		}
+		var code kerr.Code
+		if errors.As(err, &code) && code.Refresh() == kerr.RefreshMetadata || isLost(err) {
+			c.stale()
+		}
+		if sleep(ctx, backoff(c.o.RetryBackoff, c.o.RetryBackoffMax, try)) != nil {
+			return fmt.Errorf("%w; the last try: %w", ctx.Err(), err)
+		}
+		if c.ctx.Err() != nil {
+			return ErrClosed
+		}
+	}
+}
+
+// findCoordinator asks which broker coordinates a group, once.
+func (c *cluster) findCoordinator(ctx context.Context, group string) (int32, error) {
+	var found BrokerInfo
+	err := c.anyConn(ctx, func(cn versioned) error {
+		v, err := cn.Version(wire.FindCoordinator)
+		if err != nil {
+			return err
+		}
+		req, resp := new(msg.FindCoordinatorRequest), new(msg.FindCoordinatorResponse)
+		if v >= 4 {
+			req.CoordinatorKeys = []string{group}
+		} else {
+			req.Key = group
+		}
+		if err := cn.DoVersion(ctx, req, resp, v, 0); err != nil {
+			return err
+		}
+		if v < 4 {
+			found = BrokerInfo{ID: resp.NodeId, Host: resp.Host, Port: resp.Port}
+			return codeOf(resp.ErrorCode)
+		}
+		if len(resp.Coordinators) != 1 {
+			return fmt.Errorf("FindCoordinator: %d answers to one question", len(resp.Coordinators))
+		}
+		r := &resp.Coordinators[0]
+		found = BrokerInfo{ID: r.NodeId, Host: r.Host, Port: r.Port}
+		return codeOf(r.ErrorCode)
+	})
+	if err != nil {
+		return -1, fmt.Errorf("coordinator of group %s: %w", group, err)
+	}
+	c.learnBroker(found)
+	return found.ID, nil
+}
+
+// learnBroker adds a broker that the metadata did not tell of.
+func (c *cluster) learnBroker(b BrokerInfo) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.meta.brokers[b.ID]; ok && old.Host == b.Host && old.Port == b.Port {
+		return
+	}
+	next := *c.meta
+	next.brokers = map[int32]BrokerInfo{b.ID: b}
+	for id, other := range c.meta.brokers {
+		if id != b.ID {
+			next.brokers[id] = other
+		}
+	}
+	c.meta = &next
+}
+
+// onCoordinator runs f with the broker that coordinates a group, again with
+// another one as often as the errors say that it moved.
+func (c *cluster) onCoordinator(ctx context.Context, group string, f func(broker int32) error) error {
+	return c.retry(ctx, func() error {
+		id, err := c.findCoordinator(ctx, group)
+		if err != nil {
+			return err
+		}
+		return f(id)
+	})
+}
