@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klamm-io/klamm/log/vfs"
@@ -672,11 +674,6 @@ func TestReadLimits(t *testing.T) {
 	if _, err := l.Read(81, 100, 100, true); !errors.As(err, &e) || e.End != 80 {
 		t.Errorf("beyond the end: %v", err)
 	}
-	var region prim.Region = new(Chunk)
-	if region.Len() != 0 {
-		t.Error("an empty chunk has bytes")
-	}
-	_ = segment.ErrClosed
 }
 
 func TestRollByTime(t *testing.T) {
@@ -697,4 +694,67 @@ func TestRollByTime(t *testing.T) {
 	if err != nil || !ok || found.Offset != 2 || found.Timestamp != t0+60_001 {
 		t.Errorf("largest timestamp %+v, %t, %v", found, ok, err)
 	}
+}
+
+// On a real disk: Kafka's files are there after a clean stop, a clean and an
+// unclean start serve the same, and a region has a file to send from.
+func TestOnDisk(t *testing.T) {
+	o := options(vfs.OS())
+	o.Dir = t.TempDir() + "/orders-0"
+	o.Config = Config{SegmentBytes: 400, IndexIntervalBytes: 100, FlushMessages: 2}
+	l := open(t, o)
+	check(t, l.AssignEpoch(3, 0))
+	var want []string
+	for i := range int64(10) {
+		appendTo(t, l, idem(t, 1, 0, int32(i), 1))
+		want = append(want, fmt.Sprintf("%d:%d 0", i, i))
+	}
+	if rp := l.RecoveryPoint(); rp < 9 {
+		t.Errorf("recovery point %d with flush.messages 2", rp)
+	}
+	for _, clean := range []bool{true, false, true} {
+		check(t, l.Close())
+		o.CleanShutdown = clean
+		l = open(t, o)
+		if got := values(t, l, 0, 100); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("clean %t: got %v, want %v", clean, got, want)
+		}
+	}
+	c, err := l.Read(5, 10, 1<<20, true)
+	check(t, err)
+	b := make([]byte, c.Len())
+	if f := c.File().OSFile(); f == nil {
+		t.Error("no file to send from")
+	} else if _, err := f.ReadAt(b, c.Pos()); err != nil || record.Batch(b).BaseOffset() != 5 {
+		t.Errorf("file of the region: %v", err)
+	}
+	c.Release()
+	check(t, l.Close())
+	names, err := vfs.OS().List(o.Dir)
+	check(t, err)
+	count := map[string]int{}
+	for _, n := range names {
+		count[path.Ext(n)]++
+	}
+	if n := len(l.list()); n < 2 || count[segment.LogSuffix] != n || count[segment.IndexSuffix] != n || count[segment.TimeSuffix] != n || count[segment.SnapshotSuffix] < n-1 {
+		t.Errorf("%d segments, files %v", n, names)
+	}
+}
+
+// The log works inside a synctest bubble: it blocks on nothing but mutexes and
+// takes its time from Options.
+func TestInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(vfs.NewMem())
+		o.Now = time.Now
+		o.Config = Config{LogAppendTime: true, FlushInterval: time.Second}
+		l := open(t, o)
+		first := appendTo(t, l, plain(t, "a"))
+		time.Sleep(time.Hour)
+		second := appendTo(t, l, batch(t, record.Zstd, record.NoProducer, rec{t0, "", "b"}))
+		if second.LogAppendTime-first.LogAppendTime != time.Hour.Milliseconds() || l.RecoveryPoint() != 2 {
+			t.Errorf("append times %d and %d, recovery point %d", first.LogAppendTime, second.LogAppendTime, l.RecoveryPoint())
+		}
+		check(t, l.Delete())
+	})
 }

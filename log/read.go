@@ -4,11 +4,14 @@ import (
 	"sort"
 
 	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Chunk is a range of a segment's file that holds batches. It implements
 // prim.Region, and must be released exactly once.
 type Chunk = segment.Region
+
+var _ prim.Region = (*Chunk)(nil)
 
 // Read returns batches from the one that holds offset on, below limit, which is
 // a batch boundary such as the high watermark or the log end. At most maxBytes
