@@ -555,6 +555,9 @@ func TestEpochs(t *testing.T) {
 	ends("0@0 1@0 2@3 2@3 2@3 2@3 6@4 -1@-1")
 	check(t, l.TruncateTo(3))
 	ends("0@0 1@0 2@3 -1@-1 -1@-1 -1@-1 -1@-1 -1@-1")
+	check(t, l.AssignEpoch(5, 3))
+	check(t, l.TruncateTo(3)) // nothing to cut, but the epoch never had a record
+	ends("0@0 1@0 2@3 -1@-1 -1@-1 -1@-1 -1@-1 -1@-1")
 	l.SetHighWatermark(3)
 	check(t, l.AssignEpoch(5, 3))
 	appendTo(t, l, plain(t, "e"))

@@ -46,7 +46,8 @@ func create(t testing.TB, fs vfs.FS, base int64, interval int) (*Segment, Option
 // Several batches in one write count one by one.
 func TestIndexRule(t *testing.T) {
 	m := vfs.NewMem()
-	s, o := create(t, m, 100, 250)
+	interval := 2 * len(batch(t, 100, 20, 1, 1)) // two batches are not more than that
+	s, o := create(t, m, 100, interval)
 	stamps := []int64{10, 30, 20, 20, 40, 40, 35, 50, 1}
 	var all []byte
 	var offsets []index.OffsetEntry
@@ -59,7 +60,7 @@ func TestIndexRule(t *testing.T) {
 		if ts > best.Timestamp {
 			best = index.TimeEntry{Timestamp: ts, Offset: last}
 		}
-		if since > 250 {
+		if since > interval {
 			offsets = append(offsets, index.OffsetEntry{Offset: last, Position: pos})
 			if len(times) == 0 || best.Timestamp > times[len(times)-1].Timestamp {
 				times = append(times, best)
