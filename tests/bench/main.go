@@ -1,0 +1,158 @@
+// Command bench measures klamm beside the JVM broker and kfake: the same
+// clients, in turns, medians and ratios. See README.md for how to read it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/klamm-io/klamm/tests/systems"
+)
+
+type options struct {
+	rounds  int
+	dir     string
+	bytes   int64 // per produce run
+	warm    int64
+	systems []string
+	only    string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "kfake" {
+		serveKfake()
+		return
+	}
+	var o options
+	var names string
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of every measurement")
+	flag.StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "klamm-bench"), "where the brokers keep their data")
+	flag.Int64Var(&o.bytes, "bytes", 1<<30, "bytes of values in one produce run")
+	flag.Int64Var(&o.warm, "warm", 5<<30, "bytes to warm a broker with before it is measured")
+	flag.StringVar(&names, "systems", "klamm,jvm", "what to measure: klamm, jvm, kfake")
+	flag.StringVar(&o.only, "only", "", "measurements whose name has this in it")
+	flag.Parse()
+	o.systems = strings.Split(names, ",")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// serveKfake runs kfake until it is killed.
+func serveKfake() {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(6))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(c.ListenAddrs()[0])
+	select {}
+}
+
+func start(name, dir string) (*systems.Process, error) {
+	switch name {
+	case "klamm":
+		return systems.Klamm(dir)
+	case "jvm":
+		return systems.JVM(dir)
+	case "kfake":
+		return systems.Self("kfake", "kfake")
+	}
+	return nil, fmt.Errorf("unknown system %q", name)
+}
+
+// measurement is one thing that is measured, in rounds over the systems.
+type measurement struct {
+	name string
+	run  func(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error)
+	// fresh measurements start their own processes.
+	fresh bool
+}
+
+func run(ctx context.Context, o options) error {
+	if err := os.RemoveAll(o.dir); err != nil {
+		return err
+	}
+	defer os.RemoveAll(o.dir)
+	var list []measurement
+	for _, m := range measurements() {
+		if o.only == "" || strings.Contains(m.name, o.only) {
+			list = append(list, m)
+		}
+	}
+	procs := make(map[string]*systems.Process)
+	defer func() {
+		for _, p := range procs {
+			p.Stop()
+		}
+	}()
+	if slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh }) {
+		for _, name := range o.systems {
+			p, err := start(name, filepath.Join(o.dir, name))
+			if err != nil {
+				return err
+			}
+			procs[name] = p
+			if err := warm(ctx, p, o.warm); err != nil {
+				return fmt.Errorf("warm %s: %w", name, err)
+			}
+		}
+	}
+	for _, m := range list {
+		results := make(map[string]map[string][]float64) // system -> figure -> rounds
+		for round := range o.rounds {
+			for _, name := range o.systems {
+				got, err := m.run(ctx, o, name, procs[name], round)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", m.name, name, err)
+				}
+				if results[name] == nil {
+					results[name] = make(map[string][]float64)
+				}
+				for k, v := range got {
+					results[name][k] = append(results[name][k], v)
+				}
+			}
+		}
+		report(m.name, o.systems, results)
+	}
+	return nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func report(name string, names []string, results map[string]map[string][]float64) {
+	fmt.Printf("\n%s\n", name)
+	var figures []string
+	for f := range results[names[0]] {
+		figures = append(figures, f)
+	}
+	slices.Sort(figures)
+	for _, f := range figures {
+		fmt.Printf("  %-28s", f)
+		for _, n := range names {
+			if v := results[n][f]; len(v) > 0 {
+				fmt.Printf("  %s %10.4g [%.4g..%.4g]", n, median(v), slices.Min(v), slices.Max(v))
+			}
+		}
+		if len(names) > 1 && len(results[names[1]][f]) > 0 {
+			fmt.Printf("  ratio %.2f", median(results[names[0]][f])/median(results[names[1]][f]))
+		}
+		fmt.Println()
+	}
+}

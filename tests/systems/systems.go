@@ -1,0 +1,269 @@
+// Package systems starts the brokers that klamm is compared with, and klamm
+// itself, each as a process of its own.
+package systems
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a broker that runs.
+type Process struct {
+	Name    string
+	Addr    string // host:port
+	Pid     int
+	Started time.Time // when the process was executed
+	cmd     *exec.Cmd
+	output  *tail
+}
+
+// KlammBinary returns the binary to test: $KLAMM, or bin/klamm of this checkout.
+func KlammBinary() (string, error) {
+	path := os.Getenv("KLAMM")
+	if path == "" {
+		path = filepath.Join(root(), "bin", "klamm")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("no klamm binary, run make build: %w", err)
+	}
+	return path, nil
+}
+
+// root is the folder of the main module.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Klamm starts klamm with its data in dir. It has returned once the broker says
+// that it is ready.
+func Klamm(dir string, overrides ...string) (*Process, error) {
+	path, err := KlammBinary()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"start", "--listen", "127.0.0.1:0", "--data-dir", dir, "--log-level", "warn"}
+	for _, o := range overrides {
+		args = append(args, "--override", o)
+	}
+	p := &Process{Name: "klamm", cmd: exec.Command(path, args...), output: new(tail)}
+	p.cmd.Stderr = p.output
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.Started = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.Pid = p.cmd.Process.Pid
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	rest, ok := strings.CutPrefix(line, "ready bootstrap=")
+	if err != nil || !ok {
+		p.Kill()
+		return nil, fmt.Errorf("klamm said %q and not that it is ready: %w\n%s", line, err, p.output)
+	}
+	p.Addr, _, _ = strings.Cut(rest, " ")
+	return p, nil
+}
+
+// Classpath returns the classpath of the JVM broker and clients, which Maven
+// fetches on the first call.
+func Classpath() (string, error) {
+	dir := filepath.Join(root(), "tests", "jvm")
+	file := filepath.Join(dir, "target", "classpath.txt")
+	if _, err := os.Stat(file); err != nil {
+		for _, tool := range []string{"java", "mvn"} {
+			if _, err := exec.LookPath(tool); err != nil {
+				return "", fmt.Errorf("the JVM broker needs %s: %w", tool, err)
+			}
+		}
+		cmd := exec.Command("mvn", "-q", "-B", "compile", "dependency:build-classpath", "-Dmdep.outputFile=target/classpath.txt")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("mvn: %w\n%s", err, out)
+		}
+	}
+	text, err := os.ReadFile(file)
+	return filepath.Join(dir, "target", "classes") + ":" + strings.TrimSpace(string(text)), err
+}
+
+// jvmFlags are those that Kafka's scripts set, with the heap that its quick
+// start uses.
+var jvmFlags = []string{"-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"}
+
+// JVM starts a JVM broker, one combined node, with its data in dir. It has
+// returned once the broker accepts connections.
+func JVM(dir string, overrides ...string) (*Process, error) {
+	classpath, err := Classpath()
+	if err != nil {
+		return nil, err
+	}
+	broker, controller, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	props := map[string]string{
+		"process.roles": "broker,controller", "node.id": "1", "controller.quorum.voters": fmt.Sprintf("1@127.0.0.1:%d", controller),
+		"listeners":                 fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", broker, controller),
+		"controller.listener.names": "CONTROLLER", "log.dirs": filepath.Join(dir, "logs"),
+		"offsets.topic.replication.factor": "1", "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
+		"share.coordinator.state.topic.replication.factor": "1", "share.coordinator.state.topic.min.isr": "1",
+	}
+	for _, o := range overrides {
+		k, v, _ := strings.Cut(o, "=")
+		props[k] = v
+	}
+	var text strings.Builder
+	for k, v := range props {
+		fmt.Fprintf(&text, "%s=%s\n", k, v)
+	}
+	file := filepath.Join(dir, "server.properties")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(file, []byte(text.String()), 0o644)); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "logs", "meta.properties")); err != nil {
+		format := exec.Command("java", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", file)
+		if out, err := format.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("format: %w\n%s", err, out)
+		}
+	}
+	p := &Process{Name: "jvm", Addr: fmt.Sprintf("127.0.0.1:%d", broker), output: new(tail)}
+	p.cmd = exec.Command("java", append(append([]string{}, jvmFlags...), "-cp", classpath, "kafka.Kafka", file)...)
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	p.Started = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.Pid = p.cmd.Process.Pid
+	if err := p.await(60 * time.Second); err != nil {
+		p.Kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Self starts this program again with args, which must print its address.
+func Self(name string, args ...string) (*Process, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Name: name, cmd: exec.Command(exe, args...), output: new(tail)}
+	p.cmd.Stderr = p.output
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.Started = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.Pid = p.cmd.Process.Pid
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	p.Addr = strings.TrimSpace(line)
+	if err != nil {
+		p.Kill()
+		return nil, fmt.Errorf("%s said %q: %w\n%s", name, line, err, p.output)
+	}
+	return p, nil
+}
+
+func freePorts() (a, b int, err error) {
+	la, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer la.Close()
+	lb, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer lb.Close()
+	return la.Addr().(*net.TCPAddr).Port, lb.Addr().(*net.TCPAddr).Port, nil
+}
+
+// await waits until the process accepts connections.
+func (p *Process) await(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", p.Addr)
+		if err == nil {
+			return c.Close()
+		}
+		if ctx.Err() != nil || p.cmd.ProcessState != nil {
+			return fmt.Errorf("%s does not accept connections: %w\n%s", p.Name, err, p.output)
+		}
+		time.Sleep(5 * time.Millisecond) // a port that is not open yet tells nobody when it is
+	}
+}
+
+// CPU returns the user and system time that the process has used.
+func (p *Process) CPU() (user, system time.Duration, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+2:]))
+	tick := func(s string) time.Duration {
+		n, _ := strconv.ParseInt(s, 10, 64)
+		return time.Duration(n) * time.Second / 100 // USER_HZ
+	}
+	return tick(fields[11]), tick(fields[12]), nil
+}
+
+// RSS returns the resident memory of the process, in bytes.
+func (p *Process) RSS() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range strings.Split(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("no VmRSS")
+}
+
+// Stop asks the process to end and waits for it.
+func (p *Process) Stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.cmd.Wait()
+}
+
+// Kill ends the process as a power cut would, but for what the kernel holds.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// Output returns the last of what the process logged.
+func (p *Process) Output() string { return p.output.String() }
+
+// tail keeps the last bytes written to it.
+type tail struct{ b []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if len(t.b) > 64<<10 {
+		t.b = append([]byte(nil), t.b[len(t.b)-32<<10:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(t.b) }
