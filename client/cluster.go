@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -41,6 +42,7 @@ type connKey struct {
 type cluster struct {
 	o           Options
 	maxInFlight int
+	retries     int // of one call; set before the first
 	lg          *zap.Logger
 	ctx         context.Context // ends with close
 	cancel      context.CancelFunc
@@ -69,7 +71,7 @@ type dialFailure struct {
 func newCluster(o Options, maxInFlight int, autoMake bool, onUpdate func(*metadata)) *cluster {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &cluster{
-		o: o, maxInFlight: maxInFlight, lg: o.Logger, ctx: ctx, cancel: cancel, autoMake: autoMake, onUpdate: onUpdate,
+		o: o, maxInFlight: maxInFlight, retries: math.MaxInt32, lg: o.Logger, ctx: ctx, cancel: cancel, autoMake: autoMake, onUpdate: onUpdate,
 		refresh: make(chan struct{}, 1), updated: make(chan struct{}),
 		meta:   &metadata{controller: -1, brokers: map[int32]BrokerInfo{}, topics: map[string]*topicInfo{}},
 		wanted: make(map[string]time.Time), conns: make(map[connKey]*conn.Conn),

@@ -15,7 +15,7 @@ import (
 func (c *cluster) retry(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
-		if err == nil || !retriable(err) {
+		if err == nil || !retriable(err) || try > c.retries {
 			return err
 		}
 		var code kerr.Code

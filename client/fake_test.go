@@ -339,8 +339,3 @@ func background(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.Response {
-	f.t.Errorf("broker %d: %s", id, req.MessageName())
-	return nil
-}

@@ -1,0 +1,180 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// AdminOptions configure an Admin. The zero value works.
+type AdminOptions struct {
+	Options
+	APITimeout time.Duration // 0 means 1 min (default.api.timeout.ms)
+	Retries    int           // 0 means no limit but APITimeout (retries)
+}
+
+// Admin asks for and changes what a cluster holds beside records. It is safe for
+// concurrent use. Calls try again what may be mended, until their context or
+// APITimeout ends.
+type Admin struct {
+	o  AdminOptions
+	cl *cluster
+}
+
+// NewAdmin returns an admin client. It connects with the first call.
+func NewAdmin(o AdminOptions) (*Admin, error) {
+	o.Options = o.Options.withDefaults()
+	o.APITimeout = or(o.APITimeout, time.Minute)
+	a := &Admin{o: o, cl: newCluster(o.Options, 5, false, nil)}
+	a.cl.retries = or(o.Retries, math.MaxInt32)
+	return a, nil
+}
+
+// Close ends the client; calls under way fail.
+func (a *Admin) Close() error {
+	a.cl.close()
+	return nil
+}
+
+// call runs f within APITimeout, again as errors allow.
+func (a *Admin) call(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.o.APITimeout)
+	defer cancel()
+	return a.cl.retry(ctx, func() error { return f(ctx) })
+}
+
+// onController runs f with a connection to the controller, as the metadata names
+// it: brokers that are no controllers hand requests on.
+func (a *Admin) onController(ctx context.Context, f func(ctx context.Context, cn versioned) error) error {
+	return a.call(ctx, func(ctx context.Context) error {
+		if a.cl.now().controller < 0 {
+			if err := a.cl.fresh(ctx); err != nil {
+				return err
+			}
+		}
+		id := a.cl.now().controller
+		if id < 0 {
+			return a.cl.anyConn(ctx, func(cn versioned) error { return f(ctx, cn) })
+		}
+		cn, err := a.cl.broker(ctx, id, forAdmin)
+		if err != nil {
+			a.cl.stale()
+			return err
+		}
+		err = lost(f(ctx, cn), cn)
+		if errors.Is(err, kerr.NotController) {
+			if err := a.cl.fresh(ctx); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
+// because adds the broker's words to a code.
+func because(code int16, text *string) error {
+	err := codeOf(code)
+	if err != nil && text != nil && *text != "" && *text != kerr.Code(code).Message() {
+		return fmt.Errorf("%w: %s", err, *text)
+	}
+	return err
+}
+
+// timeoutMs is what a request tells the broker to wait at most.
+func (a *Admin) timeoutMs() int32 { return int32(a.o.RequestTimeout.Milliseconds()) }
+
+// Cluster is what DescribeCluster tells.
+type Cluster struct {
+	ID         string
+	Controller int32 // -1 if there is none
+	Brokers    []BrokerInfo
+}
+
+// DescribeCluster returns the cluster's id, controller and brokers.
+func (a *Admin) DescribeCluster(ctx context.Context) (out Cluster, err error) {
+	err = a.call(ctx, func(ctx context.Context) error {
+		req, resp := new(msg.DescribeClusterRequest), new(msg.DescribeClusterResponse)
+		req.SetDefaults()
+		if err := a.cl.doAny(ctx, req, resp); err != nil {
+			return err
+		}
+		out = Cluster{ID: resp.ClusterId, Controller: resp.ControllerId}
+		for _, b := range resp.Brokers {
+			out.Brokers = append(out.Brokers, BrokerInfo{b.BrokerId, b.Host, b.Port, text(b.Rack)})
+		}
+		slices.SortFunc(out.Brokers, func(x, y BrokerInfo) int { return int(x.ID - y.ID) })
+		return because(resp.ErrorCode, resp.ErrorMessage)
+	})
+	return out, err
+}
+
+// LogDir is a data directory of a broker.
+type LogDir struct {
+	Broker     int32
+	Path       string
+	Err        error
+	Total      int64 // bytes of the volume, -1 if not known
+	Usable     int64 // bytes free, -1 if not known
+	Partitions []LogDirPartition
+}
+
+// LogDirPartition is a partition in a data directory.
+type LogDirPartition struct {
+	TopicPartition
+	Size   int64 // bytes
+	Lag    int64 // offsets behind
+	Future bool  // being moved here
+}
+
+// DescribeLogDirs returns the data directories of all brokers. A broker that
+// does not answer makes it fail.
+func (a *Admin) DescribeLogDirs(ctx context.Context) (out []LogDir, err error) {
+	err = a.call(ctx, func(ctx context.Context) error {
+		out = nil
+		return a.eachBroker(ctx, func(id int32, cn versioned) error {
+			resp := new(msg.DescribeLogDirsResponse)
+			if err := cn.Do(ctx, &msg.DescribeLogDirsRequest{}, resp); err != nil {
+				return err
+			}
+			for _, r := range resp.Results {
+				d := LogDir{Broker: id, Path: r.LogDir, Err: codeOf(r.ErrorCode), Total: r.TotalBytes, Usable: r.UsableBytes}
+				for _, t := range r.Topics {
+					for _, p := range t.Partitions {
+						d.Partitions = append(d.Partitions, LogDirPartition{TopicPartition{t.Name, p.PartitionIndex}, p.PartitionSize, p.OffsetLag, p.IsFutureKey})
+					}
+				}
+				out = append(out, d)
+			}
+			return codeOf(resp.ErrorCode)
+		})
+	})
+	return out, err
+}
+
+// eachBroker runs f with each broker of the cluster, by id.
+func (a *Admin) eachBroker(ctx context.Context, f func(id int32, cn versioned) error) error {
+	if err := a.cl.fresh(ctx); err != nil {
+		return err
+	}
+	var ids []int32
+	for id := range a.cl.now().brokers {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		cn, err := a.cl.broker(ctx, id, forAdmin)
+		if err != nil {
+			return fmt.Errorf("broker %d: %w: %w", id, ErrNoBroker, err)
+		}
+		if err := lost(f(id, cn), cn); err != nil {
+			return fmt.Errorf("broker %d: %w", id, err)
+		}
+	}
+	return nil
+}
