@@ -73,9 +73,6 @@ func (f *frames) next(limit int) ([]byte, error) {
 	return large, nil
 }
 
-// buffered reports whether bytes of a next frame have been read already.
-func (f *frames) buffered() bool { return f.end > f.start }
-
 // release gives back the buffer of the last frame.
 func (f *frames) release() {
 	if f.large != nil {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -327,7 +326,3 @@ func (w lines) Write(b []byte) (int, error) {
 	w.lg.Warn("raft", zap.ByteString("line", b[:n]))
 	return len(b), nil
 }
-
-// settleTimeout bounds how long a change may wait for the quorum where the
-// request that asks for it names no timeout.
-const settleTimeout = 30 * time.Second

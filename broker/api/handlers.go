@@ -11,7 +11,6 @@ import (
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
-	"github.com/klamm-io/klamm/wire/kerr"
 )
 
 // Handlers answer requests. The fields are set once, before the first request.
@@ -166,7 +165,7 @@ func change(c *Call, timeoutMs int32) (context.Context, context.CancelFunc) {
 	return within(c, timeoutMs)
 }
 
-// all returns a slice with one value for every element.
+// refuseAll returns the same error for every one of n.
 func refuseAll(n int, err error) []error {
 	out := make([]error, n)
 	for i := range out {
@@ -174,5 +173,3 @@ func refuseAll(n int, err error) []error {
 	}
 	return out
 }
-
-var errTimedOut error = kerr.RequestTimedOut
