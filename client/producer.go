@@ -60,19 +60,25 @@ type topic struct {
 
 // partition is the queue of batches of one partition.
 //
-// Invariant: queued batches with a sequence come first, in rising order.
+// Invariant: queued batches with a sequence come first, in rising order. A batch
+// is sent only if it is among the first five of sent, so that the broker, which
+// remembers five, knows every batch again whose answer was lost. An earlier one
+// can be outstanding behind acknowledged ones: its request may have gone to a
+// former leader.
 type partition struct {
 	topic    *topic
 	index    int32
 	node     *node    // the leader's, nil while there is none
 	queue    []*batch // waiting, oldest first
 	inFlight []*batch
+	sent     []*batch // with a sequence of the current epoch, from the oldest without outcome on
 	order    []*batch // not told yet, in the order of their records
 	active   bool     // on its node's list
 
 	pid   int64 // producer id and epoch that seq counts under
 	epoch int16
 	seq   int32 // of the next new batch
+	acked int64 // highest sequence acknowledged under the epoch, -1 for none
 	renew bool  // wants a new epoch once nothing is in flight
 }
 
@@ -267,7 +273,7 @@ func (p *Producer) adopt(info *topicInfo) *topic {
 	}
 	for i := range info.partitions {
 		if i == len(t.partitions) {
-			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), pid: record.NoProducerID})
+			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), pid: record.NoProducerID, acked: -1})
 		}
 		p.lead(t.partitions[i], info.partitions[i].Leader)
 	}

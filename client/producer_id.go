@@ -50,6 +50,7 @@ func (p *Producer) identify(part *partition) bool {
 			if b.sequenced {
 				b.pid, b.epoch, b.seq = part.pid, part.epoch, part.seq
 				part.advance(b)
+				part.sent = append(part.sent, b)
 			}
 		}
 	case !current && !part.queue[0].sequenced:
@@ -62,7 +63,9 @@ func (p *Producer) identify(part *partition) bool {
 }
 
 // restart makes sequences begin at 0 under a producer id and epoch.
-func (part *partition) restart(id int64, epoch int16) { part.pid, part.epoch, part.seq = id, epoch, 0 }
+func (part *partition) restart(id int64, epoch int16) {
+	part.pid, part.epoch, part.seq, part.sent, part.acked = id, epoch, 0, nil, -1
+}
 
 // bumpEpoch moves to the next epoch, or to a new id when they are used up. The
 // caller holds mu.

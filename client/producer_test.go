@@ -467,6 +467,72 @@ func TestMurmur2(t *testing.T) {
 	}
 }
 
+func TestSequencesWrap(t *testing.T) {
+	for _, c := range []struct {
+		a, b int32
+		want bool
+	}{{0, 1, true}, {1, 0, false}, {5, 5, false}, {2147483647, 0, true}, {0, 2147483647, false}, {2147483000, 10, true}} {
+		if got := seqBefore(c.a, c.b); got != c.want {
+			t.Errorf("seqBefore(%d, %d) = %t", c.a, c.b, got)
+		}
+	}
+}
+
+// TestBuffersInFlightAreNotReused (CVE-2026-35554): a batch expires while the
+// network holds back its bytes, and records of another topic follow at once.
+// When the network lets go, each topic gets its own bytes.
+func TestBuffersInFlightAreNotReused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, 1)
+		f.topic("t", 1)
+		f.topic("u", 1)
+		f.n.SetBuffer(1000)
+		o := ProducerOptions{Linger: -1, DeliveryTimeout: 1500 * time.Millisecond, BatchSize: 50_000, Idempotence: Off, MaxInFlight: 2}
+		o.RequestTimeout, o.RetryBackoff, o.RetryBackoffMax = time.Second, time.Second, time.Second
+		p := newProducer(t, f, o)
+		mustSend(t, p, "warm")
+		if _, err := p.Send(background(t), &Record{Topic: "u", Value: []byte("warm")}).Get(background(t)); err != nil {
+			t.Fatal(err)
+		}
+		refused := false
+		f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			if r, ok := req.(*msg.ProduceRequest); ok && !refused {
+				refused = true
+				return refuse(r, kerr.NotEnoughReplicas), "" // so that the next try straddles the deadline
+			}
+			return nil, ""
+		}
+		mine, others := strings.Repeat("t", 20_000), strings.Repeat("u", 20_000)
+		first := p.Send(background(t), &Record{Topic: "t", Value: []byte(mine), Explicit: true})
+		time.Sleep(500 * time.Millisecond)
+		f.n.Block("client", "b1")
+		if _, err := first.Get(background(t)); !errors.Is(err, ErrDeliveryTimeout) {
+			t.Fatalf("got %v", err)
+		}
+		var fs []*Future
+		for range 5 {
+			fs = append(fs, p.Send(background(t), &Record{Topic: "u", Value: []byte(others)}))
+		}
+		synctest.Wait()
+		f.n.Heal()
+		for _, fu := range fs {
+			if _, err := fu.Get(background(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		for topic, want := range map[string]string{"t": mine, "u": others} {
+			for _, v := range f.values(topic, 0)[1:] {
+				if v != want {
+					t.Errorf("topic %s has a record of %d bytes that begins %.3q", topic, len(v), v)
+				}
+			}
+		}
+		if n := len(f.values("t", 0)); n != 2 {
+			t.Errorf("topic t has %d records; the late one should have come through", n)
+		}
+	})
+}
+
 func TestSticky(t *testing.T) {
 	all := []candidate{{0, 0, true}, {1, 3, true}, {2, 1, false}}
 	for _, c := range []struct {

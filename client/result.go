@@ -15,6 +15,12 @@ import (
 
 func nextSequence(b *batch) int32 { return record.AddSequence(b.seq, b.count()) }
 
+// seqBefore reports whether sequence a comes before b; they wrap at 2^31.
+func seqBefore(a, b int32) bool {
+	d := (b - a) & 0x7fffffff
+	return d != 0 && d < 1<<30
+}
+
 // land takes a batch out of flight. The caller holds mu.
 func (p *Producer) land(b *batch) {
 	b.inFlight = false
@@ -40,6 +46,7 @@ func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResp
 			b.out.base, b.out.appendTime = r.BaseOffset, r.LogAppendTimeMs
 		}
 		p.learnRatio(b)
+		part.acknowledge(b)
 		p.complete(b, nil)
 		return
 	case code == kerr.MessageTooLarge && b.count() > 1:
@@ -76,10 +83,22 @@ func (part *partition) lostSequence(b *batch, code kerr.Code) bool {
 	case kerr.UnknownProducerId, kerr.InvalidProducerEpoch:
 		return true
 	case kerr.OutOfOrderSequenceNumber:
-		sequenced := slices.ContainsFunc(part.queue, func(q *batch) bool { return q.sequenced && q.seq-b.seq < 0 })
+		if part.acked >= 0 && !seqBefore(int32(part.acked), b.seq) { // a later one was taken: this one may be there
+			return false
+		}
+		sequenced := slices.ContainsFunc(part.queue, func(q *batch) bool { return q.sequenced && seqBefore(q.seq, b.seq) })
 		return !sequenced && b.before(part.inFlight)
 	}
 	return false
+}
+
+// acknowledge notes how far the broker has come.
+func (part *partition) acknowledge(b *batch) {
+	if b.sequenced && b.pid == part.pid && b.epoch == part.epoch {
+		if part.acked < 0 || seqBefore(int32(part.acked), b.seq) {
+			part.acked = int64(b.seq)
+		}
+	}
 }
 
 // requeue puts a batch back, before those that come after it. The caller holds
@@ -108,7 +127,7 @@ func (p *Producer) insert(b *batch) {
 // precedes reports whether a's records came before b's.
 func (a *batch) precedes(b *batch) bool {
 	if a.sequenced && b.sequenced && a.pid == b.pid && a.epoch == b.epoch {
-		return a.seq-b.seq < 0
+		return seqBefore(a.seq, b.seq)
 	}
 	return a.id < b.id
 }
@@ -134,6 +153,9 @@ func (p *Producer) split(b *batch) error {
 	close(b.out.done)
 	i := slices.Index(part.order, b)
 	part.order = slices.Replace(part.order, i, i+1, parts...)
+	if i := slices.Index(part.sent, b); i >= 0 {
+		part.sent = slices.Replace(part.sent, i, i+1, parts...)
+	}
 	p.open.split(b, parts)
 	b.charged = 0
 	p.recycle(b)
@@ -175,6 +197,9 @@ func (p *Producer) complete(b *batch, err error) {
 			}
 		}
 		p.recycle(b)
+	}
+	for len(part.sent) > 0 && part.sent[0].completed {
+		part.sent = part.sent[1:]
 	}
 	for len(part.order) > 0 && part.order[0].completed {
 		p.tell = append(p.tell, part.order[0])

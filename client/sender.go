@@ -144,7 +144,7 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 	}
 	flying := len(part.inFlight)
 	switch {
-	case p.o.MaxInFlight == 1 && flying > 0, p.o.Idempotence == On && flying >= maxInFlightIdempotent:
+	case p.o.MaxInFlight == 1 && flying > 0, p.o.Idempotence == On && !part.inWindow(b):
 		return later
 	case b.sequenced && flying > 0 && !b.before(part.inFlight):
 		return later // an earlier one is on its way again
@@ -154,10 +154,20 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 	return b.created.Add(p.o.Linger).Sub(now)
 }
 
+// inWindow reports whether the broker would still remember every batch without
+// outcome after it took b.
+func (part *partition) inWindow(b *batch) bool {
+	if !b.sequenced {
+		return len(part.sent) < maxInFlightIdempotent
+	}
+	i := slices.Index(part.sent, b)
+	return i >= 0 && i < maxInFlightIdempotent
+}
+
 // before reports whether b comes before all of the others in sequence.
 func (b *batch) before(others []*batch) bool {
 	for _, o := range others {
-		if o.pid == b.pid && o.epoch == b.epoch && o.seq-b.seq < 0 {
+		if o.pid == b.pid && o.epoch == b.epoch && seqBefore(o.seq, b.seq) {
 			return false
 		}
 	}
@@ -276,6 +286,7 @@ func (p *Producer) take(part *partition, b *batch) {
 	if p.o.Idempotence == On && !b.sequenced {
 		b.sequenced, b.pid, b.epoch, b.seq = true, part.pid, part.epoch, part.seq
 		part.advance(b)
+		part.sent = append(part.sent, b)
 	}
 }
 
