@@ -60,17 +60,38 @@ func (f *frames) next(limit int) ([]byte, error) {
 		f.start += 4 + n
 		return frame, nil
 	}
-	large := f.pool.get(n, 1<<20)
 	have := min(f.end-f.start-4, n)
-	large = append(large, f.buf[f.start+4:f.start+4+have]...)
+	f.large = append(f.pool.get(n, ahead), f.buf[f.start+4:f.start+4+have]...)
 	f.start += 4 + have
-	large, err := wire.ReadFull(patient{f}, large, n-have)
-	f.large = large
-	if err != nil {
-		return nil, err
+	for len(f.large) < n {
+		f.grow(n)
+		f.insist()
+		at := len(f.large)
+		got, err := f.conn.Read(f.large[at:min(n, cap(f.large))])
+		f.large = f.large[:at+got]
+		if err != nil && len(f.large) < n {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
 	}
 	f.relax()
-	return large, nil
+	return f.large, nil
+}
+
+// ahead is how much memory a frame may claim before its bytes have come. From
+// there on it doubles with what has arrived.
+const ahead = 1 << 20
+
+// grow makes room in the large buffer for more of a frame of n bytes.
+func (f *frames) grow(n int) {
+	if len(f.large) < cap(f.large) {
+		return
+	}
+	more := append(f.pool.get(n, 2*cap(f.large)), f.large...)
+	f.pool.put(f.large)
+	f.large = more
 }
 
 // release gives back the buffer of the last frame.
@@ -118,13 +139,4 @@ func (f *frames) relax() {
 		f.conn.SetReadDeadline(time.Time{})
 		f.stalled = false
 	}
-}
-
-// patient reads from the connection and gives the peer stallLimit for every
-// piece.
-type patient struct{ *frames }
-
-func (p patient) Read(b []byte) (int, error) {
-	p.insist()
-	return p.conn.Read(b)
 }
