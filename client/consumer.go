@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -70,7 +71,9 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1),
 		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), changed: make(chan struct{}),
 	}
-	c.cl = newCluster(o.Options, 5, !o.NoAutoCreateTopics, func(*metadata) { c.look() })
+	opts := o.Options
+	opts.MetadataMaxIdle = math.MaxInt64 // what is assigned stays of interest
+	c.cl = newCluster(opts, 5, !o.NoAutoCreateTopics, func(*metadata) { c.look() })
 	if o.Group != "" {
 		c.group = newGroup(c)
 	}

@@ -127,6 +127,7 @@ func TestConsumerFollowsTheLeader(t *testing.T) {
 		c := newConsumer(t, f, ConsumerOptions{})
 		c.Assign(map[TopicPartition]Position{{"t", 0}: AtOffset(0)})
 		checkRun(t, pollN(t, c, 5), 0)
+		time.Sleep(6 * time.Minute) // longer than metadata.max.idle.ms
 		f.move("t", 0, 2)
 		f.fill("t", 0, record.None, 1, 5)
 		checkRun(t, pollN(t, c, 5), 5)
@@ -343,7 +344,7 @@ func TestGroupIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.mu.Lock()
-		f.groups["g"] = &fakeGroup{nextMember: 10} // the coordinator lost all
+		f.groups["g"] = &fakeGroup{f: f, nextMember: 10} // the coordinator lost all
 		f.mu.Unlock()
 		if err := c.CommitOffsets(background(t), map[TopicPartition]Offset{{"t", 0}: {At: 3}}); !errors.Is(err, ErrNotMember) {
 			t.Errorf("commit of a stranger: %v", err)

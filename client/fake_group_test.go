@@ -12,24 +12,48 @@ import (
 )
 
 // fakeGroup is a classic group. A rebalance begins when a member joins or
-// leaves, and ends when all members have joined again.
+// leaves, and ends when all members have joined again, or after 20 s without
+// those that have not.
 type fakeGroup struct {
+	f          *fake
 	generation int32
 	members    []string
-	joined     map[string]*msg.JoinGroupRequest
-	done       chan struct{} // closed when the join phase ends
-	leader     string
-	protocol   string
-	shares     map[string][]byte
-	synced     chan struct{}
+	round      *fakeRound
 	balancing  bool
 	nextMember int
+	seen       map[string]time.Time // when members were last heard of
+}
+
+// heard notes a sign of life, and lets those go that gave none for a session.
+func (g *fakeGroup) heard(member string) {
+	if g.balancing || g.round == nil {
+		return
+	}
+	now := time.Now()
+	g.seen[member] = now
+	for _, m := range g.members {
+		if now.Sub(g.seen[m]) > 45*time.Second {
+			g.f.drop(g, m)
+			return
+		}
+	}
+}
+
+// fakeRound is one rebalance.
+type fakeRound struct {
+	joined           map[string]*msg.JoinGroupRequest
+	members          []string // once done
+	generation       int32
+	leader, protocol string
+	done             chan struct{} // closed when the join phase ends
+	shares           map[string][]byte
+	synced           chan struct{} // closed when the leader has handed in shares, or the next round begins
 }
 
 func (f *fake) group(id string) *fakeGroup {
 	g := f.groups[id]
 	if g == nil {
-		g = &fakeGroup{}
+		g = &fakeGroup{f: f}
 		f.groups[id] = g
 	}
 	return g
@@ -40,20 +64,38 @@ func (g *fakeGroup) rebalance() {
 		return
 	}
 	g.balancing = true
-	g.joined = map[string]*msg.JoinGroupRequest{}
-	g.done, g.synced = make(chan struct{}), make(chan struct{})
-	g.shares = nil
+	if r := g.round; r != nil && r.shares == nil {
+		close(r.synced)
+	}
+	r := &fakeRound{joined: map[string]*msg.JoinGroupRequest{}, done: make(chan struct{}), synced: make(chan struct{})}
+	g.round = r
+	if g.f == nil {
+		return
+	}
+	time.AfterFunc(20*time.Second, func() {
+		g.f.mu.Lock()
+		defer g.f.mu.Unlock()
+		if g.round == r && g.balancing {
+			g.members = slices.DeleteFunc(g.members, func(m string) bool { return r.joined[m] == nil })
+			g.settle()
+		}
+	})
 }
 
 func (g *fakeGroup) settle() {
-	if !g.balancing || len(g.joined) < len(g.members) || len(g.members) == 0 {
+	r := g.round
+	if !g.balancing || len(r.joined) < len(g.members) || len(g.members) == 0 {
 		return
 	}
 	g.balancing = false
 	g.generation++
-	g.leader = g.members[0]
-	g.protocol = g.joined[g.leader].Protocols[0].Name
-	close(g.done)
+	r.members, r.generation, r.leader = slices.Clone(g.members), g.generation, g.members[0]
+	r.protocol = r.joined[r.leader].Protocols[0].Name
+	g.seen = map[string]time.Time{}
+	for _, m := range g.members {
+		g.seen[m] = time.Now()
+	}
+	close(r.done)
 }
 
 func (f *fake) join(r *msg.JoinGroupRequest) msg.Response {
@@ -69,19 +111,18 @@ func (f *fake) join(r *msg.JoinGroupRequest) msg.Response {
 	if !slices.Contains(g.members, r.MemberId) {
 		g.members = append(g.members, r.MemberId)
 	}
-	g.joined[r.MemberId] = r
+	round := g.round
+	round.joined[r.MemberId] = r
 	g.settle()
-	done := g.done
 	f.mu.Unlock()
-	f.await(done)
+	f.await(round.done)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	typ, proto := "consumer", g.protocol
-	resp := &msg.JoinGroupResponse{GenerationId: g.generation, ProtocolType: &typ, ProtocolName: &proto, Leader: g.leader, MemberId: r.MemberId}
-	if r.MemberId == g.leader {
-		for _, m := range g.members {
-			j := g.joined[m]
-			resp.Members = append(resp.Members, msg.JoinGroupResponseMember{MemberId: m, Metadata: j.Protocols[0].Metadata})
+	typ, proto := "consumer", round.protocol
+	resp := &msg.JoinGroupResponse{GenerationId: round.generation, ProtocolType: &typ, ProtocolName: &proto, Leader: round.leader, MemberId: r.MemberId}
+	if r.MemberId == round.leader {
+		for _, m := range round.members {
+			resp.Members = append(resp.Members, msg.JoinGroupResponseMember{MemberId: m, Metadata: round.joined[m].Protocols[0].Metadata})
 		}
 	}
 	return resp
@@ -94,19 +135,22 @@ func (f *fake) sync(r *msg.SyncGroupRequest) msg.Response {
 		f.mu.Unlock()
 		return &msg.SyncGroupResponse{ErrorCode: int16(code)}
 	}
-	if r.MemberId == g.leader {
-		g.shares = map[string][]byte{}
+	round := g.round
+	if r.MemberId == round.leader && round.shares == nil {
+		round.shares = map[string][]byte{}
 		for _, a := range r.Assignments {
-			g.shares[a.MemberId] = slices.Clone(a.Assignment)
+			round.shares[a.MemberId] = slices.Clone(a.Assignment)
 		}
-		close(g.synced)
+		close(round.synced)
 	}
-	synced := g.synced
 	f.mu.Unlock()
-	f.await(synced)
+	f.await(round.synced)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &msg.SyncGroupResponse{Assignment: g.shares[r.MemberId]}
+	if round.shares == nil {
+		return &msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)}
+	}
+	return &msg.SyncGroupResponse{Assignment: round.shares[r.MemberId]}
 }
 
 func (g *fakeGroup) check(member string, generation int32) kerr.Code {
@@ -122,9 +166,13 @@ func (g *fakeGroup) check(member string, generation int32) kerr.Code {
 }
 
 func (f *fake) remove(group, member string) {
-	g := f.group(group)
+	f.drop(f.group(group), member)
+}
+
+func (f *fake) drop(g *fakeGroup, member string) {
 	g.members = slices.DeleteFunc(g.members, func(m string) bool { return m == member })
 	g.rebalance()
+	delete(g.round.joined, member)
 	g.settle()
 }
 
@@ -159,6 +207,7 @@ func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.R
 	case *msg.HeartbeatRequest:
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.group(r.GroupId).heard(r.MemberId)
 		return &msg.HeartbeatResponse{ErrorCode: int16(f.group(r.GroupId).check(r.MemberId, r.GenerationId))}
 	case *msg.LeaveGroupRequest:
 		f.mu.Lock()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -239,7 +241,7 @@ func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now t
 			p.retryLater(now, &c.o)
 			return fmt.Errorf("%v: offset %d: %w: %w", p.tp, p.next, ErrNoReset, code)
 		}
-		c.lg.Info("position out of range, reset")
+		c.lg.Info("position out of range, reset", zap.String("topic", p.tp.Topic), zap.Int32("partition", p.tp.Partition), zap.Int64("offset", p.next))
 		p.wanted, p.known, p.next = to, !to.lookup, to.n
 		return nil
 	}
