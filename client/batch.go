@@ -21,7 +21,6 @@ type batch struct {
 	id      uint64 // in order of creation; the parts of a split batch keep it
 	builder *record.Builder
 	data    []byte // finished bytes, of builder; nil until the first drain
-	owned   bool   // data is the batch's own, not the builder's
 	records []pendingRecord
 	out     *outcome
 	charged int64 // bytes taken of buffer.memory

@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -440,13 +439,4 @@ func lost(err error, cn *conn.Conn) error {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err
-}
-
-// version returns the version of an API to use with a broker.
-func (c *cluster) version(ctx context.Context, broker int32, use purpose, key wire.Key, limit int16) (int16, error) {
-	cn, err := c.broker(ctx, broker, use)
-	if err != nil {
-		return 0, err
-	}
-	return cn.VersionUpTo(key, limit)
 }

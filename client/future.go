@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +16,6 @@ type Future struct {
 // outcome is shared by the records of a batch. The fields are written before
 // done is closed.
 type outcome struct {
-	once  sync.Once
 	done  chan struct{}
 	moved bool // the batch was split: the futures point elsewhere now
 
