@@ -44,8 +44,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "klamm: %v\n", err)
 	code := exitCode(ctx, err)
+	if code != exitInterrupted {
+		fmt.Fprintf(stderr, "klamm: %v\n", err)
+	}
 	if code == exitUsage {
 		fmt.Fprintf(stderr, "see '%s --help'\n", cmd.CommandPath())
 	}
@@ -71,8 +73,17 @@ func newRoot() *cobra.Command {
 		Short:         "A Kafka-compatible broker, producer, consumer and admin tool",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newStart(), newVersion())
+	g := new(globals)
+	g.register(root)
+	root.AddCommand(newStart(), newProduce(g), newConsume(g), newTopic(g), newGroup(g), newCluster(g), newConfig(g), newVersion())
 	return root
 }

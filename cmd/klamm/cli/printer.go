@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"go.yaml.in/yaml/v3"
+)
+
+// printer prints rows in the format that --format names. The names of columns
+// in JSON and YAML do not change between versions.
+type printer struct {
+	w      io.Writer
+	format string
+}
+
+func newPrinter(w io.Writer, format string) (*printer, error) {
+	switch format {
+	case "table", "json", "yaml", "tsv":
+		return &printer{w, format}, nil
+	}
+	return nil, usagef("--format %q: want table, json, yaml or tsv", format)
+}
+
+// rows are results in columns. A value is a string, a number, a bool, nil, or a
+// slice of these.
+type rows struct {
+	columns []string // as they stand in JSON; tables show them in capitals
+	values  [][]any
+}
+
+func (r *rows) add(values ...any) { r.values = append(r.values, values) }
+
+// objects returns the rows as lists of named values, in order.
+func (r *rows) objects() []object {
+	out := make([]object, 0, len(r.values))
+	for _, v := range r.values {
+		o := object{}
+		for i, c := range r.columns {
+			o = append(o, field{c, v[i]})
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// object is a JSON or YAML object that keeps the order of its fields.
+type object []field
+
+type field struct {
+	name  string
+	value any
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, f := range o {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(f.name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// MarshalYAML implements yaml.Marshaler.
+func (o object) MarshalYAML() (any, error) {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, f := range o {
+		var key, value yaml.Node
+		key.SetString(f.name)
+		if err := value.Encode(f.value); err != nil {
+			return nil, err
+		}
+		n.Content = append(n.Content, &key, &value)
+	}
+	return n, nil
+}
+
+// print prints rows; with title, a table stands under it.
+func (p *printer) print(title string, r *rows) error {
+	switch p.format {
+	case "json":
+		return p.json(r.objects())
+	case "yaml":
+		return p.yaml(r.objects())
+	case "tsv":
+		for _, v := range r.values {
+			cells := make([]string, len(v))
+			for i, x := range v {
+				cells[i] = strings.NewReplacer("\t", " ", "\n", " ").Replace(cell(x))
+			}
+			if _, err := fmt.Fprintln(p.w, strings.Join(cells, "\t")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
+	t.SetStyle(style)
+	header := make(table.Row, len(r.columns))
+	for i, c := range r.columns {
+		header[i] = strings.ToUpper(strings.ReplaceAll(c, "_", "-"))
+	}
+	t.AppendHeader(header)
+	for _, v := range r.values {
+		row := make(table.Row, len(v))
+		for i, x := range v {
+			row[i] = cell(x)
+			switch x.(type) {
+			case int, int8, int16, int32, int64, float64:
+				row[i] = x // numbers align right
+			}
+		}
+		t.AppendRow(row)
+	}
+	if title != "" {
+		fmt.Fprintln(p.w, title)
+	}
+	for _, line := range strings.Split(t.Render(), "\n") {
+		if _, err := fmt.Fprintln(p.w, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *printer) json(v any) error {
+	e := json.NewEncoder(p.w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func (p *printer) yaml(v any) error {
+	e := yaml.NewEncoder(p.w)
+	e.SetIndent(2)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return e.Close()
+}
+
+// cell is a value as a table or TSV shows it.
+func cell(x any) string {
+	switch v := x.(type) {
+	case nil:
+		return "-"
+	case *string:
+		if v == nil {
+			return "-"
+		}
+		return *v
+	case []int32:
+		parts := make([]string, len(v))
+		for i, n := range v {
+			parts[i] = fmt.Sprint(n)
+		}
+		return "[" + strings.Join(parts, " ") + "]"
+	case []string:
+		return strings.Join(v, ",")
+	case float64:
+		return fmt.Sprintf("%.3f", v)
+	}
+	return fmt.Sprint(x)
+}
