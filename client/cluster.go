@@ -112,6 +112,13 @@ func (c *cluster) stale() {
 	}
 }
 
+// updates returns a channel that is closed with the next refresh.
+func (c *cluster) updates() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.updated
+}
+
 // want notes that a topic is in use.
 func (c *cluster) want(topics ...string) {
 	c.mu.Lock()

@@ -53,6 +53,7 @@ type position struct {
 	paused    bool
 	dropped   bool // no longer assigned
 	notBefore time.Time
+	lostIn    *metadata // the one that names no leader for it
 	tries     int
 	highWater int64 // -1 before the first fetch
 	committed int64 // -1 if nothing is

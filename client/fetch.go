@@ -24,9 +24,11 @@ func (c *Consumer) fetchLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		updated := c.cl.updates()
 		timer.Reset(c.fetchRound(time.Now()))
 		select {
 		case <-c.kick:
+		case <-updated: // a leader may have become known
 		case <-timer.C:
 		case <-c.ctx.Done():
 			return
@@ -57,9 +59,12 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 		}
 		t := m.topics[tp.Topic]
 		if t == nil || int(tp.Partition) >= len(t.partitions) || t.partitions[tp.Partition].Leader < 0 {
-			p.notBefore = now.Add(c.o.RetryBackoff)
-			wait = min(wait, c.o.RetryBackoff)
-			lost = append(lost, tp)
+			// Newer metadata is asked for once, and then waited for.
+			if p.lostIn != m {
+				p.lostIn = m
+				lost = append(lost, tp)
+			}
+			wait = min(wait, c.o.RetryBackoffMax)
 			continue
 		}
 		if leader := t.partitions[tp.Partition].Leader; !c.fetching[leader] {

@@ -80,7 +80,7 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	if err != nil {
 		return usageError{err}
 	}
-	run := &consuming{f: f, c: c, show: show, out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)}
+	run := &consuming{f: f, c: c, show: show, out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), printed: make(map[client.TopicPartition]client.Offset)}
 	if f.group != "" {
 		if at.to != nil {
 			return usagef("a range of times and --group exclude each other")
@@ -91,6 +91,9 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	}
 	if err == nil {
 		err = run.loop(ctx)
+	}
+	if err == nil && o.NoAutoCommit && f.count > 0 && len(run.printed) > 0 {
+		err = c.CommitOffsets(ctx, run.printed)
 	}
 	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer stop()
@@ -143,6 +146,10 @@ func (f *consumeFlags) options(cmd *cobra.Command, g *globals, at span) (client.
 	if f.group != "" && f.offset != "" {
 		o.ResetTo = &at.from
 	}
+	if f.group != "" && f.count > 0 {
+		// Only what was printed is to be committed, which a poll may go beyond.
+		o.NoAutoCommit = true
+	}
 	if o.ClientID == "" {
 		o.ClientID = "klamm-cli"
 	}
@@ -156,7 +163,8 @@ type consuming struct {
 	show func([]byte, *client.Record) []byte
 	out  *bufio.Writer
 
-	ends map[client.TopicPartition]int64 // where to stop; nil: nowhere
+	ends    map[client.TopicPartition]int64 // where to stop; nil: nowhere
+	printed map[client.TopicPartition]client.Offset
 	n    int64
 }
 
@@ -238,6 +246,7 @@ func (r *consuming) loop(ctx context.Context) error {
 			if _, err := r.out.Write(line); err != nil {
 				return fmt.Errorf("write: %w", err)
 			}
+			r.printed[tp] = client.Offset{At: rec.Offset + 1, LeaderEpoch: rec.LeaderEpoch}
 			if r.n++; r.n == r.f.count {
 				return nil
 			}
