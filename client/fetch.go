@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,7 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 	for tp, p := range ps {
 		ask[tp] = p.wanted.ts
 	}
+	c.awaitTopics(ask)
 	found := c.cl.listOffsets(c.ctx, ask, c.o.isolation())
 	var failed error
 	stale := false
@@ -126,6 +128,19 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 		c.fail(failed)
 	}
 	c.look()
+}
+
+// awaitTopics waits for metadata that has not come yet, so that a consumer that
+// has just been made does not take a missing leader for a lost one.
+func (c *Consumer) awaitTopics(ask map[TopicPartition]int64) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.o.RequestTimeout)
+	defer cancel()
+	for tp := range ask {
+		if c.cl.now().topics[tp.Topic] == nil {
+			// An error shows again in the answer for the partition.
+			_, _ = c.cl.topic(ctx, tp.Topic)
+		}
+	}
 }
 
 func (p *position) retryLater(now time.Time, o *ConsumerOptions) {
