@@ -165,7 +165,7 @@ type consuming struct {
 
 	ends    map[client.TopicPartition]int64 // where to stop; nil: nowhere
 	printed map[client.TopicPartition]client.Offset
-	n    int64
+	n       int64
 }
 
 // assign has the consumer read the partitions, from and up to where it should.
