@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -450,7 +451,11 @@ func TestMurmur2(t *testing.T) {
 			Fn, In string
 			Out    int32
 		}
-		if json.Unmarshal(s.Bytes(), &v) != nil || v.Fn != "murmur2" {
+		if json.Unmarshal(s.Bytes(), &v) != nil {
+			continue
+		}
+		partitions, partition := strings.CutPrefix(v.Fn, "partition/")
+		if v.Fn != "murmur2" && !partition {
 			continue
 		}
 		n++
@@ -458,11 +463,21 @@ func TestMurmur2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if partition {
+			of, err := strconv.Atoi(partitions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := PartitionForKey(in, int32(of)); got != v.Out {
+				t.Errorf("partition of key %x of %d: %d, want %d", in, of, got, v.Out)
+			}
+			continue
+		}
 		if got := int32(murmur2(in)); got != v.Out {
 			t.Errorf("murmur2(%x) = %d, want %d", in, got, v.Out)
 		}
 	}
-	if n < 5 {
+	if n < 100 {
 		t.Errorf("%d vectors", n)
 	}
 }

@@ -280,7 +280,12 @@ func (r *Reader) NullString(compact bool, old *string) *string {
 	if old != nil && s == was {
 		return old
 	}
-	return &s
+	if !r.Grow(1, int(unsafe.Sizeof(s))) {
+		return nil
+	}
+	kept := new(string) // not &s, which would put every s on the heap
+	*kept = s
+	return kept
 }
 
 func (r *Reader) text(n int, old string) string {
@@ -288,7 +293,23 @@ func (r *Reader) text(n int, old string) string {
 	if string(b) == old {
 		return old
 	}
+	if !r.Grow(n, 1) {
+		return ""
+	}
 	return string(b)
+}
+
+// fill returns the next n bytes in old's memory, or in new memory.
+func (r *Reader) fill(n int, old []byte) []byte {
+	b := r.take(n, "bytes")
+	if n > cap(old) && !r.Grow(max(n, 8), 1) {
+		return nil
+	}
+	out := append(old[:0], b...)
+	if out == nil {
+		out = []byte{}
+	}
+	return out
 }
 
 // Bytes reads bytes that may not be null into a copy, which reuses old's
@@ -301,11 +322,7 @@ func (r *Reader) Bytes(compact bool, old []byte) []byte {
 		}
 		return nil
 	}
-	out := append(old[:0], r.take(n, "bytes")...)
-	if out == nil {
-		out = []byte{}
-	}
-	return out
+	return r.fill(n, old)
 }
 
 // NullBytes reads bytes or null (nil) into a copy.
@@ -314,11 +331,7 @@ func (r *Reader) NullBytes(compact bool, old []byte) []byte {
 	if n < 0 {
 		return nil
 	}
-	out := append(old[:0], r.take(n, "bytes")...)
-	if out == nil {
-		out = []byte{}
-	}
-	return out
+	return r.fill(n, old)
 }
 
 // Records reads record bytes, or null. The result aliases the input.
