@@ -79,8 +79,9 @@ type Broker struct {
 	server     *server
 	listeners  []*listener
 
+	mu         sync.Mutex // guards the fields below
 	checkpoint clock.Timer
-	mu         sync.Mutex // guards closed and checkpoint
+	upkeep     clock.Timer
 	closed     bool
 	done       chan struct{}
 	closeErr   error
@@ -135,6 +136,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	b.server.serve(handlers.Table(), b.listeners)
 	b.scheduleCheckpoint()
+	b.scheduleUpkeep()
 	return nil
 }
 
@@ -202,16 +204,36 @@ func (b *Broker) checkpointInterval() time.Duration {
 }
 
 func (b *Broker) scheduleCheckpoint() {
+	b.schedule(&b.checkpoint, b.checkpointInterval, func() {
+		if err := b.replicas.CheckpointIfMoved(); err != nil {
+			b.lg.Error("cannot write checkpoints", zap.Error(err))
+		}
+	})
+}
+
+func (b *Broker) scheduleUpkeep() {
+	b.schedule(&b.upkeep, func() time.Duration {
+		return b.replicas.FlushEvery(max(b.conf.ProducerIDExpirationCheckInterval, time.Second))
+	}, func() {
+		if err := b.replicas.Upkeep(b.o.Clock.Now()); err != nil {
+			b.lg.Error("upkeep failed", zap.Error(err))
+		}
+	})
+}
+
+// schedule has f called again and again until the broker is closed.
+func (b *Broker) schedule(timer *clock.Timer, every func() time.Duration, f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return
 	}
-	b.checkpoint = b.o.Clock.AfterFunc(b.checkpointInterval(), func() {
-		if err := b.replicas.CheckpointIfMoved(); err != nil {
-			b.lg.Error("cannot write checkpoints", zap.Error(err))
-		}
-		b.scheduleCheckpoint()
+	*timer = b.o.Clock.AfterFunc(every(), func() {
+		// The clock's callbacks must not block, and this writes to the disk.
+		go func() {
+			f()
+			b.schedule(timer, every, f)
+		}()
 	})
 }
 
@@ -273,8 +295,10 @@ func (b *Broker) Close() error {
 		return b.closeErr
 	}
 	b.closed = true
-	if b.checkpoint != nil {
-		b.checkpoint.Stop()
+	for _, t := range []clock.Timer{b.checkpoint, b.upkeep} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	b.mu.Unlock()
 	defer close(b.done)

@@ -50,6 +50,9 @@ type Partition struct {
 	state    *isr.State // nil while another broker leads
 	commits  []*Commit  // produces that wait for the high watermark, by offset
 	watchers []Watcher
+	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
+	unsynced     time.Time
+	unsyncedFrom int64
 }
 
 // view is what the cluster's metadata says of the partition.

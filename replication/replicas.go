@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"path"
 	"strconv"
 	"strings"
@@ -270,6 +271,10 @@ func LogConfig(t *config.Topic) log.Config {
 	if compression == "uncompressed" {
 		compression = "none"
 	}
+	jitter := t.SegmentJitter
+	if jitter > 0 {
+		jitter = time.Duration(rand.Int64N(int64(jitter)))
+	}
 	flushMessages, flushInterval := t.FlushMessages, t.FlushInterval
 	if flushMessages == math.MaxInt64 {
 		flushMessages = 0
@@ -278,7 +283,7 @@ func LogConfig(t *config.Topic) log.Config {
 		flushInterval = 0
 	}
 	return log.Config{
-		SegmentBytes: int64(t.SegmentBytes), SegmentAge: t.SegmentAge, SegmentJitter: t.SegmentJitter,
+		SegmentBytes: int64(t.SegmentBytes), SegmentAge: t.SegmentAge, SegmentJitter: jitter,
 		IndexIntervalBytes: t.IndexIntervalBytes, SegmentIndexBytes: t.SegmentIndexBytes, MaxMessageBytes: t.MaxMessageBytes,
 		Compact: t.Compact, LogAppendTime: t.LogAppendTime, TimestampBeforeMax: t.TimestampBefore, TimestampAfterMax: t.TimestampAfter,
 		Compression: compression, CompressionLevel: levels[compression],
