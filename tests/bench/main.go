@@ -24,11 +24,19 @@ type options struct {
 	warm    int64
 	systems []string
 	only    string
+	fill    int64 // bytes of file to warm the page cache with
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "kfake" {
 		serveKfake()
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "bare" {
+		if err := serveBare(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bare:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	var o options
@@ -37,6 +45,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "klamm-bench"), "where the brokers keep their data")
 	flag.Int64Var(&o.bytes, "bytes", 1<<30, "bytes of values in one produce run")
 	flag.Int64Var(&o.warm, "warm", 5<<30, "bytes to warm a broker with before it is measured")
+	flag.Int64Var(&o.fill, "fill", 12<<30, "bytes of a file that is written first and kept, so that the page cache is warm")
 	flag.StringVar(&names, "systems", "klamm,jvm", "what to measure: klamm, jvm, kfake")
 	flag.StringVar(&o.only, "only", "", "measurements whose name has this in it")
 	flag.Parse()
@@ -78,6 +87,15 @@ type measurement struct {
 	run  func(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error)
 	// fresh measurements start their own processes.
 	fresh bool
+	// alone is what is measured in place of the systems, if not empty.
+	alone string
+}
+
+func (m *measurement) of(o options) []string {
+	if m.alone != "" {
+		return []string{m.alone}
+	}
+	return o.systems
 }
 
 func run(ctx context.Context, o options) error {
@@ -85,6 +103,14 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(o.dir)
+	// Touching memory that the machine has not used lately costs more CPU than
+	// all the rest: new pages must come from the cache and not from there.
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	if err := bareFile(filepath.Join(o.dir, "fill"), o.fill); err != nil {
+		return err
+	}
 	var list []measurement
 	for _, m := range measurements() {
 		if o.only == "" || strings.Contains(m.name, o.only) {
@@ -112,7 +138,7 @@ func run(ctx context.Context, o options) error {
 	for _, m := range list {
 		results := make(map[string]map[string][]float64) // system -> figure -> rounds
 		for round := range o.rounds {
-			for _, name := range o.systems {
+			for _, name := range m.of(o) {
 				got, err := m.run(ctx, o, name, procs[name], round)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", m.name, name, err)
@@ -125,7 +151,7 @@ func run(ctx context.Context, o options) error {
 				}
 			}
 		}
-		report(m.name, o.systems, results)
+		report(m.name, m.of(o), results)
 	}
 	return nil
 }

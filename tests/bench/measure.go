@@ -16,15 +16,16 @@ import (
 
 func measurements() []measurement {
 	return []measurement{
-		{"start: exec to first acknowledged produce", startUp, true},
-		{"produce 1 MB batches of 100 B records", produce(100, 1<<20), false},
-		{"produce 1 MB batches of 1 KB records", produce(1000, 1<<20), false},
-		{"produce 1 MB batches of 10 KB records", produce(10_000, 1<<20), false},
-		{"produce 16 KB batches of 1 KB records", produce(1000, 16<<10), false},
-		{"produce batches of one record", produceOne, false},
-		{"fetch 1 KB records", fetch, false},
-		{"low load, 1,000 records/s of 1 KB", lowLoad, false},
-		{"create a topic until usable", createTopic, false},
+		{name: "start: exec to first acknowledged produce", run: startUp, fresh: true},
+		{name: "bare loops, 1 MB at a time", run: bare, fresh: true, alone: "bare"},
+		{name: "produce 1 MB batches of 100 B records", run: produce(100, 1<<20)},
+		{name: "produce 1 MB batches of 1 KB records", run: produce(1000, 1<<20)},
+		{name: "produce 1 MB batches of 10 KB records", run: produce(10_000, 1<<20)},
+		{name: "produce 16 KB batches of 1 KB records", run: produce(1000, 16<<10)},
+		{name: "produce batches of one record", run: produceOne},
+		{name: "fetch 1 KB records", run: fetch},
+		{name: "low load, 1,000 records/s of 1 KB", run: lowLoad},
+		{name: "create a topic until usable", run: createTopic},
 	}
 }
 
@@ -183,10 +184,7 @@ func produceOne(ctx context.Context, o options, name string, p *systems.Process,
 // fetch reads the 1 KB records that produce wrote.
 func fetch(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error) {
 	t := fmt.Sprintf("produce-%d-%d", 1000, 1<<20)
-	if o.only != "" && round == 0 {
-		if err := topic(ctx, p, t); err != nil {
-			return nil, err
-		}
+	if round == 0 && topic(ctx, p, t) == nil { // produce was not measured before
 		if _, err := load(ctx, p, t, 1000, 1<<20, o.bytes); err != nil {
 			return nil, err
 		}
