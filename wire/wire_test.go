@@ -293,6 +293,13 @@ func TestTableMatchesMessages(t *testing.T) {
 		if low, high := req.Versions(); low != api.Min || high != api.Max || req.APIKey() != int16(key) {
 			t.Errorf("%s: versions %d-%d, in the table %d-%d", api.Name, low, high, api.Min, api.Max)
 		}
+		// A flexible message has a flexible header, version 0 included: the table
+		// once took a header from version 0 on for none at all.
+		for v := api.Min; v <= api.Max; v++ {
+			if got, want := api.RequestHeaderVersion(v) == 2, v >= api.Flexible; got != want {
+				t.Errorf("%s version %d: flexible header %v, want %v", api.Name, v, got, want)
+			}
+		}
 	}
 	if n != 89 {
 		t.Errorf("%d APIs, want 89", n)

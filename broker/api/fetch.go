@@ -321,7 +321,10 @@ func (h *Handlers) listOffsets(c *Call, req *msg.ListOffsetsRequest) (*msg.ListO
 			if count[key{t.Name, p.PartitionIndex}] == 1 {
 				var at log.TimestampOffset
 				if at, err = h.offsetAt(c, t.Name, p, req); err == nil {
-					r.Offset, r.Timestamp, r.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
+					r.Offset, r.Timestamp = at.Offset, at.Timestamp
+					if c.Version() >= 4 {
+						r.LeaderEpoch = at.LeaderEpoch
+					}
 				}
 			}
 			r.ErrorCode = int16(h.code(err))

@@ -149,7 +149,7 @@ func apis(files []*schema.File) string {
 			continue
 		}
 		fmt.Fprintf(&b, "%d: {Key: %d, Name: %q, Min: %d, Max: %d, Flexible: %d, Unstable: %d, headerV2: %d, ClusterAction: %t, Forwardable: %t, Broker: %t, Controller: %t, known: true},\n",
-			a.Key, a.Key, a.Name, a.Versions.Min, a.Versions.Max, lowest(a.Flexible), a.Unstable, lowest(a.RequestHeader[2]),
+			a.Key, a.Key, a.Name, a.Versions.Min, a.Versions.Max, lowest(a.Flexible), a.Unstable, headerV2(a),
 			a.ClusterAction, a.Forwardable, has(a.Listeners, "broker"), has(a.Listeners, "controller"))
 	}
 	b.WriteString("}\n")
@@ -165,10 +165,20 @@ func has(list []string, s string) bool {
 	return false
 }
 
+// headerV2 returns the first version of a that has request header 2. That may be
+// version 0, and the only one.
+func headerV2(a *schema.API) int16 {
+	r, ok := a.RequestHeader[2]
+	if !ok {
+		return 32767
+	}
+	return lowest(r)
+}
+
 // lowest returns the first version of r, or one above all versions if r is
 // empty.
 func lowest(r schema.Range) int16 {
-	if r.Empty() || r == (schema.Range{}) {
+	if r.Empty() {
 		return 32767
 	}
 	return r.Min
