@@ -24,6 +24,10 @@ const (
 	keepWriteBuffer = 16 << 10
 	// copyChunk is how much of a region is read and written at a time.
 	copyChunk = 1 << 20
+	// sendfileFrom is the size from which the kernel sends a region by itself.
+	// Below, one read and one write together with the header cost less than
+	// two more calls.
+	sendfileFrom = 128 << 10
 )
 
 // writer writes the answers of one connection. It is used by one goroutine at a
@@ -33,6 +37,8 @@ type writer struct {
 	pool *buffers
 	buf  []byte
 	enc  prim.Encoder
+	// progress is told whenever the peer has taken a part of an answer.
+	progress func()
 }
 
 // write sends one response.
@@ -55,10 +61,9 @@ func (w *writer) write(h wire.RequestHeader, resp msg.Response) error {
 	return w.weave(b)
 }
 
-// weave writes b with the regions in their places. Reading a region and writing
-// it costs less CPU over loopback than sendfile does, since the copy into a
-// warm buffer is cheaper than the page references that sendfile passes along;
-// see BenchmarkRegion.
+// weave writes b with the regions in their places: large ones by sendfile, small
+// ones through a buffer. Over loopback sendfile takes about a tenth less of the
+// broker's CPU than reading and writing 1 MiB at a time; see make bench.
 func (w *writer) weave(b []byte) error {
 	total := len(b) + w.enc.CutBytes()
 	out := w.pool.get(min(total, copyChunk), copyChunk)
@@ -74,6 +79,18 @@ func (w *writer) weave(b []byte) error {
 		r, ok := cut.Records.Region.(region)
 		if !ok {
 			return fmt.Errorf("a region of type %T cannot be read", cut.Records.Region)
+		}
+		if f := r.File().OSFile(); f != nil && r.Len() >= sendfileFrom {
+			if out, err = w.flush(out); err != nil {
+				return err
+			}
+			handled, err := sendRegion(w.conn, f, r.Pos(), r.Len())
+			if err != nil {
+				return fmt.Errorf("send %d bytes at %d of a segment: %w", r.Len(), r.Pos(), err)
+			}
+			if handled {
+				continue
+			}
 		}
 		for off, size := 0, r.Len(); off < size; {
 			if len(out) == limit {
@@ -114,5 +131,6 @@ func (w *writer) add(out, b []byte, limit int) ([]byte, error) {
 
 func (w *writer) flush(out []byte) ([]byte, error) {
 	_, err := w.conn.Write(out)
+	w.progress()
 	return out[:0], err
 }
