@@ -162,11 +162,14 @@ func (b *Broker) openDirs() error {
 
 func (b *Broker) bind() error {
 	for _, l := range b.conf.Listeners {
+		if l.Protocol != "PLAINTEXT" {
+			return fmt.Errorf("listener %s: security protocol %s is not supported yet", l, l.Protocol)
+		}
 		socket, err := b.o.Listen("tcp", l.Address())
 		if err != nil {
 			return fmt.Errorf("listener %s: %w", l, err)
 		}
-		b.listeners = append(b.listeners, &listener{l.Name, socket})
+		b.listeners = append(b.listeners, &listener{l.Name, true, socket})
 	}
 	return nil
 }
@@ -193,7 +196,16 @@ func (b *Broker) register(ctx context.Context) error {
 			host, port := hostPort(l.Addr())
 			r.EndPoints = append(r.EndPoints, msg.RegisterBrokerRecordBrokerEndpoint{Name: l.name, Host: host, Port: uint16(port)})
 		}
-		return append(out, r), nil
+		out = append(out, r)
+		for _, d := range b.dirs {
+			if !d.Clean() {
+				// The logs may have lost their ends, and what is written next must
+				// not pass for what a consumer has read already: the epochs that end
+				// here tell it (KIP-101, KIP-320).
+				return append(out, replication.NewEpochs(m, b.conf.NodeID)...), nil
+			}
+		}
+		return out, nil
 	})
 }
 

@@ -224,7 +224,11 @@ func checkConfigs(m *meta.Image, kind config.Kind, r meta.Resource, values map[s
 	}
 	for name, v := range values {
 		if err := config.Validate(kind, name, v); err != nil {
-			return Refuse(kerr.InvalidConfig, "%s", err)
+			code := kerr.InvalidConfig
+			if kind == config.KindBroker { // its validation is the broker's own, not the controller's
+				code = kerr.InvalidRequest
+			}
+			return Refuse(code, "%s", err)
 		}
 		if kind != config.KindBroker {
 			continue

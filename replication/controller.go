@@ -77,7 +77,7 @@ func StartController(ctx context.Context, o ControllerOptions) (*Controller, err
 }
 
 func (c *Controller) open() (err error) {
-	if err := c.o.FS.MkdirAll(c.o.Dir, 0o755); err != nil {
+	if err := makeDir(c.o.FS, c.o.Dir); err != nil {
 		return err
 	}
 	c.log, err = log.Open(log.Options{FS: c.o.FS, Dir: c.o.Dir, Topic: meta.MetadataTopic,

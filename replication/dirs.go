@@ -52,7 +52,7 @@ type Identity struct {
 // new one, is taken.
 func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error) {
 	d := &Dir{Path: dir, fs: fs}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(fs, dir); err != nil {
 		return nil, got, err
 	}
 	if d.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
@@ -81,6 +81,14 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 		}
 	}
 	return d, got, nil
+}
+
+// makeDir makes a directory whose own entry is durable.
+func makeDir(fs vfs.FS, dir string) error {
+	if err := fs.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return fs.SyncDir(path.Dir(dir))
 }
 
 func (d *Dir) file(name string) string { return path.Join(d.Path, name) }
@@ -210,3 +218,7 @@ func writeCheckpoint(fs vfs.FS, name string, offsets map[string]int64) error {
 // Space returns the size of the volume that the directory is on and what is free
 // of it, in bytes; -1 where that is not known.
 func (d *Dir) Space() (total, usable int64) { return space(d.Path) }
+
+// Clean reports whether the last shutdown was a clean one, in which every log
+// was synced to its end.
+func (d *Dir) Clean() bool { return d.clean }

@@ -305,6 +305,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) 
 	next := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
 	copy(next.partitions, old)
 	var failed error
+	fresh := make(map[*Dir]bool) // directories that have got a partition
 	for i, m := range t.Partitions {
 		if !contains(m.Replicas, r.o.NodeID) {
 			continue
@@ -321,10 +322,14 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) 
 			}
 			next.partitions[i] = p
 			r.count.Add(1)
+			fresh[p.Dir] = true
 		}
 		if err := p.apply(m); err != nil {
 			failed = errors.Join(failed, err)
 		}
+	}
+	for d := range fresh {
+		failed = errors.Join(failed, r.o.FS.SyncDir(d.Path))
 	}
 	r.byName.Store(t.Name, next)
 	r.byID.Store(t.ID, next)

@@ -386,3 +386,22 @@ func (c *Controller) AllocateProducerIDs(ctx context.Context, broker int32, brok
 	})
 	return first, producerIDBlock, err
 }
+
+// NewEpochs returns the records that begin a new leader epoch in every partition
+// that node leads.
+func NewEpochs(m *meta.Image, node int32) []meta.Record {
+	var out []meta.Record
+	m.Topics("", func(t *meta.Topic) bool {
+		for i, p := range t.Partitions {
+			if p.Leader != node {
+				continue
+			}
+			r := new(msg.PartitionChangeRecord)
+			r.SetDefaults()
+			r.TopicId, r.PartitionId, r.Leader = t.ID, int32(i), node
+			out = append(out, r)
+		}
+		return true
+	})
+	return out
+}
