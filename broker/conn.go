@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -35,10 +36,12 @@ type conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// touched is when the last request came or was answered, in Unix
-	// nanoseconds. Idle connections are closed by it.
+	// touched is when the last request came, was answered, or a part of an
+	// answer was taken by the peer, in Unix nanoseconds. Idle connections are
+	// closed by it.
 	touched atomic.Int64
 	busy    atomic.Bool // a request is being handled
+	slot    slot
 
 	// mu guards pending: the answers that wait for their turn, oldest first.
 	mu      sync.Mutex
@@ -56,9 +59,13 @@ func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, 
 	c := &conn{srv: srv, nc: nc, lg: srv.lg.With(zap.Uint64("conn", id), zap.Stringer("peer", nc.RemoteAddr()))}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.drained.L = &c.mu
-	c.frames = newFrames(nc, &srv.buffers, srv.now)
-	c.out = writer{conn: nc, pool: &srv.buffers}
-	c.session = api.Session{ID: id, Listener: listener.name, Principal: anonymous}
+	c.frames = newFrames(c.ctx, nc, &srv.buffers, srv.memory)
+	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch}
+	c.slot.pool = srv.pool
+	c.session = api.Session{ID: id, Listener: listener.name}
+	if listener.open {
+		c.session.Principal = anonymous
+	}
 	c.session.LocalHost, c.session.LocalPort = hostPort(nc.LocalAddr())
 	c.session.RemoteHost, _ = hostPort(nc.RemoteAddr())
 	c.touch()
@@ -86,13 +93,16 @@ func (c *conn) touch() { c.touched.Store(c.srv.now().UnixNano()) }
 // serve reads and answers requests until the peer closes the connection, a
 // request is malformed, or the broker stops.
 func (c *conn) serve() {
-	err := c.loop()
+	err := c.contained()
 	c.cancel()
-	c.settle()
+	c.wait() // each parked answer gets ready: by its commit, its timeout, or c.cancel
 	c.nc.Close()
 	c.frames.release()
+	c.session.Close()
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, errPanic):
+		c.lg.Error("closed a connection over a panic", zap.Error(err))
 	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
 		c.lg.Warn("closed a connection over a bad request", zap.Error(err))
 	default:
@@ -100,12 +110,51 @@ func (c *conn) serve() {
 	}
 }
 
+// errPanic means that a handler panicked.
+var errPanic = errors.New("panic in a request handler")
+
+// contained is loop, whose panics end this connection and no other.
+//
+// Only those are caught that arise where a request is decoded, judged and
+// answered: what they leave behind belongs to the connection. A panic below
+// that, in the code that owns the logs, the metadata or the coordinators, may
+// leave a lock held or a half-made change behind, and ends the process, which
+// recovers from its disk.
+func (c *conn) contained() (err error) {
+	defer func() {
+		if c.slot.held {
+			c.slot.Release()
+		}
+		if p := recover(); p != nil {
+			if where := stateOwner(); where != "" {
+				c.lg.Error("panic in code that owns state", zap.String("in", where), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+				panic(p)
+			}
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
+	return c.loop()
+}
+
+// frameLimit is the size of the largest frame that may come now. Who is not
+// authenticated has little to say (sasl.server.max.receive.size).
+func (c *conn) frameLimit() int {
+	if c.session.Principal == "" {
+		return min(c.srv.maxRequest, maxUnauthenticated)
+	}
+	return c.srv.maxRequest
+}
+
+// maxUnauthenticated is Kafka's default of sasl.server.max.receive.size.
+const maxUnauthenticated = 512 << 10
+
 func (c *conn) loop() error {
 	for {
-		frame, err := c.frames.next(c.srv.maxRequest)
+		frame, err := c.frames.next(c.frameLimit())
 		if err != nil {
 			return err
 		}
+		c.touch()
 		if !c.begin() {
 			return nil // stopping: what was not begun is not answered
 		}
@@ -141,7 +190,7 @@ func (c *conn) handle(frame []byte) error {
 		if header.Key == wire.ApiVersions && errors.Is(err, wire.ErrUnknownAPI) {
 			return c.versionUnknown(header)
 		}
-		return err
+		return fmt.Errorf("%w: %w", api.ErrMalformed, err)
 	}
 	c.frames.clientID = header.ClientID
 	row := c.srv.rows.Lookup(header.Key)
@@ -151,12 +200,12 @@ func (c *conn) handle(frame []byte) error {
 	if header.Key != wire.Produce {
 		c.wait()
 	}
-	if err := c.srv.pool.Acquire(c.ctx); err != nil {
+	if err := c.slot.Acquire(c.ctx); err != nil {
 		return err
 	}
-	call := api.Call{Context: c.ctx, Header: header, Session: &c.session, Slot: c.srv.pool}
+	call := api.Call{Context: c.ctx, Header: header, Session: &c.session, Slot: &c.slot}
 	answer, err := row.Handle(&call, body)
-	c.srv.pool.Release()
+	c.slot.Release()
 	if err != nil {
 		return err
 	}
@@ -172,7 +221,7 @@ func (c *conn) versionUnknown(header wire.RequestHeader) error {
 	low, high := row.Advertised()
 	resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(wire.ApiVersions), MinVersion: low, MaxVersion: high})
 	header.Version = 0
-	return c.out.write(header, resp)
+	return c.send(header, api.Answer{Response: resp})
 }
 
 // answer sends an answer, now or in its turn.
@@ -237,10 +286,6 @@ func (c *conn) wait() {
 	}
 	c.mu.Unlock()
 }
-
-// settle waits for the parked answers at the end of the connection. Each gets
-// ready: by its records' commit, by its timeout, or because the broker stops.
-func (c *conn) settle() { c.wait() }
 
 // idle reports whether the connection waits for a request.
 func (c *conn) idle() bool {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ const stallLimit = 30 * time.Second
 type frames struct {
 	conn     net.Conn
 	pool     *buffers
-	now      func() time.Time
+	ctx      context.Context // of the connection
+	memory   *memory
+	taken    int    // from memory, for the frame being handled
 	buf      []byte // bytes [start, end) are read and not handled
 	start    int
 	end      int
@@ -32,8 +35,8 @@ type frames struct {
 	clientID string // of the last request; most requests repeat it
 }
 
-func newFrames(conn net.Conn, pool *buffers, now func() time.Time) *frames {
-	return &frames{conn: conn, pool: pool, now: now, buf: make([]byte, smallFrame)}
+func newFrames(ctx context.Context, conn net.Conn, pool *buffers, m *memory) *frames {
+	return &frames{ctx: ctx, conn: conn, pool: pool, memory: m, buf: make([]byte, smallFrame)}
 }
 
 // next returns the next frame without its size. It is valid until the next
@@ -51,6 +54,10 @@ func (f *frames) next(limit int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d, limit %d", wire.ErrFrameSize, size, limit)
 	}
 	n := int(size)
+	if err := f.memory.take(f.ctx, n); err != nil {
+		return nil, err
+	}
+	f.taken = n
 	if 4+n <= len(f.buf) {
 		if err := f.fill(4 + n); err != nil {
 			return nil, err
@@ -96,6 +103,10 @@ func (f *frames) grow(n int) {
 
 // release gives back the buffer of the last frame.
 func (f *frames) release() {
+	if f.taken > 0 {
+		f.memory.give(f.taken)
+		f.taken = 0
+	}
 	if f.large != nil {
 		f.pool.put(f.large)
 		f.large = nil
@@ -129,7 +140,7 @@ func (f *frames) fill(n int) error {
 
 // insist sets the deadline by which a frame that has begun must go on.
 func (f *frames) insist() {
-	f.conn.SetReadDeadline(f.now().Add(stallLimit))
+	f.conn.SetReadDeadline(time.Now().Add(stallLimit)) // the socket's clock, not the broker's
 	f.stalled = true
 }
 

@@ -22,6 +22,7 @@ type server struct {
 	now        func() time.Time
 	clock      clock.Clock
 	pool       *pool
+	memory     *memory // nil: no limit
 	buffers    buffers
 	rows       api.Table
 	maxRequest int
@@ -35,6 +36,7 @@ type server struct {
 	goroutines sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below
+	room      sync.Cond  // a connection ended, or the server stops
 	conns     map[*conn]struct{}
 	byIP      map[string]int
 	nextID    uint64
@@ -52,6 +54,7 @@ type limits struct {
 // listener accepts the connections of one of the broker's listeners.
 type listener struct {
 	name string
+	open bool // its clients need not authenticate
 	net.Listener
 }
 
@@ -59,10 +62,12 @@ type listener struct {
 const retained = 32 << 20
 
 func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
-	s := &server{lg: lg.Named("server"), now: time.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
+	s := &server{lg: lg.Named("server"), now: c.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
 		buffers: buffers{limit: retained}, maxRequest: b.SocketRequestMaxBytes, maxIdle: b.ConnectionsMaxIdle,
+		memory: newMemory(b.QueuedMaxRequestBytes),
 		limits: limits{b.MaxConnections, b.MaxConnectionsPerIP, b.MaxConnectionsByIP},
 		conns:  make(map[*conn]struct{}), byIP: make(map[string]int)}
+	s.room.L = &s.mu
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -102,20 +107,26 @@ func (s *server) accept(l *listener) {
 	}
 }
 
-// admit starts a connection, or closes it if there are too many.
+// admit starts a connection. At max.connections it waits, as Kafka's acceptor
+// does, until another ends; it closes one that is too many from its address.
 func (s *server) admit(l *listener, nc net.Conn) {
 	ip, _ := hostPort(nc.RemoteAddr())
 	s.mu.Lock()
+	if len(s.conns) >= s.limits.all {
+		s.lg.Warn("no connection is accepted until another ends", zap.Int("connections", len(s.conns)), zap.String("listener", l.name))
+	}
+	for len(s.conns) >= s.limits.all && !s.stopping.Load() {
+		s.room.Wait()
+	}
 	perIP, ok := s.limits.byIP[ip]
 	if !ok {
 		perIP = s.limits.perIP
 	}
-	if s.stopping.Load() || len(s.conns) >= s.limits.all || s.byIP[ip] >= perIP {
-		over := len(s.conns) >= s.limits.all || s.byIP[ip] >= perIP
+	if stopping := s.stopping.Load(); stopping || s.byIP[ip] >= perIP {
 		s.mu.Unlock()
 		nc.Close()
-		if over {
-			s.lg.Warn("refused a connection over a limit", zap.String("peer", ip))
+		if !stopping {
+			s.lg.Warn("refused a connection: too many from its address", zap.String("peer", ip), zap.Int("limit", perIP))
 		}
 		return
 	}
@@ -131,6 +142,7 @@ func (s *server) admit(l *listener, nc net.Conn) {
 		if s.byIP[ip]--; s.byIP[ip] == 0 {
 			delete(s.byIP, ip)
 		}
+		s.room.Broadcast()
 		s.mu.Unlock()
 	})
 }
@@ -144,14 +156,17 @@ func (s *server) reapInterval() time.Duration {
 	return min(max(s.maxIdle/2, 10*time.Millisecond), most)
 }
 
-// reap closes connections that were idle for connections.max.idle.ms and drops
-// buffers that nobody wanted.
+// reap closes connections on which nothing has moved for connections.max.idle.ms
+// and drops buffers that nobody wanted. As with Kafka it makes no difference
+// whether a request is parked or an answer stands in a peer that reads nothing:
+// either may belong to a client that is long gone.
 func (s *server) reap() {
 	now := s.now().UnixNano()
 	s.mu.Lock()
 	for c := range s.conns {
-		if s.maxIdle > 0 && time.Duration(now-c.touched.Load()) > s.maxIdle && c.idle() {
-			c.lg.Debug("closed an idle connection")
+		if s.maxIdle > 0 && time.Duration(now-c.touched.Load()) > s.maxIdle {
+			c.lg.Debug("closed an idle connection", zap.Bool("busy", !c.idle()))
+			c.cancel()
 			c.nc.Close()
 		}
 	}
@@ -173,6 +188,7 @@ func (s *server) quit(grace time.Duration) {
 	if s.reaper != nil {
 		s.reaper.Stop()
 	}
+	s.room.Broadcast()
 	s.mu.Unlock()
 	s.cancel()
 	s.closeConns((*conn).idle)

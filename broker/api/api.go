@@ -31,13 +31,17 @@ type Session struct {
 	LocalHost  string // the address that the client dialled, as the socket tells it
 	LocalPort  int32
 	RemoteHost string
-	Principal  string // such as User:ANONYMOUS
+	Principal  string // such as User:ANONYMOUS; "" until the client is authenticated
 
 	SoftwareName, SoftwareVersion string // from ApiVersions (KIP-511)
 
 	produce produceScratch
 	fetch   fetchScratch
 }
+
+// Close gives back what an answer held that was not sent. It may be called once
+// the connection's last handler has returned.
+func (s *Session) Close() { s.fetch.drop() }
 
 // Call is one request on its way through a handler. It is valid until the
 // handler returns.

@@ -114,12 +114,13 @@ func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScra
 		return turn{}, kerr.FetchSessionTopicIdError
 	}
 	f.change(req)
+	if len(f.parts) == 0 {
+		delete(s.all, id) // nothing is left to fetch: it is answered without a session
+		return turn{}, kerr.None
+	}
 	f.used = s.now()
 	if f.epoch++; f.epoch < 0 {
 		f.epoch = 1
-	}
-	if len(f.parts) == 0 {
-		delete(s.all, id)
 	}
 	f.busy = true
 	return turn{session: f, parts: f.parts}, kerr.None
