@@ -281,7 +281,9 @@ func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartit
 			d.SetDefaults()
 			d.ErrorCode, d.PartitionIndex, d.LeaderId, d.LeaderEpoch = int16(code), int32(i), leader, p.LeaderEpoch
 			d.ReplicaNodes, d.IsrNodes, d.OfflineReplicas = p.Replicas, p.InSync, offline(image, p)
-			d.EligibleLeaderReplicas, d.LastKnownElr = p.EligibleLeader, p.LastKnownELR
+			// Null is allowed on the wire and breaks the Java client.
+			d.EligibleLeaderReplicas = append([]int32{}, p.EligibleLeader...)
+			d.LastKnownElr = append([]int32{}, p.LastKnownELR...)
 			out.Partitions = append(out.Partitions, d)
 			limit--
 			if limit == 0 && i+1 < len(t.Partitions) {
