@@ -192,19 +192,9 @@ func (f *fetchSession) less(o *fetchSession) bool {
 	return len(f.parts) < len(o.parts)
 }
 
-// change applies the partitions that an incremental request names and those
-// that it forgets.
+// change applies the partitions that an incremental request names and then
+// those that it forgets.
 func (f *fetchSession) change(req *msg.FetchRequest) {
-	for i := range req.ForgottenTopicsData {
-		t := &req.ForgottenTopicsData[i]
-		for _, index := range t.Partitions {
-			k := fetchKey{t.Topic, t.TopicId, index}
-			if p := f.index[k]; p != nil {
-				delete(f.index, k)
-				f.drop(p)
-			}
-		}
-	}
 	var asked fetched
 	for i := range req.Topics {
 		t := &req.Topics[i]
@@ -218,6 +208,16 @@ func (f *fetchSession) change(req *msg.FetchRequest) {
 				f.parts = append(f.parts, p)
 			}
 			p.ask(t, &t.Partitions[j])
+		}
+	}
+	for i := range req.ForgottenTopicsData {
+		t := &req.ForgottenTopicsData[i]
+		for _, index := range t.Partitions {
+			k := fetchKey{t.Topic, t.TopicId, index}
+			if p := f.index[k]; p != nil {
+				delete(f.index, k)
+				f.drop(p)
+			}
 		}
 	}
 }

@@ -1,0 +1,625 @@
+package broker
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/memnet"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// handlers of these tests.
+type handlers = map[wire.Key]func(c *api.Call, body []byte) (api.Answer, error)
+
+// echo answers a Heartbeat with its session timeout: the throttle time is the
+// order in which it was handled.
+func echo(n *atomic.Int32) func(c *api.Call, body []byte) (api.Answer, error) {
+	return func(*api.Call, []byte) (api.Answer, error) {
+		return api.Answer{Response: &msg.HeartbeatResponse{ThrottleTimeMs: n.Add(1)}}, nil
+	}
+}
+
+// park waits for release without a slot.
+func park(release <-chan struct{}) func(c *api.Call, body []byte) (api.Answer, error) {
+	return func(c *api.Call, _ []byte) (api.Answer, error) {
+		err := c.Park(func() {
+			select {
+			case <-release:
+			case <-c.Context.Done():
+			}
+		})
+		return api.Answer{Response: new(msg.FetchResponse)}, err
+	}
+}
+
+func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+	var n atomic.Int32
+	r := serve(t, nil, handlers{wire.Heartbeat: echo(&n)})
+	p := r.dial(t)
+	var all []byte
+	for range 100 {
+		all = append(all, p.request(new(msg.HeartbeatRequest), 3)...)
+	}
+	p.send(all)
+	for want := int32(1); want <= 100; want++ {
+		var resp msg.HeartbeatResponse
+		if id := p.answer(&resp, 3); id != want || resp.ThrottleTimeMs != want {
+			t.Fatalf("answer to %d, handled as number %d, want %d", id, resp.ThrottleTimeMs, want)
+		}
+	}
+}
+
+// TestSlowFrames sends requests a byte at a time, of sizes around that of the
+// connection's buffer.
+func TestSlowFrames(t *testing.T) {
+	var sizes []int
+	r := serve(t, nil, handlers{wire.Heartbeat: func(_ *api.Call, body []byte) (api.Answer, error) {
+		for i, b := range body {
+			if b != byte(i) {
+				return api.Answer{}, fmt.Errorf("byte %d is %d", i, b)
+			}
+		}
+		sizes = append(sizes, len(body))
+		return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
+	}})
+	p := r.dial(t)
+	const header = 8 + 2 + 4
+	bodies := []int{0, 1, 100, smallFrame - 4 - header - 1, smallFrame - 4 - header, smallFrame - 4 - header + 1, 70000}
+	var all []byte
+	for _, n := range bodies {
+		body := make([]byte, n)
+		for i := range body {
+			body[i] = byte(i)
+		}
+		all = append(all, p.frame(wire.Heartbeat, 3, body)...)
+	}
+	for _, chunk := range []int{1, 7, 4093, len(all)} {
+		sizes = nil
+		go func() {
+			for b := range slices.Chunk(all, chunk) {
+				p.Write(b)
+			}
+		}()
+		for range bodies {
+			p.answer(new(msg.HeartbeatResponse), 3)
+		}
+		if !slices.Equal(sizes, bodies) {
+			t.Errorf("in chunks of %d: bodies of %v bytes, want %v", chunk, sizes, bodies)
+		}
+	}
+}
+
+// TestStalledFrame stops in the middle of a frame. The connection ends although
+// it is not idle for long.
+func TestStalledFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, nil, nil)
+		p := r.dial(t)
+		p.send([]byte{0, 0, 1, 0, 1})
+		began := time.Now()
+		if err := p.closed(); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d != stallLimit {
+			t.Errorf("closed after %v, want %v", d, stallLimit)
+		}
+	})
+}
+
+// TestParkedRequestsHoldNoSlot runs a broker of one thread.
+func TestParkedRequestsHoldNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		release := make(chan struct{})
+		r := serve(t, []string{"num.io.threads=1"}, handlers{wire.Heartbeat: echo(&n), wire.Fetch: park(release)})
+		var waiting []*peer
+		for range 5 {
+			p := r.dial(t)
+			p.send(p.request(fetchFrom("t", 1, 1, 0), 12))
+			waiting = append(waiting, p)
+		}
+		synctest.Wait()
+		r.dial(t).ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
+		close(release)
+		for _, p := range waiting {
+			p.answer(new(msg.FetchResponse), 12)
+		}
+	})
+}
+
+// TestThreadsAndQueue fills num.io.threads and queued.max.requests.
+func TestThreadsAndQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		release := make(chan struct{})
+		r := serve(t, []string{"num.io.threads=2", "queued.max.requests=3"}, handlers{wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			<-release
+			running.Add(-1)
+			return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
+		}})
+		var all []*peer
+		for range 10 {
+			p := r.dial(t)
+			p.send(p.request(new(msg.HeartbeatRequest), 3))
+			all = append(all, p)
+		}
+		synctest.Wait()
+		if n, q := running.Load(), len(r.server.pool.queue); n != 2 || q != 3 {
+			t.Errorf("%d requests run and %d are queued, want 2 and 3", n, q)
+		}
+		close(release)
+		for _, p := range all {
+			p.answer(new(msg.HeartbeatResponse), 3)
+		}
+		if most.Load() > 2 {
+			t.Errorf("%d requests ran at once", most.Load())
+		}
+	})
+}
+
+// TestQueuedRequestBytes lets requests in while any memory is free.
+func TestQueuedRequestBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running atomic.Int32
+		release := make(chan struct{})
+		r := serve(t, []string{"socket.request.max.bytes=1000", "queued.max.request.bytes=1000"}, handlers{wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
+			running.Add(1)
+			<-release
+			return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
+		}})
+		var all []*peer
+		for range 6 {
+			p := r.dial(t)
+			p.send(p.frame(wire.Heartbeat, 3, make([]byte, 600)))
+			all = append(all, p)
+		}
+		synctest.Wait()
+		if n := running.Load(); n != 2 {
+			t.Errorf("%d requests of 600 bytes are in memory, want 2", n)
+		}
+		close(release)
+		for _, p := range all {
+			p.answer(new(msg.HeartbeatResponse), 3)
+		}
+	})
+}
+
+// TestProducesPassAParkedProduce pipelines on one connection: produces start
+// behind a parked one, anything else waits, and all answers are in order.
+func TestProducesPassAParkedProduce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ready := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		var begun, beats atomic.Int32
+		r := serve(t, []string{"num.io.threads=1"}, handlers{
+			wire.Produce: func(*api.Call, []byte) (api.Answer, error) {
+				n := begun.Add(1)
+				a := api.Answer{Response: &msg.ProduceResponse{ThrottleTimeMs: n}}
+				if int(n) <= len(ready) {
+					a.Ready = ready[n-1]
+				}
+				return a, nil
+			},
+			wire.Heartbeat: echo(&beats),
+		})
+		p := r.dial(t)
+		var all []byte
+		for range 4 { // the fourth is ready at once
+			all = append(all, p.request(produceTo("t", 0, -1, nil), 9)...)
+		}
+		all = append(all, p.request(new(msg.HeartbeatRequest), 3)...)
+		p.send(all)
+		synctest.Wait()
+		if begun.Load() != 4 || beats.Load() != 0 {
+			t.Fatalf("%d produces and %d heartbeats have begun, want 4 and 0", begun.Load(), beats.Load())
+		}
+		answers := make(chan int32, 5)
+		go func() {
+			for range 4 {
+				var resp msg.ProduceResponse
+				id := p.answer(&resp, 9)
+				if resp.ThrottleTimeMs != id {
+					t.Errorf("answer %d to produce %d", resp.ThrottleTimeMs, id)
+				}
+				answers <- id
+			}
+			answers <- p.answer(new(msg.HeartbeatResponse), 3)
+		}()
+		close(ready[2])
+		close(ready[1])
+		synctest.Wait()
+		if n := len(answers); n != 0 {
+			t.Fatalf("%d answers overtook the first", n)
+		}
+		close(ready[0])
+		for want := int32(1); want <= 5; want++ {
+			if id := <-answers; id != want {
+				t.Fatalf("answer to %d, want %d", id, want)
+			}
+		}
+	})
+}
+
+func TestConnectionLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		r := serve(t, []string{"max.connections=4", "max.connections.per.ip=2", "max.connections.per.ip.overrides=big:3,none:0"}, handlers{wire.Heartbeat: echo(&n)})
+		beat := func(p *peer) { p.ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse)) }
+		a, b := r.dialFrom(t, "small"), r.dialFrom(t, "small")
+		beat(a)
+		beat(b)
+		for _, host := range []string{"small", "none"} {
+			if err := r.dialFrom(t, host).closed(); err != nil {
+				t.Errorf("one too many from %s: %v", host, err)
+			}
+		}
+		a.Close()
+		synctest.Wait()
+		c := r.dialFrom(t, "small") // in the place of a
+		beat(c)
+		big := r.dialFrom(t, "big")
+		beat(big)
+		beat(r.dialFrom(t, "big"))
+		synctest.Wait()
+		// Four are open: the fifth waits, whoever it is, and is served later.
+		late := r.dialFrom(t, "other")
+		late.send(late.request(new(msg.HeartbeatRequest), 3))
+		synctest.Wait()
+		if got := n.Load(); got != 5 {
+			t.Errorf("%d requests were handled, want 5", got)
+		}
+		big.Close()
+		late.answer(new(msg.HeartbeatResponse), 3)
+		if logs := r.logs.FilterMessageSnippet("too many from its address").Len(); logs != 2 {
+			t.Errorf("%d refusals are logged, want 2", logs)
+		}
+	})
+}
+
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Minute // connections.max.idle.ms
+		var n atomic.Int32
+		r := serve(t, nil, handlers{wire.Heartbeat: echo(&n), wire.Fetch: park(nil)})
+		quiet, busy, parked := r.dial(t), r.dial(t), r.dial(t)
+		parked.send(parked.request(fetchFrom("t", 1, 1, 0), 12))
+		began := time.Now()
+		for time.Since(began) < idle+2*time.Minute {
+			time.Sleep(time.Minute)
+			busy.ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
+		}
+		synctest.Wait()
+		if n := r.connections(); n != 1 {
+			t.Errorf("%d connections are open, want that which is used", n)
+		}
+		if err := quiet.closed(); err != nil {
+			t.Error(err)
+		}
+		parked.Close()
+	})
+}
+
+// TestPeerThatReadsNothing asks for more than the network holds and reads none
+// of it.
+func TestPeerThatReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, []string{"connections.max.idle.ms=60000"}, handlers{wire.Fetch: func(*api.Call, []byte) (api.Answer, error) {
+			resp := new(msg.FetchResponse)
+			resp.SetDefaults()
+			resp.Responses = []msg.FetchResponseFetchableTopicResponse{{Topic: strings.Repeat("x", 30000)}}
+			for range 500 {
+				resp.Responses = append(resp.Responses, resp.Responses[0])
+			}
+			return api.Answer{Response: resp}, nil
+		}})
+		p := r.dial(t)
+		p.send(p.request(fetchFrom("t", 1, 1, 0), 11))
+		synctest.Wait()
+		if n := r.connections(); n != 1 {
+			t.Fatalf("%d connections", n)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := r.connections(); n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+	})
+}
+
+// TestPanicInAHandler is F43: it ends its connection and nothing else.
+func TestPanicInAHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		r := serve(t, []string{"num.io.threads=1"}, handlers{
+			wire.Heartbeat: echo(&n),
+			wire.Metadata:  func(*api.Call, []byte) (api.Answer, error) { panic("a broken handler") },
+			wire.ListOffsets: func(c *api.Call, _ []byte) (api.Answer, error) {
+				return api.Answer{}, c.Park(func() { panic("a broken wait") })
+			},
+		})
+		for range 3 { // the one slot comes back each time
+			for _, req := range []msg.Request{&msg.MetadataRequest{Topics: []msg.MetadataRequestTopic{}}, new(msg.ListOffsetsRequest)} {
+				p := r.dial(t)
+				p.send(p.request(req, 4))
+				if err := p.closed(); err != nil {
+					t.Errorf("%s: %v", req.MessageName(), err)
+				}
+			}
+			r.dial(t).ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
+		}
+		synctest.Wait()
+		logged := r.logs.FilterMessage("closed a connection over a panic").All()
+		if len(logged) != 6 {
+			t.Fatalf("%d panics are logged, want 6", len(logged))
+		}
+		if text := fmt.Sprint(logged[0].ContextMap()["error"]); !strings.Contains(text, "a broken handler") || !strings.Contains(text, "server_test.go") {
+			t.Errorf("logged without its stack: %s", text)
+		}
+	})
+}
+
+// TestPanicInStateIsNotContained looks at a panic from the code that owns the
+// logs: nothing may go on behind it.
+func TestPanicInStateIsNotContained(t *testing.T) {
+	found := func(f func()) (where string) {
+		defer func() {
+			recover()
+			where = stateOwner()
+		}()
+		f()
+		return
+	}
+	if got := found(func() { panic("here") }); got != "" {
+		t.Errorf("a panic here is laid to %s", got)
+	}
+	var p *replication.Partition
+	if got := found(func() { p.LeaderEpoch() }); !strings.Contains(got, "replication.(*Partition)") {
+		t.Errorf("a panic in a partition is laid to %q", got)
+	}
+}
+
+// TestUnauthenticatedFrames holds clients that did not say who they are to small
+// frames.
+func TestUnauthenticatedFrames(t *testing.T) {
+	c := conn{srv: &server{maxRequest: 100 << 20}}
+	if got := c.frameLimit(); got != 512<<10 {
+		t.Errorf("not authenticated: frames of %d bytes, want 524288", got)
+	}
+	c.session.Principal = anonymous
+	if got := c.frameLimit(); got != 100<<20 {
+		t.Errorf("authenticated: frames of %d bytes, want 104857600", got)
+	}
+}
+
+// TestServerStops answers what is under way and leaves nothing behind.
+func TestServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, release := make(chan struct{}), make(chan struct{})
+		r := serve(t, nil, handlers{
+			wire.Fetch: park(nil),
+			wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
+				close(begun)
+				<-release
+				return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
+			},
+		})
+		idle, parked, running := r.dial(t), r.dial(t), r.dial(t)
+		parked.send(parked.request(fetchFrom("t", 1, 1, 0), 12))
+		running.send(running.request(new(msg.HeartbeatRequest), 3))
+		<-begun
+		synctest.Wait()
+		var stopped atomic.Bool
+		go func() {
+			r.server.quit(time.Minute)
+			stopped.Store(true)
+		}()
+		synctest.Wait()
+		if stopped.Load() {
+			t.Error("the server stopped before its last answer")
+		}
+		if err := idle.closed(); err != nil {
+			t.Errorf("idle: %v", err)
+		}
+		parked.answer(new(msg.FetchResponse), 12)
+		if _, err := r.net.Dial(t.Context(), "tcp", r.addr); err == nil {
+			t.Error("a connection is accepted")
+		}
+		close(release)
+		running.answer(new(msg.HeartbeatResponse), 3)
+		synctest.Wait()
+		if !stopped.Load() {
+			t.Error("the server does not stop")
+		}
+	})
+}
+
+// TestStopWithoutPatience closes what does not end in time.
+func TestStopWithoutPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		r := serve(t, nil, handlers{wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
+			<-release
+			return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
+		}})
+		p := r.dial(t)
+		p.send(p.request(new(msg.HeartbeatRequest), 3))
+		synctest.Wait()
+		began := time.Now()
+		go func() {
+			time.Sleep(10 * time.Second)
+			close(release)
+		}()
+		r.server.quit(3 * time.Second)
+		if d := time.Since(began); d != 10*time.Second {
+			t.Errorf("stopped after %v, want 10s, when the handler returned", d)
+		}
+		if err := p.closed(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCloseLeavesNoGoroutine counts before and after.
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 3 {
+		n := memnet.New()
+		b, err := Start(context.Background(), Options{Config: load(t, nil), FS: vfs.NewMem(), Listen: n.Listen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &rig{Broker: b, net: n, addr: b.Addr()}
+		p := r.dial(t)
+		p.create("orders", 3)
+		p.produce("orders", 1, "a")
+		p.send(p.request(fetchFrom("orders", 1, 60000, 0, 1), 12))
+		var join msg.JoinGroupResponse
+		q := r.dial(t)
+		q.ask(&msg.JoinGroupRequest{GroupId: "g", SessionTimeoutMs: 10000, RebalanceTimeoutMs: 10000, ProtocolType: "consumer",
+			Protocols: []msg.JoinGroupRequestProtocol{{Name: "range"}}}, 3, &join)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Errorf("closed twice: %v", err)
+		}
+	}
+	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// TestIdleBrokerClosesAtOnce is the promise of less than 50 ms, on a real disk.
+func TestIdleBrokerClosesAtOnce(t *testing.T) {
+	best := time.Hour
+	for range 5 { // other tests may hold the machine up
+		n := memnet.New()
+		b, err := Start(context.Background(), Options{Config: load(t, []string{"log.dirs=" + t.TempDir()}), Listen: n.Listen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &rig{Broker: b, net: n, addr: b.Addr()}
+		p := r.dial(t)
+		p.create("orders", 1)
+		p.produce("orders", 0, "a")
+		began := time.Now()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		best = min(best, time.Since(began))
+	}
+	t.Logf("closed in %v", best)
+	if best > 50*time.Millisecond {
+		t.Errorf("an idle broker took %v to close", best)
+	}
+}
+
+// TestSecondBrokerOnADirectory is refused and harms nothing.
+func TestSecondBrokerOnADirectory(t *testing.T) {
+	dir := t.TempDir()
+	n := memnet.New()
+	conf := load(t, []string{"log.dirs=" + dir})
+	b, err := Start(context.Background(), Options{Config: conf, Listen: n.Listen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Broker: b, net: n, addr: b.Addr()}
+	r.dial(t).create("orders", 1)
+	_, err = Start(context.Background(), Options{Config: conf, Listen: n.Listen})
+	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another") {
+		t.Errorf("a second broker: %v", err)
+	}
+	if got := r.dial(t).produce("orders", 0, "a"); got != 0 {
+		t.Errorf("offset %d after it", got)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = Start(context.Background(), Options{Config: conf, Listen: n.Listen}); err != nil {
+		t.Fatalf("after the first has ended: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnservedProtocols refuses a listener that could not be what it promises.
+func TestUnservedProtocols(t *testing.T) {
+	for _, protocol := range []string{"SSL", "SASL_PLAINTEXT", "SASL_SSL"} {
+		n := memnet.New()
+		_, err := Start(context.Background(), Options{Config: load(t, []string{"listeners=" + protocol + "://broker-1:0"}), FS: vfs.NewMem(), Listen: n.Listen})
+		if err == nil || !strings.Contains(err.Error(), protocol) {
+			t.Errorf("%s: %v", protocol, err)
+		}
+	}
+}
+
+// TestMemory takes more than there is from many goroutines.
+func TestMemory(t *testing.T) {
+	m := newMemory(100)
+	var held, most atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if err := m.take(t.Context(), 60); err != nil {
+					t.Error(err)
+					return
+				}
+				most.Store(max(most.Load(), held.Add(60)))
+				runtime.Gosched()
+				held.Add(-60)
+				m.give(60)
+			}
+		})
+	}
+	wg.Wait()
+	if m.free != 100 || most.Load() > 120 {
+		t.Errorf("%d bytes free at the end, %d taken at most", m.free, most.Load())
+	}
+	m.take(t.Context(), 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.take(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("without memory: %v", err)
+	}
+	var none *memory
+	if err := none.take(ctx, 1<<40); err != nil {
+		t.Errorf("without a bound: %v", err)
+	}
+	none.give(1 << 40)
+}
+
+// TestFrameMemoryFollowsArrival announces the largest frame and sends little.
+func TestFrameMemoryFollowsArrival(t *testing.T) {
+	r := serve(t, nil, nil)
+	before := heap()
+	const peers = 50
+	for range peers {
+		p := r.dial(t)
+		p.send(append(binary.BigEndian.AppendUint32(nil, uint32(r.server.maxRequest)), make([]byte, 100)...))
+	}
+	eventually(t, "the connections are there", func() bool { return r.connections() == peers })
+	if grown := int64(heap()) - int64(before); grown > peers*(ahead+256<<10) {
+		t.Errorf("%d connections that announced 100 MiB hold %d bytes", peers, grown)
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
