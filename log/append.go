@@ -172,6 +172,11 @@ func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 	if err := l.latch("assign leader epoch", l.assignEpochs(b)); err != nil {
 		return err
 	}
+	if !l.idSynced {
+		if err := l.latch("sync topic id", l.syncTopicID()); err != nil {
+			return err
+		}
+	}
 	if err := l.latch("append", seg.Append(b)); err != nil {
 		return err
 	}

@@ -120,6 +120,16 @@ func (e *epochs) assign(epoch int32, start int64) error {
 	if len(list) == len(old) && (len(list) == 0 || &list[0] == &old[0]) {
 		return nil
 	}
+	if len(old) == 0 && start == 0 {
+		// The first epoch of an empty log: without the file it is found again in
+		// the first batch, and until there is one there is nothing to cut. A
+		// sync for each partition would make topics slow to create.
+		if err := vfs.WriteFileRenamed(e.fs, e.name, formatEpochs(list)); err != nil {
+			return err
+		}
+		e.list.Store(&list)
+		return nil
+	}
 	return e.set(list)
 }
 

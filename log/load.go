@@ -50,7 +50,7 @@ func (l *Log) load() error {
 	if err != nil {
 		return err
 	}
-	if err := l.checkTopicID(); err != nil {
+	if err := l.checkTopicID(names); err != nil {
 		return err
 	}
 	hadEpochs, err := l.epochs.load(l.fs, l.dir)
@@ -85,27 +85,52 @@ func (l *Log) load() error {
 
 // checkTopicID reads or writes partition.metadata: the lines "version: 0" and
 // "topic_id: ID", without a newline at the end.
-func (l *Log) checkTopicID() error {
+//
+// The cluster's metadata has the id too, so the file is not synced when it is
+// made: a sync for each would make topics slow to create. It is synced before the
+// first record; what a power cut makes of it before that is written again.
+func (l *Log) checkTopicID(names []string) error {
 	if l.o.TopicID.IsZero() {
 		return nil
 	}
-	name := path.Join(l.dir, metadataFile)
-	b, err := vfs.ReadFile(l.fs, name)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(b) == 0 {
-		return vfs.WriteFileAtomic(l.fs, name, []byte("version: 0\ntopic_id: "+l.o.TopicID.String()))
+	id, err := ReadTopicID(l.fs, l.dir)
+	l.idSynced = slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, segment.LogSuffix) })
+	if errors.Is(err, ErrCorrupt) && !l.idSynced {
+		id, err = prim.UUID{}, nil
 	}
+	switch {
+	case err != nil:
+		return err
+	case id.IsZero():
+		return vfs.WriteFileRenamed(l.fs, path.Join(l.dir, metadataFile), []byte("version: 0\ntopic_id: "+l.o.TopicID.String()))
+	case id != l.o.TopicID:
+		return fmt.Errorf("%w: %s has %s, want %s", ErrTopicID, l.dir, id, l.o.TopicID)
+	}
+	return nil
+}
+
+// syncTopicID makes partition.metadata durable, once, before there are records
+// that could be taken for another topic's.
+func (l *Log) syncTopicID() error {
+	if l.o.TopicID.IsZero() {
+		l.idSynced = true
+	}
+	if l.idSynced {
+		return nil
+	}
+	f, err := l.fs.OpenFile(path.Join(l.dir, metadataFile), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	_, text, found := strings.Cut(string(b), "\ntopic_id: ")
-	id, err := prim.ParseUUID(strings.TrimSpace(text))
-	if !found || err != nil {
-		return fmt.Errorf("%w: %s: %q", ErrCorrupt, name, b)
+	err = f.Sync()
+	if e := f.Close(); err == nil {
+		err = e
 	}
-	if id != l.o.TopicID {
-		return fmt.Errorf("%w: %s has %s, want %s", ErrTopicID, name, id, l.o.TopicID)
+	if err == nil {
+		err = l.fs.SyncDir(l.dir)
 	}
-	return nil
+	l.idSynced = err == nil
+	return err
 }
 
 // sortOut removes files that a crash left over and returns the base offsets of

@@ -73,6 +73,7 @@ type Log struct {
 
 	mu        sync.Mutex // the writer's; guards what follows
 	closed    bool
+	idSynced  bool // partition.metadata is durable
 	producers producers
 	lastFlush time.Time
 
@@ -204,6 +205,10 @@ func (l *Log) latch(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	return l.latchFailure(what, err)
+}
+
+func (l *Log) latchFailure(what string, err error) error {
 	err = fmt.Errorf("%w: %s-%d: %s: %w", ErrStorage, l.o.Topic, l.o.Partition, what, err)
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.o.Logger.Error("latched log after storage error", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))

@@ -50,11 +50,12 @@ type Replicas struct {
 	// at a time.
 	mu      sync.Mutex
 	live    bool
-	offline map[string]error // partitions whose log could not be opened
-	counts  map[*Dir]int
 	removal []clock.Timer
-	count   atomic.Int64
-	sum     atomic.Uint64 // of the offsets at the last checkpoint
+
+	countsMu sync.Mutex // guards counts
+	counts   map[*Dir]int
+	count    atomic.Int64
+	sum      atomic.Uint64 // of the offsets at the last checkpoint
 }
 
 // replicatedTopic holds this broker's partitions of a topic, by index; nil
@@ -67,7 +68,7 @@ type replicatedTopic struct {
 
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
-	return &Replicas{o: o, lg: o.Logger.Named("replicas"), offline: make(map[string]error), counts: make(map[*Dir]int)}
+	return &Replicas{o: o, lg: o.Logger.Named("replicas"), counts: make(map[*Dir]int)}
 }
 
 // Get returns a partition by topic name, or nil if this broker does not hold it.
@@ -120,32 +121,13 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	if err := r.sweep(m); err != nil {
 		return err
 	}
-	var topics []*meta.Topic
 	m.Topics("", func(t *meta.Topic) bool {
-		topics = append(topics, t)
+		// A partition that cannot be opened is offline; the others serve.
+		if err := r.follow(t, m, max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs))); err != nil {
+			r.lg.Error("partitions are offline", zap.String("topic", t.Name), zap.Error(err))
+		}
 		return true
 	})
-	work := make(chan *meta.Topic)
-	var wg sync.WaitGroup
-	var failed atomic.Pointer[error]
-	var mu sync.Mutex // guards what follow shares between the workers
-	for range max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs)) {
-		wg.Go(func() {
-			for t := range work {
-				if err := r.follow(t, m, &mu); err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	for _, t := range topics {
-		work <- t
-	}
-	close(work)
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
 	return nil
 }
 
@@ -171,7 +153,7 @@ func (r *Replicas) sweep(m *meta.Image) error {
 			}
 			p := m.Partition(topic, index)
 			id, err := log.ReadTopicID(r.o.FS, full)
-			if err != nil {
+			if err != nil && !errors.Is(err, log.ErrCorrupt) { // opening the log decides on that
 				return fmt.Errorf("%s: %w", full, err)
 			}
 			if p != nil && contains(p.Replicas, r.o.NodeID) && (id.IsZero() || id == m.Topic(topic).ID) {
@@ -211,9 +193,8 @@ func (r *Replicas) Apply(old, image *meta.Image, delta meta.Delta) {
 	for _, t := range delta.Deleted {
 		r.remove(t, old)
 	}
-	var mu sync.Mutex
 	for id := range delta.Topics {
-		if err := r.follow(image.TopicByID(id), image, &mu); err != nil {
+		if err := r.follow(image.TopicByID(id), image, syncers); err != nil {
 			r.lg.Error("cannot follow the metadata of a topic", zap.String("topic", image.TopicByID(id).Name), zap.Error(err))
 		}
 	}
@@ -291,9 +272,14 @@ func LogConfig(t *config.Topic) log.Config {
 	}
 }
 
+// syncers is how many logs are opened or closed at once where that is a matter of
+// syncing files rather than of reading them: the file system does several syncs
+// for little more than one.
+const syncers = 32
+
 // follow opens the partitions of a topic that this broker holds and is missing,
-// and tells the others what changed. shared guards the maps and counters of r.
-func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) error {
+// workers at a time, and tells the others what changed.
+func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 	var old []*Partition
 	if v, ok := r.byName.Load(t.Name); ok {
 		old = v.(*replicatedTopic).partitions
@@ -304,30 +290,34 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) 
 	}
 	next := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
 	copy(next.partitions, old)
+	var mu sync.Mutex // guards the two below
 	var failed error
 	fresh := make(map[*Dir]bool) // directories that have got a partition
-	for i, m := range t.Partitions {
+	inParallel(len(t.Partitions), workers, func(i int) {
+		m := t.Partitions[i]
 		if !contains(m.Replicas, r.o.NodeID) {
-			continue
+			return
 		}
 		p := next.partitions[i]
+		var err error
 		if p == nil {
-			p, err = r.open(t, int32(i), &c, shared)
-			if err != nil {
-				failed = errors.Join(failed, err)
-				shared.Lock()
-				r.offline[dirName(t.Name, int32(i))] = err
-				shared.Unlock()
-				continue
+			if p, err = r.open(t, int32(i), &c); err == nil {
+				next.partitions[i] = p
+				r.count.Add(1)
+				mu.Lock()
+				fresh[p.Dir] = true
+				mu.Unlock()
 			}
-			next.partitions[i] = p
-			r.count.Add(1)
-			fresh[p.Dir] = true
 		}
-		if err := p.apply(m); err != nil {
+		if err == nil {
+			err = p.apply(m)
+		}
+		if err != nil {
+			mu.Lock()
 			failed = errors.Join(failed, err)
+			mu.Unlock()
 		}
-	}
+	})
 	for d := range fresh {
 		failed = errors.Join(failed, r.o.FS.SyncDir(d.Path))
 	}
@@ -336,9 +326,30 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, shared *sync.Mutex) 
 	return failed
 }
 
+// inParallel calls f for 0 to n-1 on at most workers goroutines and waits for
+// them.
+func inParallel(n, workers int, f func(i int)) {
+	if workers = min(n, workers); workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var at atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := at.Add(1) - 1; i < int64(n); i = at.Add(1) - 1 {
+				f(int(i))
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // open opens the log of a partition, in the directory that has it, else in the
 // one with the fewest partitions.
-func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, shared *sync.Mutex) (*Partition, error) {
+func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic) (*Partition, error) {
 	name := dirName(t.Name, index)
 	dir := r.find(name)
 	clean := true
@@ -346,15 +357,7 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, shared *syn
 	if dir != nil {
 		clean, recovery, high, start = dir.clean, dir.recovery[name], dir.high[name], dir.start[name]
 	} else {
-		shared.Lock()
-		dir = r.o.Dirs[0]
-		for _, d := range r.o.Dirs[1:] {
-			if r.counts[d] < r.counts[dir] {
-				dir = d
-			}
-		}
-		r.counts[dir]++
-		shared.Unlock()
+		dir = r.emptiest()
 	}
 	l, err := log.Open(log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
 		Config: LogConfig(c), CleanShutdown: clean, RecoveryPoint: recovery, StartOffset: start,
@@ -364,6 +367,20 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, shared *syn
 	}
 	l.SetHighWatermark(min(max(high, l.StartOffset()), l.EndOffset()))
 	return openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now), nil
+}
+
+// emptiest returns the directory with the fewest partitions, for one more.
+func (r *Replicas) emptiest() *Dir {
+	r.countsMu.Lock()
+	defer r.countsMu.Unlock()
+	dir := r.o.Dirs[0]
+	for _, d := range r.o.Dirs[1:] {
+		if r.counts[d] < r.counts[dir] {
+			dir = d
+		}
+	}
+	r.counts[dir]++
+	return dir
 }
 
 // find returns the directory that holds a partition, or nil.
@@ -393,7 +410,9 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 			continue
 		}
 		r.count.Add(-1)
+		r.countsMu.Lock()
 		r.counts[p.Dir]--
+		r.countsMu.Unlock()
 		if err := p.close(); err != nil {
 			r.lg.Warn("close of a deleted partition failed", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
 		}
@@ -483,12 +502,20 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	for _, t := range r.removal {
 		t.Stop()
 	}
-	failed := make(map[*Dir]error)
+	var all []*Partition
 	r.Each(func(p *Partition) bool {
-		if err := p.close(); err != nil {
-			failed[p.Dir] = errors.Join(failed[p.Dir], fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
-		}
+		all = append(all, p)
 		return true
+	})
+	var mu sync.Mutex // guards failed
+	failed := make(map[*Dir]error)
+	inParallel(len(all), syncers, func(i int) {
+		p := all[i]
+		if err := p.close(); err != nil {
+			mu.Lock()
+			failed[p.Dir] = errors.Join(failed[p.Dir], fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
+			mu.Unlock()
+		}
 	})
 	err := r.Checkpoint()
 	for _, d := range r.o.Dirs {

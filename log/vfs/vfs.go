@@ -95,7 +95,20 @@ func WriteFileAtomic(fs FS, name string, data []byte) error {
 	return fs.SyncDir(path.Dir(name))
 }
 
-func writeSynced(fs FS, name string, data []byte) (err error) {
+// WriteFileRenamed makes name hold data, without making it durable: a process
+// that dies leaves the old content or the new, and a power cut may leave the
+// file missing or empty. It is for what can be found again elsewhere.
+func WriteFileRenamed(fs FS, name string, data []byte) error {
+	tmp := name + ".tmp"
+	if err := write(fs, tmp, data, false); err != nil {
+		return err
+	}
+	return fs.Rename(tmp, name)
+}
+
+func writeSynced(fs FS, name string, data []byte) error { return write(fs, name, data, true) }
+
+func write(fs FS, name string, data []byte, sync bool) (err error) {
 	f, err := fs.Create(name)
 	if err != nil {
 		return err
@@ -107,6 +120,9 @@ func writeSynced(fs FS, name string, data []byte) (err error) {
 	}()
 	if _, err := f.WriteAt(data, 0); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if !sync {
+		return nil
 	}
 	return f.Sync()
 }
