@@ -60,7 +60,7 @@ func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, 
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.drained.L = &c.mu
 	c.frames = newFrames(c.ctx, nc, &srv.buffers, srv.memory)
-	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch}
+	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch, network: srv.networks[listener]}
 	c.slot.pool = srv.pool
 	c.session = api.Session{ID: id, Listener: listener.name}
 	if listener.open {
@@ -184,8 +184,14 @@ func (c *conn) begin() bool {
 	return true
 }
 
+func (c *conn) parse(frame []byte) (wire.RequestHeader, []byte, error) {
+	c.out.network.enter()
+	defer c.out.network.leave()
+	return wire.ParseRequestHeader(frame, c.frames.clientID)
+}
+
 func (c *conn) handle(frame []byte) error {
-	header, body, err := wire.ParseRequestHeader(frame, c.frames.clientID)
+	header, body, err := c.parse(frame)
 	if err != nil {
 		if header.Key == wire.ApiVersions && errors.Is(err, wire.ErrUnknownAPI) {
 			return c.versionUnknown(header)

@@ -42,6 +42,17 @@ func (p *pool) Acquire(ctx context.Context) error {
 // Release gives the slot back.
 func (p *pool) Release() { <-p.slots }
 
+// network is what a listener's network threads are (num.network.threads): so many
+// of its connections parse a request or encode a response at once. Waiting for a
+// socket is the runtime's business and takes no place.
+type network chan struct{}
+
+func newNetwork(threads int) network { return make(network, max(threads, 1)) }
+
+func (n network) enter() { n <- struct{}{} }
+
+func (n network) leave() { <-n }
+
 // buffers keeps large buffers for the next frame or response: most recently
 // used first, so that their memory is warm, and at most limit bytes in all.
 type buffers struct {

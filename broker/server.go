@@ -26,8 +26,11 @@ type server struct {
 	buffers    buffers
 	rows       api.Table
 	maxRequest int
-	limits     limits
-	maxIdle    time.Duration
+	// networks are made before the first connection and not changed after.
+	networkThreads int
+	networks       map[*listener]network
+	limits         limits
+	maxIdle        time.Duration
 
 	ctx      context.Context // of every request
 	cancel   context.CancelFunc
@@ -64,7 +67,7 @@ const retained = 32 << 20
 func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
 	s := &server{lg: lg.Named("server"), now: c.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
 		buffers: buffers{limit: retained}, maxRequest: b.SocketRequestMaxBytes, maxIdle: b.ConnectionsMaxIdle,
-		memory: newMemory(b.QueuedMaxRequestBytes),
+		memory: newMemory(b.QueuedMaxRequestBytes), networkThreads: b.NetworkThreads, networks: make(map[*listener]network),
 		limits: limits{b.MaxConnections, b.MaxConnectionsPerIP, b.MaxConnectionsByIP},
 		conns:  make(map[*conn]struct{}), byIP: make(map[string]int)}
 	s.room.L = &s.mu
@@ -76,6 +79,9 @@ func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
 func (s *server) serve(rows api.Table, listeners []*listener) {
 	s.rows = rows
 	s.listeners = listeners
+	for _, l := range listeners {
+		s.networks[l] = newNetwork(s.networkThreads)
+	}
 	for _, l := range listeners {
 		s.goroutines.Go(func() { s.accept(l) })
 	}

@@ -37,20 +37,18 @@ type writer struct {
 	pool *buffers
 	buf  []byte
 	enc  prim.Encoder
+	// network is that of the connection's listener.
+	network network
 	// progress is told whenever the peer has taken a part of an answer.
 	progress func()
 }
 
 // write sends one response.
 func (w *writer) write(h wire.RequestHeader, resp msg.Response) error {
-	b := append(w.buf[:0], 0, 0, 0, 0)
-	b = wire.AppendResponseHeader(b, h.Key, h.Version, h.CorrelationID)
-	w.enc = prim.Encoder{Cuts: w.enc.Cuts[:0]}
-	b = resp.AppendSplit(b, h.Version, &w.enc)
-	if err := w.enc.Err(); err != nil {
-		return fmt.Errorf("encode %s version %d: %w", resp.MessageName(), h.Version, err)
+	b, err := w.encode(h, resp)
+	if err != nil {
+		return err
 	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4+w.enc.CutBytes()))
 	if cap(b) <= keepWriteBuffer {
 		w.buf = b
 	}
@@ -59,6 +57,22 @@ func (w *writer) write(h wire.RequestHeader, resp msg.Response) error {
 		return err
 	}
 	return w.weave(b)
+}
+
+// encode returns the frame of a response without the regions, whose places are
+// in w.enc.
+func (w *writer) encode(h wire.RequestHeader, resp msg.Response) ([]byte, error) {
+	w.network.enter()
+	defer w.network.leave()
+	b := append(w.buf[:0], 0, 0, 0, 0)
+	b = wire.AppendResponseHeader(b, h.Key, h.Version, h.CorrelationID)
+	w.enc = prim.Encoder{Cuts: w.enc.Cuts[:0]}
+	b = resp.AppendSplit(b, h.Version, &w.enc)
+	if err := w.enc.Err(); err != nil {
+		return nil, fmt.Errorf("encode %s version %d: %w", resp.MessageName(), h.Version, err)
+	}
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4+w.enc.CutBytes()))
+	return b, nil
 }
 
 // weave writes b with the regions in their places: large ones by sendfile, small
