@@ -94,7 +94,7 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 	seen := make(map[string]bool)
 	for _, change := range r.Changes {
 		if change.Name == "" {
-			return nil, Refuse(kerr.InvalidRequest, "Null or empty config name.")
+			return nil, Refuse(kerr.InvalidConfig, "Null or empty config name.")
 		}
 		if seen[change.Name] {
 			return nil, Refuse(kerr.InvalidRequest, "Error due to duplicate config keys")

@@ -61,6 +61,7 @@ func OpenLog(l *log.Log, fs vfs.FS, dir string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadata log: %w", err)
 	}
+	l.SetHighWatermark(l.EndOffset()) // what is committed is raft's to know
 	return s, nil
 }
 

@@ -172,7 +172,7 @@ func (s *Snapshots) reap() error {
 	for _, id := range ids[keepSnapshots:] {
 		err = errors.Join(err, s.fs.Remove(s.dir+"/"+id+checkpointSuffix))
 	}
-	return err
+	return errors.Join(err, s.fs.SyncDir(s.dir))
 }
 
 // List returns the snapshots, newest first.
