@@ -83,12 +83,26 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	return d, got, nil
 }
 
-// makeDir makes a directory whose own entry is durable.
+// makeDir makes a directory, and those above it, whose entries are durable.
 func makeDir(fs vfs.FS, dir string) error {
+	// The directory's own entry is synced even if it is there: whoever made it
+	// may have died before it did so.
+	made := []string{path.Dir(dir)} // parents that get an entry
+	for at := made[0]; at != path.Dir(at); at = path.Dir(at) {
+		if _, err := fs.Stat(at); err == nil {
+			break
+		}
+		made = append(made, path.Dir(at))
+	}
 	if err := fs.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return fs.SyncDir(path.Dir(dir))
+	for _, parent := range made {
+		if err := fs.SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Dir) file(name string) string { return path.Join(d.Path, name) }
