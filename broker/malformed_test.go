@@ -72,11 +72,6 @@ func TestMalformedRequests(t *testing.T) {
 			binary.BigEndian.PutUint32(b, uint32(len(b)-4))
 			return b
 		}},
-		{"a byte too many", func(p *peer) []byte {
-			b := append(metadata(p), 0)
-			binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-			return b
-		}},
 		{"an array of two billion", body(wire.Metadata, 4, 0x7f, 0xff, 0xff, 0xff, 0)},
 		{"an array of -2", body(wire.Metadata, 4, 0xff, 0xff, 0xff, 0xfe, 0)},
 		{"a compact array of four billion", body(wire.Metadata, 9, 0xff, 0xff, 0xff, 0xff, 0x0f, 0)},

@@ -62,9 +62,7 @@ func ParseRequestHeader(frame []byte, old string) (h RequestHeader, body []byte,
 			h.ClientID = string(text)
 		}
 		r.Skip(int(n))
-	} else if n != -1 {
-		return h, nil, fmt.Errorf("request header: %w: client id length %d", prim.ErrMalformed, n)
-	}
+	} // any negative length is null, as in Kafka
 	if api.RequestHeaderVersion(h.Version) >= 2 {
 		last := int64(-1)
 		n := r.TagCount()

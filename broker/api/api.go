@@ -14,6 +14,7 @@ import (
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Slot is the place in the request-handler pool that a request runs in
@@ -89,6 +90,14 @@ type Row struct {
 // closed without an answer.
 var ErrMalformed = errors.New("malformed request")
 
+// decode reads a request. As in Kafka, bytes behind it are not looked at:
+// librdkafka sends some behind a Metadata request for all topics.
+func decode(req msg.Request, body []byte, version int16) error {
+	r := prim.NewReader(body)
+	req.DecodeFrom(&r, version)
+	return r.Err()
+}
+
 // row makes the line of one API from its handler.
 func row[R any, P interface {
 	*R
@@ -97,7 +106,7 @@ func row[R any, P interface {
 	api, _ := wire.Lookup(key)
 	return Row{api, func(c *Call, body []byte) (Answer, error) {
 		req := P(new(R))
-		if err := req.Decode(body, c.Header.Version); err != nil {
+		if err := decode(req, body, c.Header.Version); err != nil {
 			return Answer{}, malformed(c, err)
 		}
 		resp, err := handle(c, req)

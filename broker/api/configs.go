@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 
@@ -29,8 +30,8 @@ func (h *Handlers) describeConfigs(c *Call, req *msg.DescribeConfigsRequest) (*m
 		out := msg.DescribeConfigsResponseDescribeConfigsResult{ResourceType: r.ResourceType, ResourceName: r.ResourceName}
 		described, err := h.describe(meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}, r.ConfigurationKeys)
 		out.ErrorCode, out.ErrorMessage = int16(h.code(err)), text(err)
-		if err == nil {
-			out.ErrorMessage = nil
+		if err == nil || errors.Is(err, kerr.UnknownTopicOrPartition) {
+			out.ErrorMessage = new(string) // Kafka has no words for these
 		}
 		for _, d := range described {
 			out.Configs = append(out.Configs, configResult(d, req))

@@ -73,7 +73,7 @@ type read struct {
 func (h *Handlers) fetch(c *Call, body []byte) (Answer, error) {
 	s := &c.Session.fetch
 	req := &s.req
-	if err := req.Decode(body, c.Version()); err != nil {
+	if err := decode(req, body, c.Version()); err != nil {
 		return Answer{}, malformed(c, err)
 	}
 	s.resp.SetDefaults()
@@ -193,6 +193,7 @@ func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool)
 		r.aborted = []msg.FetchResponseAbortedTransaction{}
 	}
 	if f.offset < r.start || f.offset > l.EndOffset() {
+		r.high, r.lso, r.start = -1, -1, -1 // as Kafka leaves them
 		return kerr.OffsetOutOfRange
 	}
 	if f.offset >= limit || budget <= 0 && !first {
@@ -305,7 +306,7 @@ func (h *Handlers) listOffsets(c *Call, req *msg.ListOffsetsRequest) (*msg.ListO
 		topic string
 		index int32
 	}
-	count := make(map[key]int)
+	count, answered := make(map[key]int), make(map[key]bool)
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
 			count[key{t.Name, p.PartitionIndex}]++
@@ -314,11 +315,16 @@ func (h *Handlers) listOffsets(c *Call, req *msg.ListOffsetsRequest) (*msg.ListO
 	for _, t := range req.Topics {
 		out := msg.ListOffsetsResponseListOffsetsTopicResponse{Name: t.Name}
 		for _, p := range t.Partitions {
+			this := key{t.Name, p.PartitionIndex}
+			if answered[this] {
+				continue // one that stands twice is refused once
+			}
+			answered[this] = true
 			r := msg.ListOffsetsResponseListOffsetsPartitionResponse{}
 			r.SetDefaults()
 			r.PartitionIndex = p.PartitionIndex
 			var err error = kerr.InvalidRequest
-			if count[key{t.Name, p.PartitionIndex}] == 1 {
+			if count[this] == 1 {
 				var at log.TimestampOffset
 				if at, err = h.offsetAt(c, t.Name, p, req); err == nil {
 					r.Offset, r.Timestamp = at.Offset, at.Timestamp
@@ -381,10 +387,8 @@ func (h *Handlers) offsetAt(c *Call, topic string, req msg.ListOffsetsRequestLis
 		return log.TimestampOffset{Offset: limit, Timestamp: -1, LeaderEpoch: p.LeaderEpoch()}, nil
 	case earliest, earliestLocal:
 		return log.TimestampOffset{Offset: l.StartOffset(), Timestamp: -1, LeaderEpoch: epochAt(l.StartOffset())}, nil
-	case latestTiered:
+	case latestTiered, earliestRemote: // nothing is in remote storage
 		return none, nil
-	case earliestRemote:
-		return log.TimestampOffset{Offset: l.StartOffset(), Timestamp: -1, LeaderEpoch: epochAt(l.StartOffset())}, nil
 	case maxTimestamp:
 		at, ok, err := l.MaxTimestampOffset(limit)
 		if err != nil || !ok {

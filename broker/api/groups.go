@@ -57,6 +57,8 @@ func (h *Handlers) findCoordinator(c *Call, req *msg.FindCoordinatorRequest) (*m
 		if err == nil && c.Version() < 4 {
 			none := "NONE" // what Kafka says where nothing went wrong
 			message = &none
+		} else if err == nil {
+			message = new(string)
 		}
 		if c.Version() < 4 {
 			resp.ErrorCode, resp.ErrorMessage, resp.NodeId, resp.Host, resp.Port = int16(code), message, node, host, port
@@ -170,6 +172,9 @@ func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroup
 	if req.GroupId == "" {
 		return refuse(kerr.InvalidGroupId), nil
 	}
+	if c.Version() >= 5 && (req.ProtocolType == nil || req.ProtocolName == nil) {
+		return refuse(kerr.InconsistentGroupProtocol), nil // KIP-559
+	}
 	sh, err := h.Groups.Find(req.GroupId)
 	if err != nil {
 		return refuse(err), nil
@@ -257,7 +262,7 @@ func (h *Handlers) describeGroups(c *Call, req *msg.DescribeGroupsRequest) (*msg
 			message := "Group " + id + " not found."
 			out.ErrorMessage = &message
 		}
-		if err == nil && code == kerr.None {
+		if err == nil && out.ErrorMessage == nil {
 			out.AuthorizedOperations = operations(req.IncludeAuthorizedOperations, groupOperations)
 		}
 		resp.Groups = append(resp.Groups, out)

@@ -47,13 +47,27 @@ func (h *Handlers) metadata(c *Call, req *msg.MetadataRequest) (*msg.MetadataRes
 		})
 		return resp, nil
 	}
+	type asked struct {
+		name string
+		id   prim.UUID
+	}
+	answered := make(map[asked]bool)
 	for _, want := range req.Topics {
+		// A topic that stands twice is answered once.
+		this := asked{name(want.Name), want.TopicId}
+		if answered[this] {
+			continue
+		}
+		answered[this] = true
 		t, err := findTopic(image, want.Name, want.TopicId)
 		if err != nil {
 			if e := failed[name(want.Name)]; e != nil {
 				err = e
 			}
 			missing := msg.MetadataResponseTopic{ErrorCode: int16(h.code(err)), Name: want.Name, TopicId: want.TopicId, TopicAuthorizedOperations: noOperations}
+			if want.TopicId.IsZero() {
+				missing.TopicAuthorizedOperations = operations(req.IncludeTopicAuthorizedOperations, topicOperations)
+			}
 			if missing.Name == nil && c.Version() < 12 {
 				missing.Name = new(string)
 			}

@@ -46,7 +46,7 @@ func (a *produced) Release() {
 // the connection; with acks=all the answer waits for the high watermark behind.
 func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 	req := &c.Session.produce.req
-	if err := req.Decode(body, c.Version()); err != nil {
+	if err := decode(req, body, c.Version()); err != nil {
 		return Answer{}, malformed(c, err)
 	}
 	a := producedPool.Get().(*produced)

@@ -64,9 +64,10 @@ func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.
 	r.Name = s.Name
 	if result.Err != nil {
 		r.ErrorCode, r.ErrorMessage = int16(h.code(result.Err)), text(result.Err)
-		r.Configs = nil
+		r.Configs = []msg.CreateTopicsResponseCreatableTopicConfigs{}
 		return r
 	}
+	r.ErrorMessage = nil
 	r.TopicId, r.NumPartitions, r.ReplicationFactor = result.ID, result.Partitions, result.ReplicationFactor
 	if validateOnly {
 		r.TopicId = prim.UUID{}
@@ -266,6 +267,7 @@ func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartit
 		t, err := findTopic(image, &topic, prim.UUID{})
 		if err != nil {
 			out.ErrorCode = int16(h.code(err))
+			out.TopicAuthorizedOperations = topicOperations
 			resp.Topics = append(resp.Topics, out)
 			continue
 		}
