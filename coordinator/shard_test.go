@@ -1,0 +1,281 @@
+package coordinator_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// tape is a storage whose commits the test decides on.
+type tape struct {
+	mu      sync.Mutex
+	batches []record.Batch
+	fail    error // of the next append
+	hold    bool  // commits wait for release
+	held    []*commit
+	slow    chan struct{} // Load waits for it, if not nil
+}
+
+type commit struct {
+	done chan struct{}
+	err  error
+}
+
+func (s *tape) Append(b []byte) (<-chan struct{}, func() error, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fail; err != nil {
+		s.fail = nil
+		return nil, nil, err
+	}
+	s.batches = append(s.batches, record.Batch(bytes.Clone(b)))
+	if !s.hold {
+		return nil, nil, nil
+	}
+	c := &commit{done: make(chan struct{})}
+	s.held = append(s.held, c)
+	return c.done, func() error { return c.err }, nil
+}
+
+func (s *tape) Load(f func(record.Batch) error) error {
+	if s.slow != nil {
+		<-s.slow
+	}
+	for _, b := range s.batches {
+		if err := f(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release lets the oldest held commit end.
+func (s *tape) release(err error) {
+	s.mu.Lock()
+	c := s.held[0]
+	s.held = s.held[1:]
+	s.mu.Unlock()
+	c.err = err
+	close(c.done)
+}
+
+// list is a machine whose state is the values that were replayed.
+type list struct {
+	values   []string
+	loaded   int
+	next     time.Time
+	ticks    []time.Time
+	unloaded error
+}
+
+func (m *list) Replay(r coordinator.Record) error {
+	if string(r.Value) == "poison" {
+		return errors.New("cannot be read")
+	}
+	m.values = append(m.values, string(r.Value))
+	return nil
+}
+
+func (m *list) Loaded(time.Time) coordinator.Decision {
+	m.loaded = len(m.values)
+	return coordinator.Decision{}
+}
+
+func (m *list) Next() time.Time { return m.next }
+
+func (m *list) Tick(now time.Time) coordinator.Decision {
+	m.ticks = append(m.ticks, now)
+	m.next = time.Time{}
+	return coordinator.Decision{Records: []coordinator.Record{{Key: []byte("k"), Value: []byte("tick")}}}
+}
+
+func (m *list) Unload(err error) { m.unloaded = err }
+
+func put(values ...string) func(time.Time) coordinator.Decision {
+	return func(time.Time) coordinator.Decision {
+		var d coordinator.Decision
+		for _, v := range values {
+			d.Records = append(d.Records, coordinator.Record{Key: []byte("k"), Value: []byte(v)})
+		}
+		return d
+	}
+}
+
+func TestWhatWasWrittenIsLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := new(tape), new(list)
+		sh := coordinator.Start(m, s, clock.System(), record.LZ4)
+		synctest.Wait()
+		for i := range 10 {
+			if err := sh.Do(t.Context(), put(fmt.Sprint(i), "x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sh.Stop()
+		if !errors.Is(m.unloaded, kerr.NotCoordinator) {
+			t.Errorf("unloaded with %v", m.unloaded)
+		}
+		if err := sh.Do(t.Context(), put("late")); !errors.Is(err, kerr.NotCoordinator) {
+			t.Errorf("a command after the end: %v", err)
+		}
+		again := new(list)
+		sh = coordinator.Start(again, s, clock.System(), record.None)
+		defer sh.Stop()
+		synctest.Wait()
+		if !slices.Equal(again.values, m.values) || again.loaded != 20 {
+			t.Errorf("loaded %v, written %v", again.values, m.values)
+		}
+	})
+}
+
+func TestCommandsWaitForTheLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tape{slow: make(chan struct{})}
+		sh := coordinator.Start(new(list), s, clock.System(), record.None)
+		defer sh.Stop()
+		if err := sh.Do(t.Context(), put("early")); !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+			t.Errorf("a command while loading: %v", err)
+		}
+		close(s.slow)
+		synctest.Wait()
+		if err := sh.Do(t.Context(), put("now")); err != nil || sh.Ready() != nil {
+			t.Errorf("after loading: %v, %v", err, sh.Ready())
+		}
+	})
+}
+
+func TestALogThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(tape)
+		b := record.NewBuilder(record.None, 0)
+		b.Append(0, []byte("k"), []byte("poison"), nil)
+		batch, err := b.Finish(record.NoProducer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.batches = []record.Batch{batch}
+		sh := coordinator.Start(new(list), s, clock.System(), record.None)
+		defer sh.Stop()
+		synctest.Wait()
+		if err := sh.Do(t.Context(), put("x")); !errors.Is(err, kerr.CoordinatorNotAvailable) {
+			t.Errorf("a command: %v", err)
+		}
+	})
+}
+
+func TestAFailedAppendChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := new(tape), new(list)
+		sh := coordinator.Start(m, s, clock.System(), record.None)
+		defer sh.Stop()
+		synctest.Wait()
+		s.fail = kerr.NotEnoughReplicas
+		if err := sh.Do(t.Context(), put("lost")); !errors.Is(err, kerr.NotEnoughReplicas) {
+			t.Errorf("told %v", err)
+		}
+		if err := sh.Do(t.Context(), put("kept")); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(m.values, []string{"kept"}) {
+			t.Errorf("state %v", m.values)
+		}
+	})
+}
+
+// TestAnswersWaitForCommits: nobody is told of what is not committed, neither
+// who wrote it nor who looked after him.
+func TestAnswersWaitForCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := &tape{hold: true}, new(list)
+		sh := coordinator.Start(m, s, clock.System(), record.None)
+		defer sh.Stop()
+		synctest.Wait()
+		answers := make(chan string, 4)
+		do := func(name string, f func(time.Time) coordinator.Decision) {
+			go func() {
+				err := sh.Do(context.Background(), f)
+				answers <- fmt.Sprint(name, " ", err)
+			}()
+			synctest.Wait()
+		}
+		do("write", put("a"))
+		do("read", put())
+		do("write again", put("b"))
+		if len(answers) != 0 {
+			t.Fatalf("answered before the commit: %s", <-answers)
+		}
+		s.release(nil)
+		synctest.Wait()
+		if len(answers) != 2 {
+			t.Fatalf("%d answers after the first commit, want the write's and the read's", len(answers))
+		}
+		s.release(nil)
+		synctest.Wait()
+		got := []string{<-answers, <-answers, <-answers}
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"read <nil>", "write <nil>", "write again <nil>"}) {
+			t.Errorf("answers %q", got)
+		}
+	})
+}
+
+// TestALostCommitEndsTheShard: its state holds what its log does not.
+func TestALostCommitEndsTheShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := &tape{hold: true}, new(list)
+		sh := coordinator.Start(m, s, clock.System(), record.None)
+		synctest.Wait()
+		answers := make(chan error, 2)
+		for _, v := range []string{"a", "b"} {
+			go func() { answers <- sh.Do(context.Background(), put(v)) }()
+			synctest.Wait()
+		}
+		s.release(kerr.NotLeaderOrFollower)
+		synctest.Wait()
+		for range 2 {
+			if err := <-answers; err == nil {
+				t.Error("answered as committed")
+			}
+		}
+		if err := sh.Do(t.Context(), put("c")); err == nil {
+			t.Error("a command after the loss was taken")
+		}
+		sh.Stop()
+	})
+}
+
+func TestTicksAreInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, m := new(tape), new(list)
+		sh := coordinator.Start(m, s, clock.System(), record.None)
+		defer sh.Stop()
+		synctest.Wait()
+		begin := time.Now()
+		err := sh.Do(t.Context(), func(now time.Time) coordinator.Decision {
+			m.next = now.Add(time.Hour)
+			return coordinator.Decision{}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if len(m.ticks) != 1 || m.ticks[0].Sub(begin) != time.Hour {
+			t.Errorf("ticks at %v, want one an hour after %v", m.ticks, begin)
+		}
+		if !slices.Equal(m.values, []string{"tick"}) {
+			t.Errorf("state %v", m.values)
+		}
+	})
+}
