@@ -1,0 +1,303 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/config"
+)
+
+// benchFlags are those of the benchmarks.
+type benchFlags struct {
+	size        int
+	count       int64
+	duration    time.Duration
+	rate        float64
+	partitions  int32
+	replicas    int16
+	acks, codec string
+	properties  []string
+}
+
+func newBench(g *globals) *cobra.Command {
+	return group("bench", "Measure a cluster", newBenchProduce(g), newBenchConsume(g), newBenchLatency(g))
+}
+
+// benchHelp tells what all benchmarks share.
+const benchHelp = `Latencies are in milliseconds, MB are 10^6 bytes of values. With --rate the load is an open loop: each record is due at a time that does
+not depend on how the cluster keeps up, and its latency counts from then (no coordinated omission). Without, records are sent as fast
+as the producer takes them, and a latency counts from the call. The topic is created if it does not exist.`
+
+func (f *benchFlags) register(cmd *cobra.Command, rate float64) {
+	fl := cmd.Flags()
+	fl.IntVarP(&f.size, "size", "s", 1024, "bytes of each value, random")
+	fl.Int64VarP(&f.count, "count", "n", 0, "records; 0 means as many as fit --duration")
+	fl.DurationVarP(&f.duration, "duration", "d", 0, "how long; default 10s unless there is a --count")
+	fl.Float64Var(&f.rate, "rate", rate, "records per second; 0 means as many as can be")
+	fl.Int32VarP(&f.partitions, "partitions", "p", 6, "partitions of the topic if it is created")
+	fl.Int16VarP(&f.replicas, "replicas", "r", 0, "replicas of each; 0 means the broker's default")
+	fl.StringVarP(&f.codec, "compression", "z", "", "none, gzip, snappy, lz4 or zstd")
+	fl.StringVar(&f.acks, "acks", "", "0, 1 or all; default all")
+	fl.StringArrayVarP(&f.properties, "property", "X", nil, "producer property by Kafka's name, as key=value; may be repeated")
+	cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions([]string{"none", "gzip", "snappy", "lz4", "zstd"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("acks", cobra.FixedCompletions([]string{"0", "1", "all"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("property", completeKeys(config.KindProducer, "="))
+}
+
+// check refuses what makes no sense and sets what was left out.
+func (f *benchFlags) check(least int) error {
+	switch {
+	case f.size < least:
+		return usagef("--size %d: want at least %d", f.size, least)
+	case f.count < 0 || f.duration < 0 || f.rate < 0:
+		return usagef("--count, --duration and --rate must not be negative")
+	case f.partitions < 1:
+		return usagef("--partitions %d: want at least 1", f.partitions)
+	}
+	if f.count == 0 && f.duration == 0 {
+		f.duration = 10 * time.Second
+	}
+	return nil
+}
+
+func newBenchProduce(g *globals) *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use: "produce TOPIC", Short: "Measure how fast records are written and acknowledged", Long: benchHelp,
+		Example: `  klamm bench produce load -s 1024 -d 30s -z lz4
+  klamm bench produce load --rate 10000 -X linger.ms=0 --format json`,
+		Args: between(1, 1, "one TOPIC"), ValidArgsFunction: g.completeTopics,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(0); err != nil {
+				return err
+			}
+			return f.run(cmd, g, args[0], func(ctx context.Context, p *client.Producer, out *rows) error {
+				return f.produce(ctx, cmd, g, p, args[0], out)
+			})
+		},
+	}
+	f.register(cmd, 0)
+	return cmd
+}
+
+// run does what all benchmarks that write have in common.
+func (f *benchFlags) run(cmd *cobra.Command, g *globals, topic string, measure func(context.Context, *client.Producer, *rows) error) error {
+	pr, err := newPrinter(cmd.OutOrStdout(), g.format)
+	if err != nil {
+		return err
+	}
+	o, err := producerOptions(cmd, g, f.properties, f.acks, f.codec)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := g.context(cmd, 0)
+	defer cancel()
+	err = g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
+		results, err := a.CreateTopics(ctx, []client.NewTopic{{Name: topic, Partitions: f.partitions, Replication: f.replicas}}, false)
+		if e := results[topic]; err == nil && e != nil && !isCode(e, topicExists) {
+			return fmt.Errorf("create %s: %w", topic, e)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p, err := client.NewProducer(o)
+	if err != nil {
+		return usageError{err}
+	}
+	defer func() {
+		closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer stop()
+		p.Close(closing)
+	}()
+	if _, err := p.Partitions(ctx, topic); err != nil { // that the first record does not wait for it
+		return err
+	}
+	out := &rows{columns: benchColumns}
+	err = measure(ctx, p, out)
+	if len(out.values) > 0 {
+		err = errors.Join(err, pr.print("", out))
+	}
+	return err
+}
+
+// flushGrace is how long an interrupted benchmark waits for what it has sent.
+const flushGrace = 5 * time.Second
+
+func (f *benchFlags) produce(ctx context.Context, cmd *cobra.Command, g *globals, p *client.Producer, topic string, out *rows) error {
+	acks := newMeter()
+	payload := newPayload(f.size)
+	began := time.Now()
+	stopped := f.load(ctx, f.bar(cmd, g, "producing"), func(due time.Time, _ int64) error {
+		return p.SendFunc(ctx, &client.Record{Topic: topic, Value: payload.next()}, func(_ client.RecordMetadata, err error) {
+			acks.done(f.size, time.Since(due), err)
+		})
+	})
+	err := errors.Join(stopped, flush(ctx, p))
+	out.add(acks.row("produce", time.Since(began))...)
+	return errors.Join(acks.failure(), err)
+}
+
+// flush waits for what was sent, for a while even if ctx has ended.
+func flush(ctx context.Context, p *client.Producer) error {
+	if ctx.Err() != nil {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
+		defer stop()
+	}
+	return p.Flush(ctx)
+}
+
+// load calls send for every record, at the time that it is due. It ends with the
+// count, the duration, ctx, or send's first error.
+func (f *benchFlags) load(ctx context.Context, bar *bar, send func(due time.Time, i int64) error) error {
+	defer bar.finish()
+	began := time.Now()
+	for i := int64(0); f.count == 0 || i < f.count; i++ {
+		due := time.Now()
+		if f.rate > 0 {
+			due = began.Add(time.Duration(float64(i) / f.rate * float64(time.Second)))
+		}
+		if f.duration > 0 && due.Sub(began) >= f.duration {
+			return nil
+		}
+		if wait := time.Until(due); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := send(due, i); err != nil {
+			return err
+		}
+		bar.at(i+1, f.count, due.Sub(began), f.duration)
+	}
+	return nil
+}
+
+// payload makes values that do not compress.
+type payload struct {
+	random []byte
+	size   int
+	r      *rand.Rand
+}
+
+func newPayload(size int) *payload {
+	p := &payload{size: size, r: rand.New(rand.NewPCG(1, 2)), random: make([]byte, size+1<<20)}
+	source := rand.NewChaCha8([32]byte{})
+	source.Read(p.random)
+	return p
+}
+
+// next returns the next value, which must not be changed.
+func (p *payload) next() []byte {
+	at := p.r.IntN(len(p.random) - p.size + 1)
+	return p.random[at : at+p.size]
+}
+
+// meter counts records and their latencies. It is safe for concurrent use.
+type meter struct {
+	mu     sync.Mutex
+	h      *hdrhistogram.Histogram // microseconds
+	n      int64
+	bytes  int64
+	failed int64
+	first  error // of those that failed
+}
+
+// slowest is the longest latency that is told apart from longer ones.
+const slowest = time.Hour
+
+func newMeter() *meter { return &meter{h: hdrhistogram.New(1, slowest.Microseconds(), 3)} }
+
+// done notes the outcome of a record of so many bytes.
+func (m *meter) done(bytes int, latency time.Duration, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		if m.failed++; m.first == nil {
+			m.first = err
+		}
+		return
+	}
+	m.n++
+	m.bytes += int64(bytes)
+	m.h.RecordValue(min(max(latency.Microseconds(), 1), slowest.Microseconds()))
+}
+
+func (m *meter) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d records failed, the first with: %w", m.failed, m.first)
+}
+
+var benchColumns = []string{"measure", "records", "failed", "seconds", "records_per_s", "mb_per_s", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms"}
+
+// row returns the columns of what was measured in that time.
+func (m *meter) row(measure string, took time.Duration) []any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := took.Seconds()
+	out := []any{measure, m.n, m.failed, s, float64(m.n) / s, float64(m.bytes) / s / 1e6}
+	if m.h.TotalCount() == 0 {
+		return append(out, nil, nil, nil, nil, nil, nil)
+	}
+	ms := func(us int64) float64 { return float64(us) / 1000 }
+	out = append(out, m.h.Mean()/1000)
+	for _, q := range []float64{50, 90, 99, 99.9} {
+		out = append(out, ms(m.h.ValueAtQuantile(q)))
+	}
+	return append(out, ms(m.h.Max()))
+}
+
+// bar is a progress bar, nil if there is nobody to see it.
+type bar struct {
+	b    *progressbar.ProgressBar
+	last time.Time
+}
+
+func (f *benchFlags) bar(cmd *cobra.Command, g *globals, what string) *bar {
+	if g.quiet || !terminal(cmd.ErrOrStderr()) {
+		return nil
+	}
+	total := f.count
+	if total == 0 {
+		total = f.duration.Milliseconds()
+	}
+	return &bar{b: progressbar.NewOptions64(total, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetDescription(what))}
+}
+
+// at moves the bar, now and then, to record n of count, or to a time of duration.
+func (b *bar) at(n, count int64, t, duration time.Duration) {
+	if b == nil || time.Since(b.last) < 100*time.Millisecond {
+		return
+	}
+	b.last = time.Now()
+	if count == 0 {
+		n, count = t.Milliseconds(), duration.Milliseconds()
+	}
+	b.b.Set64(min(n, count))
+}
+
+func (b *bar) finish() {
+	if b != nil {
+		b.b.Finish()
+	}
+}
