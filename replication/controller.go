@@ -199,18 +199,35 @@ func (c *Controller) Change(ctx context.Context, decide func(*meta.Image) ([]met
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-c.turn }()
 	records, err := decide(c.Image())
 	if err != nil || len(records) == 0 {
+		<-c.turn
 		return err
 	}
+	// The turn is kept until the entry is applied even if the caller gives up:
+	// the next decision must see it. Raft itself may wait for ever, for a disk
+	// that hangs.
+	done := make(chan error, 1)
+	c.done.Go(func() {
+		err := c.commit(records)
+		<-c.turn
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// commit has records written by raft and applied.
+func (c *Controller) commit(records []meta.Record) error {
 	data, err := quorum.AppendCommand(nil, records)
 	if err != nil {
 		return err
 	}
 	f := c.raft.Apply(data, 0)
-	// The turn is kept until the entry is applied even if the caller gives up:
-	// the next decision must see it.
 	if err := f.Error(); err != nil {
 		switch {
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
