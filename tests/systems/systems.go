@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,7 +35,7 @@ type Process struct {
 func KlammBinary() (string, error) {
 	path := os.Getenv("KLAMM")
 	if path == "" {
-		path = filepath.Join(root(), "bin", "klamm")
+		path = filepath.Join(Root(), "bin", "klamm")
 	}
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("no klamm binary, run make build: %w", err)
@@ -41,8 +43,8 @@ func KlammBinary() (string, error) {
 	return path, nil
 }
 
-// root is the folder of the main module.
-func root() string {
+// Root is the folder of the main module.
+func Root() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
@@ -79,12 +81,17 @@ func Klamm(dir string, overrides ...string) (*Process, error) {
 	return p, nil
 }
 
-// Classpath returns the classpath of the JVM broker and clients, which Maven
-// fetches on the first call.
-func Classpath() (string, error) {
-	dir := filepath.Join(root(), "tests", "jvm")
+// Classpath returns the classpath of the JVM broker, its clients and the driver
+// in tests/jvm. Maven fetches and compiles them on the first call, and again
+// when their sources have changed. It runs once a process.
+var Classpath = sync.OnceValues(classpath)
+
+func classpath() (string, error) {
+	dir := filepath.Join(Root(), "tests", "jvm")
 	file := filepath.Join(dir, "target", "classpath.txt")
-	if _, err := os.Stat(file); err != nil {
+	if fresh, err := newest(file, filepath.Join(dir, "pom.xml"), filepath.Join(dir, "src")); err != nil {
+		return "", err
+	} else if !fresh {
 		for _, tool := range []string{"java", "mvn"} {
 			if _, err := exec.LookPath(tool); err != nil {
 				return "", fmt.Errorf("the JVM broker needs %s: %w", tool, err)
@@ -95,9 +102,38 @@ func Classpath() (string, error) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("mvn: %w\n%s", err, out)
 		}
+		if err := os.Chtimes(file, time.Now(), time.Now()); err != nil { // Maven leaves an unchanged file alone
+			return "", err
+		}
 	}
 	text, err := os.ReadFile(file)
 	return filepath.Join(dir, "target", "classes") + ":" + strings.TrimSpace(string(text)), err
+}
+
+// newest reports whether file exists and is newer than every file in others,
+// which are files and folders.
+func newest(file string, others ...string) (bool, error) {
+	made, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	newest := true
+	for _, o := range others {
+		err := filepath.WalkDir(o, func(_ string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			newest = newest && err == nil && info.ModTime().Before(made.ModTime())
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return newest, nil
 }
 
 // jvmFlags are those that Kafka's scripts set, with the heap that its quick
