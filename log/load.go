@@ -43,9 +43,9 @@ func Open(o Options) (*Log, error) {
 func (l *Log) load() error {
 	names, err := l.fs.List(l.dir)
 	if errors.Is(err, os.ErrNotExist) {
-		if err = l.fs.MkdirAll(l.dir, 0o755); err == nil {
-			err = l.fs.SyncDir(path.Dir(l.dir))
-		}
+		// The owner of the directory above makes the new entry durable, once for
+		// all the logs that it opens.
+		err = l.fs.MkdirAll(l.dir, 0o755)
 	}
 	if err != nil {
 		return err

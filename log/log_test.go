@@ -45,6 +45,7 @@ func open(t testing.TB, o Options) *Log {
 	t.Helper()
 	l, err := Open(o)
 	check(t, err)
+	check(t, o.FS.SyncDir(path.Dir(o.Dir))) // as the owner of a log does
 	return l
 }
 
