@@ -21,7 +21,9 @@ var ErrNoReset = errors.New("no position, and auto.offset.reset is none")
 // goroutine; the rest is safe for concurrent use.
 //
 // Fetches run ahead of Poll, one per broker; a partition whose records wait for
-// Poll is not fetched again.
+// Poll is not fetched again. As in the Java consumer a broker is asked again once
+// Poll has seen its last answer: an earlier fetch would leave out the partitions
+// of that answer, and news of just these would wait until it returns.
 type Consumer struct {
 	o     ConsumerOptions
 	lg    *zap.Logger
@@ -36,6 +38,7 @@ type Consumer struct {
 	assigned map[TopicPartition]*position
 	ready    []*position    // with records for Poll, in the order they came
 	fetching map[int32]bool // brokers with a fetch under way
+	unseen   map[int32]bool // brokers whose last answer Poll has not seen
 	changed  chan struct{}  // closed and replaced when Poll should look again
 	failed   error          // for the next Poll
 	closed   bool
@@ -70,7 +73,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Consumer{
 		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1),
-		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), changed: make(chan struct{}),
+		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), changed: make(chan struct{}),
 	}
 	opts := o.Options
 	opts.MetadataMaxIdle = math.MaxInt64 // what is assigned stays of interest
@@ -134,6 +137,7 @@ func (c *Consumer) replace(at map[TopicPartition]Position) {
 		p.dropped = true
 	}
 	clear(c.assigned)
+	clear(c.unseen)
 	c.ready = nil
 	for tp, where := range at {
 		c.assigned[tp] = newPosition(tp, where)
@@ -258,6 +262,10 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 // take decodes records from what was fetched, partition by partition. The caller
 // holds mu.
 func (c *Consumer) take() (records []Record, err error) {
+	if len(c.unseen) > 0 {
+		clear(c.unseen)
+		defer c.look()
+	}
 	for i := 0; i < len(c.ready) && len(records) < c.o.MaxPollRecords; {
 		p := c.ready[i]
 		if p.paused {

@@ -68,7 +68,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 			wait = min(wait, c.o.RetryBackoffMax)
 			continue
 		}
-		if leader := t.partitions[tp.Partition].Leader; !c.fetching[leader] {
+		if leader := t.partitions[tp.Partition].Leader; !c.fetching[leader] && !c.unseen[leader] {
 			byLeader[leader] = append(byLeader[leader], p)
 			p.fetching = true
 		}
@@ -179,6 +179,9 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 				}
 				if e := c.arrived(p, r, now); e != nil && failed == nil {
 					failed = e
+				}
+				if p.chunk != nil && !p.dropped {
+					c.unseen[leader] = true
 				}
 			}
 		}

@@ -163,6 +163,36 @@ func TestSilentMemberIsRemoved(t *testing.T) {
 	})
 }
 
+// TestNewsOfTheSamePartition polls records and has more written behind them: they
+// do not wait until a fetch of the other partitions has waited in vain.
+func TestNewsOfTheSamePartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := brokertest.Start(t, brokertest.Options{InMemoryNetwork: true, Config: map[string]string{"num.partitions": "2"}})
+		p := producer(t, b)
+		write := func(value string) {
+			t.Helper()
+			if _, err := p.Send(t.Context(), &client.Record{Topic: "orders", Explicit: true, Value: []byte(value)}).Get(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("0")
+		c, err := client.NewConsumer(client.ConsumerOptions{Options: options(b)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close(context.Background())
+		c.Assign(map[client.TopicPartition]client.Position{{Topic: "orders"}: client.AtStart(0), {Topic: "orders", Partition: 1}: client.AtStart(0)})
+		for i := range 5 {
+			synctest.Wait() // the record has arrived before it is asked for
+			began := time.Now()
+			if got := poll(t, c, 1); got[0] != fmt.Sprint(i) || time.Since(began) != 0 && i > 0 {
+				t.Errorf("read %q after %v, want %d at once", got, time.Since(began), i)
+			}
+			write(fmt.Sprint(i + 1))
+		}
+	})
+}
+
 // TestOffsetsSurviveARestart starts a broker on the directory of another.
 func TestOffsetsSurviveARestart(t *testing.T) {
 	dir := t.TempDir()

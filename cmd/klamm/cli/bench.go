@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -254,17 +255,20 @@ func (m *meter) row(measure string, took time.Duration) []any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := took.Seconds()
-	out := []any{measure, m.n, m.failed, s, float64(m.n) / s, float64(m.bytes) / s / 1e6}
+	out := []any{measure, m.n, m.failed, thousandths(s), thousandths(float64(m.n) / s), thousandths(float64(m.bytes) / s / 1e6)}
 	if m.h.TotalCount() == 0 {
 		return append(out, nil, nil, nil, nil, nil, nil)
 	}
 	ms := func(us int64) float64 { return float64(us) / 1000 }
-	out = append(out, m.h.Mean()/1000)
+	out = append(out, thousandths(m.h.Mean()/1000))
 	for _, q := range []float64{50, 90, 99, 99.9} {
 		out = append(out, ms(m.h.ValueAtQuantile(q)))
 	}
 	return append(out, ms(m.h.Max()))
 }
+
+// thousandths rounds what is printed.
+func thousandths(x float64) float64 { return math.Round(x*1000) / 1000 }
 
 // bar is a progress bar, nil if there is nobody to see it.
 type bar struct {
