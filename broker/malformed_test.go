@@ -298,3 +298,20 @@ func (r *rig) connections() int {
 	defer r.server.mu.Unlock()
 	return len(r.server.conns)
 }
+
+// FuzzConnection sends arbitrary bytes to a broker, which goes on to answer.
+func FuzzConnection(f *testing.F) {
+	r := start(f, "socket.request.max.bytes=1000000", "auto.create.topics.enable=false", "connections.max.idle.ms=1000")
+	p := r.dial(f)
+	p.create("orders", 2)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		f.Add(anyRequest(p, random))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p := r.dial(t)
+		p.send(in)
+		p.Close()
+		r.alive(t)
+	})
+}
