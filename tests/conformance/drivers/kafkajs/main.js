@@ -168,7 +168,7 @@ async function subscribe (group, topic, fromBeginning, inbox) {
     inbox.changed()
   })
   consumer.on(consumer.events.CRASH, e => {
-    inbox.error = e.payload.error
+    if (!e.payload.restart) inbox.error = e.payload.error // else kafkajs comes back by itself
     inbox.changed()
   })
   await consumer.connect()
@@ -193,9 +193,9 @@ const OPS = {
   async consume (op) {
     const inbox = new Inbox()
     const group = `reader-${process.pid}-${readers++}`
-    const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 200, heartbeatInterval: 500, allowAutoTopicCreation: false, retry: { initialRetryTime: 50, retries: 3 } })
+    const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 200, heartbeatInterval: 500, allowAutoTopicCreation: false, retry: { initialRetryTime: 50, retries: 10 } })
     consumer.on(consumer.events.CRASH, e => {
-      inbox.error = e.payload.error
+      if (!e.payload.restart) inbox.error = e.payload.error // else kafkajs comes back by itself
       inbox.changed()
     })
     const joined = new Promise(resolve => consumer.on(consumer.events.GROUP_JOIN, resolve))
