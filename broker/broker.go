@@ -134,6 +134,14 @@ func (b *Broker) start(ctx context.Context) error {
 	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
 		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
+	// Kafka's defaults of 100 KiB are for systems that do not size buffers by
+	// what a connection needs, so they apply only if somebody asks for them.
+	if b.o.Config.Explicit("socket.receive.buffer.bytes") {
+		b.server.receiveBuffer = b.conf.SocketReceiveBuffer
+	}
+	if b.o.Config.Explicit("socket.send.buffer.bytes") {
+		b.server.sendBuffer = b.conf.SocketSendBuffer
+	}
 	b.server.serve(handlers.Table(), b.listeners)
 	b.scheduleCheckpoint()
 	b.scheduleUpkeep()

@@ -31,6 +31,8 @@ type server struct {
 	networks       map[*listener]network
 	limits         limits
 	maxIdle        time.Duration
+	// Sizes of the sockets' buffers in bytes; 0 leaves them to the system.
+	receiveBuffer, sendBuffer int
 
 	ctx      context.Context // of every request
 	cancel   context.CancelFunc
@@ -136,6 +138,7 @@ func (s *server) admit(l *listener, nc net.Conn) {
 		}
 		return
 	}
+	s.sizeBuffers(nc)
 	s.nextID++
 	c := newConn(s.ctx, s, nc, l, s.nextID)
 	s.conns[c] = struct{}{}
@@ -151,6 +154,28 @@ func (s *server) admit(l *listener, nc net.Conn) {
 		s.room.Broadcast()
 		s.mu.Unlock()
 	})
+}
+
+// sizeBuffers sets the sizes of a socket's buffers where they are configured. A
+// system that refuses a size keeps its own.
+func (s *server) sizeBuffers(nc net.Conn) {
+	b, ok := nc.(interface {
+		SetReadBuffer(bytes int) error
+		SetWriteBuffer(bytes int) error
+	})
+	if !ok {
+		return
+	}
+	if s.receiveBuffer > 0 {
+		if err := b.SetReadBuffer(s.receiveBuffer); err != nil {
+			s.lg.Debug("socket.receive.buffer.bytes was refused", zap.Error(err))
+		}
+	}
+	if s.sendBuffer > 0 {
+		if err := b.SetWriteBuffer(s.sendBuffer); err != nil {
+			s.lg.Debug("socket.send.buffer.bytes was refused", zap.Error(err))
+		}
+	}
 }
 
 // reapInterval is how often idle connections and buffers are looked for.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -622,4 +623,30 @@ func heap() uint64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// sized is a connection whose buffers can be set.
+type sized struct {
+	net.Conn
+	read, write int
+}
+
+func (s *sized) SetReadBuffer(n int) error  { s.read = n; return nil }
+func (s *sized) SetWriteBuffer(n int) error { s.write = n; return errors.New("refused") }
+
+func TestSocketBuffers(t *testing.T) {
+	for _, c := range []struct {
+		overrides   []string
+		read, write int
+	}{
+		{nil, 0, 0},
+		{[]string{"socket.receive.buffer.bytes=70000", "socket.send.buffer.bytes=80000"}, 70000, 80000},
+		{[]string{"socket.receive.buffer.bytes=-1", "socket.send.buffer.bytes=-1"}, 0, 0},
+	} {
+		var s sized
+		start(t, c.overrides...).server.sizeBuffers(&s)
+		if s.read != c.read || s.write != c.write {
+			t.Errorf("%v: buffers of %d and %d bytes, want %d and %d", c.overrides, s.read, s.write, c.read, c.write)
+		}
+	}
 }
