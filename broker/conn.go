@@ -126,14 +126,19 @@ func (c *conn) contained() (err error) {
 			c.slot.Release()
 		}
 		if p := recover(); p != nil {
-			if where := stateOwner(); where != "" {
-				c.lg.Error("panic in code that owns state", zap.String("in", where), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-				panic(p)
-			}
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+			err = c.contain(p)
 		}
 	}()
 	return c.loop()
+}
+
+// contain makes an error of a panic that is being recovered, or panics again.
+func (c *conn) contain(p any) error {
+	if where := stateOwner(); where != "" {
+		c.lg.Error("panic in code that owns state", zap.String("in", where), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+		panic(p)
+	}
+	return fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
 }
 
 // frameLimit is the size of the largest frame that may come now. Who is not
@@ -268,7 +273,10 @@ func (c *conn) writeParked() {
 		if p.answer.Ready != nil {
 			<-p.answer.Ready
 		}
-		if err := c.send(p.header, p.answer); err != nil {
+		if err := c.sendParked(p); err != nil {
+			if errors.Is(err, errPanic) {
+				c.lg.Error("closed a connection over a panic", zap.Error(err))
+			}
 			c.nc.Close() // the reader notices
 		}
 		c.touch()
@@ -282,6 +290,16 @@ func (c *conn) writeParked() {
 		}
 		c.mu.Unlock()
 	}
+}
+
+// sendParked is send, whose panics end the connection only.
+func (c *conn) sendParked(a parked) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = c.contain(p)
+		}
+	}()
+	return c.send(a.header, a.answer)
 }
 
 // wait waits until no answer is parked.

@@ -21,6 +21,7 @@ import (
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/memnet"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // handlers of these tests.
@@ -369,6 +370,52 @@ func TestPanicInAHandler(t *testing.T) {
 		}
 		if text := fmt.Sprint(logged[0].ContextMap()["error"]); !strings.Contains(text, "a broken handler") || !strings.Contains(text, "server_test.go") {
 			t.Errorf("logged without its stack: %s", text)
+		}
+	})
+}
+
+// broken is an answer that cannot be encoded.
+type broken struct{ msg.ProduceResponse }
+
+func (*broken) AppendSplit([]byte, int16, *prim.Encoder) []byte { panic("a broken answer") }
+
+// TestPanicInAnAnswer panics where answers are written: at once, and in their
+// turn behind others.
+func TestPanicInAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int32
+		ready := make(chan struct{})
+		r := serve(t, nil, handlers{
+			wire.Heartbeat: echo(&n),
+			wire.Produce: func(c *api.Call, _ []byte) (api.Answer, error) {
+				if c.Header.CorrelationID == 1 {
+					return api.Answer{Response: new(msg.ProduceResponse), Ready: ready}, nil
+				}
+				return api.Answer{Response: new(broken)}, nil
+			},
+		})
+		now, turn := r.dial(t), r.dial(t)
+		now.id = 1
+		now.send(now.request(produceTo("t", 0, -1, nil), 9))
+		if err := now.closed(); err != nil {
+			t.Error(err)
+		}
+		for range 3 {
+			turn.send(turn.request(produceTo("t", 0, -1, nil), 9))
+		}
+		synctest.Wait()
+		close(ready)
+		turn.answer(new(msg.ProduceResponse), 9)
+		if err := turn.closed(); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := r.connections(); n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+		r.dial(t).ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
+		if n := r.logs.FilterMessage("closed a connection over a panic").Len(); n < 2 {
+			t.Errorf("%d panics are logged", n)
 		}
 	})
 }
