@@ -28,7 +28,7 @@ const bareChunk = 1 << 20
 
 // serveBare is a process of its own that runs one loop a connection, so that its
 // CPU can be measured as a broker's is. A connection begins with the mode and
-// the number of bytes.
+// the number of bytes. It returns when it can accept no more.
 func serveBare(dir string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -33,11 +33,8 @@ func main() {
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "bare" {
-		if err := serveBare(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "bare:", err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, "bare:", serveBare(os.Args[2]))
+		os.Exit(1)
 	}
 	var o options
 	var names string
