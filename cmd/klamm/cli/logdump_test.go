@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -158,6 +161,58 @@ func TestLogDumpEveryFile(t *testing.T) {
 		if !strings.Contains(out.String(), "key-3") || !strings.Contains(out.String(), "billing") {
 			t.Errorf("%s: records are missing", format)
 		}
+	}
+}
+
+// TestLogDumpGoldenFiles dumps files that the 4.3.1 classes wrote.
+func TestLogDumpGoldenFiles(t *testing.T) {
+	f, err := os.Open("testdata/files.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"00000000000000001000.index":       "1005 4660\n1020 131072\n",
+		"00000000000000001000.timeindex":   "1700000000000 1005\n1700000000050 1020\n",
+		"00000000000000001000.txnindex":    "4001 1001 1009 1003\n4002 1003 1015 1016\n",
+		"leader-epoch-checkpoint":          "0 0\n3 250\n",
+		"replication-offset-checkpoint":    "orders 0 120\npay.ments_x-y 11 0\n",
+		"recovery-point-offset-checkpoint": "orders 0 120\npay.ments_x-y 11 0\n",
+		"log-start-offset-checkpoint":      "orders 0 120\npay.ments_x-y 11 0\n",
+		"partition.metadata":               "version 0\ntopic_id AQIDBAUGBwgREhMUFRYXGA\n",
+		".kafka_cleanshutdown":             "brokerEpoch 77\nversion 0\n",
+		"meta.properties":                  "node.id 3\ndirectory.id AQIDBAUGBwgREhMUFRYXGA\nversion 1\ncluster.id cluster-A\n",
+	}
+	dir := t.TempDir()
+	n := 0
+	for lines := bufio.NewScanner(z); lines.Scan(); n++ {
+		var v struct{ File, Hex string }
+		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
+			t.Fatal(err)
+		}
+		b, err := hex.DecodeString(v.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(dir, v.File)
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		if code := Main([]string{"log", "dump", "--format", "tsv", name}, strings.NewReader(""), &out, &errs); code != 0 {
+			t.Errorf("%s: exit %d: %s", v.File, code, errs.String())
+		}
+		got := strings.ReplaceAll(out.String(), "\t", " ")
+		if text, ok := want[v.File]; ok && got != text || got == "" {
+			t.Errorf("%s: got\n%swant\n%s", v.File, got, text)
+		}
+	}
+	if n < len(want) {
+		t.Errorf("%d golden files", n)
 	}
 }
 
