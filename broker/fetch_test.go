@@ -408,3 +408,49 @@ func TestStoppingBrokerAnswersFetches(t *testing.T) {
 		}
 	})
 }
+
+// TestJoinHoldsNoSlot has a member wait for the other's rejoin on a broker of
+// one thread: neither produces nor heartbeats wait behind it.
+func TestJoinHoldsNoSlot(t *testing.T) {
+	bubble(t, []string{"num.io.threads=1"}, func(t *testing.T, r *rig) {
+		join := func(p *peer, member string) {
+			p.send(p.request(&msg.JoinGroupRequest{GroupId: "g", MemberId: member, SessionTimeoutMs: 30000, RebalanceTimeoutMs: 60000, ProtocolType: "consumer",
+				Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte("m")}}}, 3))
+		}
+		first, second, other := r.dial(t), r.dial(t), r.dial(t)
+		other.create("orders", 1)
+		var found msg.FindCoordinatorResponse
+		other.ask(&msg.FindCoordinatorRequest{Key: "g"}, 3, &found)
+		var leader msg.JoinGroupResponse
+		for tries := 0; ; tries++ {
+			join(first, "")
+			if first.answer(&leader, 3); leader.ErrorCode == 0 {
+				break
+			}
+			if tries == 100 {
+				t.Fatalf("join: %v", kerr.Code(leader.ErrorCode))
+			}
+			time.Sleep(10 * time.Millisecond) // the coordinator is loading
+		}
+		var sync msg.SyncGroupResponse
+		first.ask(&msg.SyncGroupRequest{GroupId: "g", GenerationId: leader.GenerationId, MemberId: leader.MemberId}, 3, &sync)
+		join(second, "")
+		synctest.Wait()
+		began := time.Now()
+		if got := other.produce("orders", 0, "a"); got != 0 {
+			t.Errorf("offset %d", got)
+		}
+		var beat msg.HeartbeatResponse
+		first.ask(&msg.HeartbeatRequest{GroupId: "g", GenerationId: leader.GenerationId, MemberId: leader.MemberId}, 3, &beat)
+		if got := kerr.Code(beat.ErrorCode); got != kerr.RebalanceInProgress || time.Since(began) != 0 {
+			t.Errorf("heartbeat: %v after %v", got, time.Since(began))
+		}
+		join(first, leader.MemberId)
+		var a, b msg.JoinGroupResponse
+		first.answer(&a, 3)
+		second.answer(&b, 3)
+		if a.ErrorCode != 0 || b.ErrorCode != 0 || a.GenerationId != b.GenerationId || a.GenerationId != leader.GenerationId+1 {
+			t.Errorf("generations %d and %d after %d, errors %d and %d", a.GenerationId, b.GenerationId, leader.GenerationId, a.ErrorCode, b.ErrorCode)
+		}
+	})
+}
