@@ -1,0 +1,79 @@
+package api
+
+import (
+	"context"
+	"sync"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// initProducerID answers InitProducerId (key 22, v0-v5) for idempotent
+// producers: each time with a fresh id.
+func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg.InitProducerIdResponse, error) {
+	resp := new(msg.InitProducerIdResponse)
+	resp.SetDefaults()
+	resp.ProducerId, resp.ProducerEpoch = -1, -1
+	if req.TransactionalId != nil {
+		code := kerr.CoordinatorNotAvailable // FindCoordinator has told the client that there is none
+		if *req.TransactionalId == "" {
+			code = kerr.InvalidRequest
+		}
+		resp.ErrorCode = int16(code)
+		return resp, nil
+	}
+	ctx, cancel := context.WithTimeout(c.Context, createTimeout)
+	defer cancel()
+	id, err := h.ids.next(ctx, h)
+	if err != nil {
+		resp.ErrorCode = int16(h.code(err))
+		return resp, nil
+	}
+	resp.ProducerId, resp.ProducerEpoch = id, 0
+	return resp, nil
+}
+
+// producerIDs hands out the producer ids of blocks that the controller gave to
+// this broker.
+type producerIDs struct {
+	mu           sync.Mutex
+	turn         chan struct{} // held while a block is asked for
+	id, blockEnd int64
+}
+
+func (p *producerIDs) next(ctx context.Context, h *Handlers) (int64, error) {
+	p.mu.Lock()
+	if p.turn == nil {
+		p.turn = make(chan struct{}, 1)
+	}
+	if id := p.id; id < p.blockEnd {
+		p.id++
+		p.mu.Unlock()
+		return id, nil
+	}
+	p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-p.turn }()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.id == p.blockEnd {
+		p.mu.Unlock()
+		epoch := int64(-1)
+		if b := h.Controller.Image().Broker(h.NodeID); b != nil {
+			epoch = b.Epoch
+		}
+		first, n, err := h.Controller.AllocateProducerIDs(ctx, h.NodeID, epoch)
+		p.mu.Lock()
+		if err != nil {
+			return 0, err
+		}
+		p.id, p.blockEnd = first, first+int64(n)
+	}
+	id := p.id
+	p.id++
+	return id, nil
+}
