@@ -43,11 +43,17 @@ func AppendUUID(b []byte, u UUID) []byte { return append(b, u[:]...) }
 
 // AppendUvarint appends an unsigned varint.
 func AppendUvarint(b []byte, v uint32) []byte {
-	for v >= 0x80 {
-		b = append(b, byte(v)|0x80)
-		v >>= 7
+	switch {
+	case v < 1<<7:
+		return append(b, byte(v))
+	case v < 1<<14:
+		return append(b, byte(v)|0x80, byte(v>>7))
+	case v < 1<<21:
+		return append(b, byte(v)|0x80, byte(v>>7)|0x80, byte(v>>14))
+	case v < 1<<28:
+		return append(b, byte(v)|0x80, byte(v>>7)|0x80, byte(v>>14)|0x80, byte(v>>21))
 	}
-	return append(b, byte(v))
+	return append(b, byte(v)|0x80, byte(v>>7)|0x80, byte(v>>14)|0x80, byte(v>>21)|0x80, byte(v>>28))
 }
 
 // UvarintLen returns the size of v as an unsigned varint.
@@ -169,6 +175,9 @@ func AppendNullBytes(b, v []byte, compact bool, e *Encoder) []byte {
 
 // AppendRecords appends record bytes in either form, or notes a [Cut] for them.
 func AppendRecords(b []byte, v Records, compact bool, e *Encoder) []byte {
+	if v.Region == nil && v.B != nil && e.Split == 0 {
+		return append(AppendLen(b, len(v.B), compact, e), v.B...)
+	}
 	if v.IsNull() {
 		return AppendLen(b, -1, compact, e)
 	}
