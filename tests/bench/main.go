@@ -84,6 +84,7 @@ type measurement struct {
 	run  func(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error)
 	// fresh measurements start their own processes.
 	fresh bool
+	once  bool // one round tells enough
 	// alone is what is measured in place of the systems, if not empty.
 	alone string
 }
@@ -134,7 +135,11 @@ func run(ctx context.Context, o options) error {
 	}
 	for _, m := range list {
 		results := make(map[string]map[string][]float64) // system -> figure -> rounds
-		for round := range o.rounds {
+		rounds := o.rounds
+		if m.once {
+			rounds = 1
+		}
+		for round := range rounds {
 			for _, name := range m.of(o) {
 				got, err := m.run(ctx, o, name, procs[name], round)
 				if err != nil {

@@ -27,8 +27,10 @@ func measurements() []measurement {
 		{name: "produce 16 KB batches of 1 KB records", run: produce(1000, 16<<10)},
 		{name: "produce batches of one record", run: produceOne},
 		{name: "fetch 1 KB records", run: fetch},
+		{name: "fetch one 1 KB record a request", run: fetchOne},
 		{name: "low load, 1,000 records/s of 1 KB", run: lowLoad},
 		{name: "create a topic until usable", run: createTopic},
+		{name: "5,000 partitions, one record each", run: manyPartitions, fresh: true, once: true},
 	}
 }
 
