@@ -35,11 +35,14 @@ var klamm, jvm *systems.Process
 // brokers are the two, with klamm first.
 func brokers() []*systems.Process { return []*systems.Process{klamm, jvm} }
 
-// clients are the clients, and how each is started against a broker.
-var clients = []struct {
+// client is a client and how it is started against a broker.
+type client struct {
 	name  string
 	start func(addr string) (driver.Driver, error)
-}{
+}
+
+// clients are all of them.
+var clients = []client{
 	{"franz-go", func(addr string) (driver.Driver, error) { return franz.New(addr) }},
 	{"sarama", func(addr string) (driver.Driver, error) { return sarama.New(addr) }},
 	{"kafka-go", func(addr string) (driver.Driver, error) { return kafkago.New(addr) }},

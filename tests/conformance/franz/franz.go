@@ -122,7 +122,7 @@ func (p topicPartitioner) Partition(r *kgo.Record, n int) int {
 
 func (d *Driver) produce(ctx context.Context, op driver.Op) driver.Result {
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(d.addr), kgo.ProducerBatchCompression(codecs[op.Codec]), kgo.ProducerLinger(5 * time.Millisecond),
+		kgo.SeedBrokers(d.addr), kgo.MetadataMinAge(10 * time.Millisecond), kgo.ProducerBatchCompression(codecs[op.Codec]), kgo.ProducerLinger(5 * time.Millisecond),
 		kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}), kgo.ProducerBatchMaxBytes(8 << 20), kgo.UnknownTopicRetries(0),
 	}
 	if op.AutoCreate {
