@@ -99,10 +99,18 @@ func (c *conn) serve() {
 	c.nc.Close()
 	c.frames.release()
 	c.session.Close()
+	c.ended(err)
+}
+
+// ended logs why a connection ends.
+func (c *conn) ended(err error) {
+	var encode *encodeError
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 	case errors.Is(err, errPanic):
 		c.lg.Error("closed a connection over a panic", zap.Error(err))
+	case errors.As(err, &encode):
+		c.lg.Error("closed a connection over an answer that cannot be encoded", zap.Stringer("api_key", encode.key), zap.Int16("version", encode.version), zap.Error(encode.err))
 	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
 		c.lg.Warn("closed a connection over a bad request", zap.Error(err))
 	default:
@@ -274,9 +282,7 @@ func (c *conn) writeParked() {
 			<-p.answer.Ready
 		}
 		if err := c.sendParked(p); err != nil {
-			if errors.Is(err, errPanic) {
-				c.lg.Error("closed a connection over a panic", zap.Error(err))
-			}
+			c.ended(err)
 			c.nc.Close() // the reader notices
 		}
 		c.touch()

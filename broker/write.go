@@ -59,6 +59,19 @@ func (w *writer) write(h wire.RequestHeader, resp msg.Response) error {
 	return w.weave(b)
 }
 
+// encodeError means that a handler gave an answer that its version cannot say.
+type encodeError struct {
+	key     wire.Key
+	version int16
+	err     error
+}
+
+func (e *encodeError) Error() string {
+	return fmt.Sprintf("encode the answer to %s version %d: %v", e.key, e.version, e.err)
+}
+
+func (e *encodeError) Unwrap() error { return e.err }
+
 // encode returns the frame of a response without the regions, whose places are
 // in w.enc.
 func (w *writer) encode(h wire.RequestHeader, resp msg.Response) ([]byte, error) {
@@ -69,7 +82,7 @@ func (w *writer) encode(h wire.RequestHeader, resp msg.Response) ([]byte, error)
 	w.enc = prim.Encoder{Cuts: w.enc.Cuts[:0]}
 	b = resp.AppendSplit(b, h.Version, &w.enc)
 	if err := w.enc.Err(); err != nil {
-		return nil, fmt.Errorf("encode %s version %d: %w", resp.MessageName(), h.Version, err)
+		return nil, &encodeError{h.Key, h.Version, err}
 	}
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4+w.enc.CutBytes()))
 	return b, nil
