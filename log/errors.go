@@ -24,6 +24,9 @@ var (
 	// ErrInvalidRecord means that a batch breaks a rule for producers
 	// (INVALID_RECORD).
 	ErrInvalidRecord = errors.New("invalid record")
+	// ErrNotOneBatch means that an append is not one batch in the format that the
+	// log keeps. It is an ErrInvalidRecord.
+	ErrNotOneBatch = fmt.Errorf("%w: want one batch", ErrInvalidRecord)
 	// ErrInvalidTimestamp means that a timestamp is out of bounds or of the
 	// wrong type (INVALID_TIMESTAMP).
 	ErrInvalidTimestamp = errors.New("invalid timestamp")

@@ -38,15 +38,15 @@ func (v *validator) single(b []byte) (record.Batch, error) {
 	batch, rest, err := record.Next(b)
 	switch {
 	case err == io.EOF || errors.Is(err, record.ErrShort):
-		return nil, fmt.Errorf("%w: no whole batch in %d bytes", ErrInvalidRecord, len(b))
+		return nil, fmt.Errorf("%w: none is whole in %d bytes", ErrNotOneBatch, len(b))
 	case errors.Is(err, record.ErrMagic):
-		return nil, fmt.Errorf("%w: %w", ErrInvalidRecord, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotOneBatch, err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	switch _, _, err := record.Next(rest); {
 	case err == nil || errors.Is(err, record.ErrMagic):
-		return nil, fmt.Errorf("%w: more than one batch", ErrInvalidRecord)
+		return nil, fmt.Errorf("%w: there are more", ErrNotOneBatch)
 	case errors.Is(err, record.ErrCorrupt):
 		return nil, fmt.Errorf("%w: after the first batch: %w", ErrCorrupt, err)
 	}

@@ -96,6 +96,7 @@ func (h *Handlers) appendAll(c *Call, req *msg.ProduceRequest, a *produced) {
 			r.Index, r.BaseOffset = d.Index, -1
 			info, commit, p, err := h.appendOne(c, req, t, d)
 			if err != nil {
+				r.LogStartOffset = info.LogStart
 				h.refuseProduce(c, resp, r, p, t, err)
 				continue
 			}
@@ -121,20 +122,42 @@ func (h *Handlers) appendOne(c *Call, req *msg.ProduceRequest, t *msg.ProduceReq
 	switch replication.Acks(req.Acks) {
 	case replication.AcksAll, replication.AcksLeader, replication.AcksNone:
 	default:
-		return log.AppendInfo{}, nil, nil, kerr.InvalidRequiredAcks
+		return notAppended, nil, nil, kerr.InvalidRequiredAcks
 	}
 	p, err := h.produceTo(c, t, d.Index)
 	if err != nil {
-		return log.AppendInfo{}, nil, nil, err
+		return notAppended, nil, nil, err
 	}
 	if meta.InternalTopic(p.Topic) && c.Header.ClientID != adminClient {
-		return log.AppendInfo{}, nil, p, replication.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
+		return notAppended, nil, p, replication.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
 	}
 	if req.TransactionalId != nil {
-		return log.AppendInfo{}, nil, p, kerr.InvalidTxnState // no transaction can be open
+		return notAppended, nil, p, kerr.InvalidTxnState // no transaction can be open
 	}
 	info, commit, err := p.Append(d.Records.B, replication.Acks(req.Acks), log.AppendOptions{Origin: log.Client, ProduceVersion: c.Version()})
+	if err != nil {
+		info.LogStart = h.logStartWith(err, p)
+	}
 	return info, commit, p, err
+}
+
+// notAppended is what is known of an append that the log was not asked for.
+var notAppended = log.AppendInfo{LogStart: -1}
+
+// logStartWith is the log start offset that goes with an error of an append.
+// Kafka's ReplicaManager tells it, but for errors that say that there is no such
+// log here or that the bytes are no batch for it, and those that Kafka finds
+// before it looks for the log.
+func (h *Handlers) logStartWith(err error, p *replication.Partition) int64 {
+	if errors.Is(err, log.ErrNotOneBatch) {
+		return -1
+	}
+	switch h.code(err) {
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicId, kerr.NotLeaderOrFollower, kerr.MessageTooLarge, kerr.RecordListTooLarge,
+		kerr.CorruptMessage, kerr.KafkaStorageError, kerr.UnsupportedCompressionType:
+		return -1
+	}
+	return p.Log().StartOffset()
 }
 
 func (h *Handlers) produceTo(c *Call, t *msg.ProduceRequestTopicProduceData, index int32) (*replication.Partition, error) {
