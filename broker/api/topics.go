@@ -87,9 +87,10 @@ func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.
 	return r
 }
 
-// deleteTopics answers DeleteTopics (key 20, v1-v6).
+// deleteTopics answers DeleteTopics (key 20, v1-v6). What stands twice is
+// answered once and not deleted. A topic that stands there by its name and by its
+// id is not deleted either, and answered by its name (Kafka's ControllerApis).
 func (h *Handlers) deleteTopics(c *Call, req *msg.DeleteTopicsRequest) (*msg.DeleteTopicsResponse, error) {
-	resp := new(msg.DeleteTopicsResponse)
 	topics := req.Topics
 	if c.Version() < 6 {
 		topics = nil
@@ -97,60 +98,93 @@ func (h *Handlers) deleteTopics(c *Call, req *msg.DeleteTopicsRequest) (*msg.Del
 			topics = append(topics, msg.DeleteTopicsRequestDeleteTopicState{Name: &req.TopicNames[i]})
 		}
 	}
-	image := h.Controller.Image()
-	seen := make(map[prim.UUID]int)
-	var ids []prim.UUID
-	var rows []int // of ids in the response
-	for _, t := range topics {
-		r := msg.DeleteTopicsResponseDeletableTopicResult{Name: t.Name, TopicId: t.TopicId}
-		err := func() error {
-			if t.Name != nil && !t.TopicId.IsZero() {
-				return replication.Refuse(kerr.InvalidRequest, "You may not specify both topic name and topic id.")
-			}
-			if t.Name == nil && t.TopicId.IsZero() {
-				return replication.Refuse(kerr.InvalidRequest, "Neither topic name nor id were specified.")
-			}
-			if !h.Broker.DeleteTopicEnable {
-				if c.Version() < 3 {
-					return kerr.InvalidRequest
-				}
-				return kerr.TopicDeletionDisabled
-			}
-			found, err := findTopic(image, t.Name, t.TopicId)
-			if errors.Is(err, kerr.InvalidTopicException) {
-				err = kerr.UnknownTopicOrPartition
-			}
-			if err != nil {
-				return err
-			}
-			r.Name, r.TopicId = &found.Name, found.ID
-			if seen[found.ID]++; seen[found.ID] > 1 {
-				return replication.Refuse(kerr.InvalidRequest, "The provided topic name maps to an ID that was already supplied.")
-			}
-			ids = append(ids, found.ID)
-			rows = append(rows, len(resp.Responses))
-			return nil
-		}()
-		r.ErrorCode, r.ErrorMessage = int16(h.code(err)), text(err)
-		resp.Responses = append(resp.Responses, r)
+	resp := new(msg.DeleteTopicsResponse)
+	answer := func(name *string, id prim.UUID, err error) {
+		resp.Responses = append(resp.Responses, msg.DeleteTopicsResponseDeletableTopicResult{Name: name, TopicId: id, ErrorCode: int16(h.code(err)), ErrorMessage: text(err)})
 	}
-	if len(ids) == 0 {
+	if !h.Broker.DeleteTopicEnable {
+		err := kerr.TopicDeletionDisabled
+		if c.Version() < 3 {
+			err = kerr.InvalidRequest
+		}
+		for _, t := range topics {
+			answer(t.Name, t.TopicId, err)
+		}
 		return resp, nil
+	}
+	chosen := h.toDelete(topics, answer)
+	if len(chosen) == 0 {
+		return resp, nil
+	}
+	ids := make([]prim.UUID, len(chosen))
+	for i, t := range chosen {
+		ids[i] = t.ID
 	}
 	ctx, cancel := change(c, req.TimeoutMs)
 	defer cancel()
 	results, err := h.Controller.DeleteTopics(ctx, ids)
-	for i, at := range rows {
+	for i, t := range chosen {
 		e := err
 		if e == nil {
 			e = results[i].Err
 		}
-		resp.Responses[at].ErrorCode, resp.Responses[at].ErrorMessage = int16(h.code(e)), text(e)
+		answer(&t.Name, t.ID, e)
 		if e == nil && h.Groups != nil {
 			h.Groups.TopicDeleted(results[i].Name)
 		}
 	}
 	return resp, nil
+}
+
+// toDelete returns the topics that a request names well, and answers the rest.
+func (h *Handlers) toDelete(topics []msg.DeleteTopicsRequestDeleteTopicState, answer func(*string, prim.UUID, error)) (chosen []*meta.Topic) {
+	named, withID := make(map[string]int), make(map[prim.UUID]int)
+	for _, t := range topics {
+		switch {
+		case t.Name == nil:
+			withID[t.TopicId]++
+		case t.TopicId.IsZero():
+			named[*t.Name]++
+		}
+	}
+	saidName, saidID := make(map[string]bool), make(map[prim.UUID]bool)
+	image := h.Controller.Image()
+	for _, t := range topics {
+		switch {
+		case t.Name != nil && !t.TopicId.IsZero():
+			answer(t.Name, t.TopicId, replication.Refuse(kerr.InvalidRequest, "You may not specify both topic name and topic id."))
+			continue
+		case t.Name == nil && t.TopicId.IsZero():
+			answer(nil, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Neither topic name nor id were specified."))
+			continue
+		case t.Name != nil && named[*t.Name] > 1:
+			if !saidName[*t.Name] {
+				saidName[*t.Name] = true
+				answer(t.Name, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Duplicate topic name."))
+			}
+			continue
+		case t.Name == nil && withID[t.TopicId] > 1:
+			if !saidID[t.TopicId] {
+				saidID[t.TopicId] = true
+				answer(nil, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Duplicate topic id."))
+			}
+			continue
+		}
+		found, err := findTopic(image, t.Name, t.TopicId)
+		if errors.Is(err, kerr.InvalidTopicException) {
+			err = kerr.UnknownTopicOrPartition
+		}
+		switch {
+		case err != nil:
+			answer(t.Name, t.TopicId, err)
+		case t.Name != nil && withID[found.ID] > 0:
+			answer(t.Name, found.ID, replication.Refuse(kerr.InvalidRequest, "The provided topic name maps to an ID that was already supplied."))
+		case t.Name == nil && named[found.Name] == 1: // answered by its name
+		default:
+			chosen = append(chosen, found)
+		}
+	}
+	return chosen
 }
 
 // createPartitions answers CreatePartitions (key 37, v0-v3).
@@ -237,8 +271,15 @@ func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartit
 	from, first := "", int32(0)
 	if req.Cursor != nil {
 		from, first = req.Cursor.TopicName, req.Cursor.PartitionIndex
-		if first < 0 {
-			return nil, errors.Join(ErrMalformed, errors.New("negative partition in a cursor"))
+		listed := slices.ContainsFunc(req.Topics, func(t msg.DescribeTopicPartitionsRequestTopicRequest) bool { return t.Name == from })
+		if first < 0 || len(req.Topics) > 0 && !listed {
+			for _, t := range req.Topics {
+				out := msg.DescribeTopicPartitionsResponseTopic{}
+				out.SetDefaults()
+				out.Name, out.ErrorCode = &t.Name, int16(kerr.InvalidRequest)
+				resp.Topics = append(resp.Topics, out)
+			}
+			return resp, nil
 		}
 	}
 	var names []string

@@ -111,12 +111,11 @@ func (m *Machine) Fetch(groupID string, want map[string][]int32) []Offset {
 // Exists reports whether the group is known.
 func (m *Machine) Exists(groupID string) bool { return m.groups[groupID] != nil }
 
-// Delete handles the deletion of a group with all its offsets.
+// Delete handles the deletion of a group with all its offsets. A group of no name
+// is as good as any: a commit can make it.
 func (m *Machine) Delete(groupID string) (coordinator.Decision, kerr.Code) {
 	g := m.groups[groupID]
 	switch {
-	case groupID == "":
-		return coordinator.Decision{}, kerr.InvalidGroupId
 	case g == nil:
 		return coordinator.Decision{}, kerr.GroupIdNotFound
 	case g.state != Empty:

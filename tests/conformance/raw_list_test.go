@@ -87,6 +87,26 @@ var rawCases = []rawCase{
 		r.TimeoutMillis, r.TopicNames = 10000, []string{"raw.missing", "raw.missing"}
 		r.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: ptr("raw.missing")}, {Topic: ptr("raw.missing")}}
 	})},
+	{"DeleteTopics twice that exists", of(kmsg.NewPtrDeleteTopicsRequest, func(r *kmsg.DeleteTopicsRequest) {
+		r.TimeoutMillis, r.TopicNames = 10000, []string{"raw", "raw"}
+		r.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: ptr("raw")}, {Topic: ptr("raw")}}
+	})},
+	{"DeleteTopics by an id twice", func(w world, v int16) kmsg.Request {
+		if v < 6 {
+			return nil
+		}
+		r := kmsg.NewPtrDeleteTopicsRequest()
+		r.TimeoutMillis, r.Topics = 10000, []kmsg.DeleteTopicsRequestTopic{{TopicID: w.topic}, {TopicID: w.topic}}
+		return r
+	}},
+	{"DeleteTopics by name, and by id", func(w world, v int16) kmsg.Request {
+		if v < 6 {
+			return nil
+		}
+		r := kmsg.NewPtrDeleteTopicsRequest()
+		r.TimeoutMillis, r.Topics = 10000, []kmsg.DeleteTopicsRequestTopic{{TopicID: w.topic}, {Topic: ptr("raw")}}
+		return r
+	}},
 	{"DeleteTopics by an unknown id", func(_ world, v int16) kmsg.Request {
 		if v < 6 {
 			return nil
@@ -219,6 +239,7 @@ var rawCases = []rawCase{
 	{"DescribeTopicPartitions", describePartitions(2000, nil, "raw", "raw.missing", "raw bad")},
 	{"DescribeTopicPartitions of one", describePartitions(1, nil, "raw")},
 	{"DescribeTopicPartitions from a cursor", describePartitions(10, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "raw", Partition: 1}, "raw")},
+	{"DescribeTopicPartitions from a cursor elsewhere", describePartitions(10, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "a"}, "raw", "raw.missing")},
 	{"DescribeTopicPartitions from a bad cursor", describePartitions(10, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "raw", Partition: -1}, "raw")},
 	{"DescribeCluster", of(kmsg.NewPtrDescribeClusterRequest, func(r *kmsg.DescribeClusterRequest) { r.IncludeClusterAuthorizedOperations = true })},
 	{"DescribeProducers", of(kmsg.NewPtrDescribeProducersRequest, func(r *kmsg.DescribeProducersRequest) {
