@@ -23,7 +23,6 @@ import (
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/msg"
-	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Options says what a broker is made of. The zero value is a broker on
@@ -108,8 +107,8 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.openDirs(); err != nil {
 		return err
 	}
-	// The sockets are bound first, so that a port in use is known before
-	// anything is written.
+	// The sockets are bound before the metadata is touched, so that a port in
+	// use changes nothing but who owns the directories.
 	if err := b.bind(); err != nil {
 		return err
 	}
@@ -288,15 +287,6 @@ func (b *Broker) ClusterID() string { return b.clusterID }
 
 // NodeID returns the id of this broker.
 func (b *Broker) NodeID() int32 { return b.conf.NodeID }
-
-// DirectoryIDs returns the ids of the log directories.
-func (b *Broker) DirectoryIDs() []prim.UUID {
-	var out []prim.UUID
-	for _, d := range b.dirs {
-		out = append(out, d.ID)
-	}
-	return out
-}
 
 // Done is closed once the broker is closed.
 func (b *Broker) Done() <-chan struct{} { return b.done }

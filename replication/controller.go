@@ -252,12 +252,6 @@ func (c *Controller) NextIndex() uint64 { return c.raft.LastIndex() + 1 }
 // Term returns the current controller epoch.
 func (c *Controller) Term() int32 { return int32(c.raft.CurrentTerm()) }
 
-// LogEnd returns the log end offset of the metadata log.
-func (c *Controller) LogEnd() int64 { return c.log.EndOffset() }
-
-// Log returns the metadata log, for reading.
-func (c *Controller) Log() *log.Log { return c.log }
-
 // Close leaves the quorum and closes the metadata log.
 func (c *Controller) Close() error {
 	var err error

@@ -112,9 +112,9 @@ func (d *Dir) identity(want Identity) (Identity, error) {
 	text, err := vfs.ReadFile(d.fs, d.file(propertiesFile))
 	if errors.Is(err, iofs.ErrNotExist) {
 		if want.ClusterID == "" {
-			want.ClusterID = newUUID().String()
+			want.ClusterID = NewUUID().String()
 		}
-		d.ID = newUUID()
+		d.ID = NewUUID()
 		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
 		return want, vfs.WriteFileAtomic(d.fs, d.file(propertiesFile), []byte(text))
 	}
@@ -181,7 +181,7 @@ func parseDirName(name string) (topic string, partition int32, ok bool) {
 // deletedName returns the name that a partition's directory has while it waits
 // to be removed. A long topic name is cut, since the whole must fit a file name.
 func deletedName(topic string, partition int32) string {
-	u := newUUID()
+	u := NewUUID()
 	suffix := fmt.Sprintf("-%d.%s%s", partition, hex.EncodeToString(u[:]), deleteSuffix)
 	return topic[:min(len(topic), 255-len(suffix))] + suffix
 }

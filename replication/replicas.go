@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,9 +49,9 @@ type Replicas struct {
 
 	// mu is held while the metadata is followed: by Start, Apply and Close, one
 	// at a time.
-	mu      sync.Mutex
-	live    bool
-	removal []clock.Timer
+	mu       sync.Mutex
+	live     bool
+	removals map[string]clock.Timer // of deleted partitions, by their directories' new names
 
 	countsMu sync.Mutex // guards counts
 	counts   map[*Dir]int
@@ -68,7 +69,7 @@ type replicatedTopic struct {
 
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
-	return &Replicas{o: o, lg: o.Logger.Named("replicas"), counts: make(map[*Dir]int)}
+	return &Replicas{o: o, lg: o.Logger.Named("replicas"), counts: make(map[*Dir]int), removals: make(map[string]clock.Timer)}
 }
 
 // Get returns a partition by topic name, or nil if this broker does not hold it.
@@ -156,7 +157,7 @@ func (r *Replicas) sweep(m *meta.Image) error {
 			if err != nil && !errors.Is(err, log.ErrCorrupt) { // opening the log decides on that
 				return fmt.Errorf("%s: %w", full, err)
 			}
-			if p != nil && contains(p.Replicas, r.o.NodeID) && (id.IsZero() || id == m.Topic(topic).ID) {
+			if p != nil && slices.Contains(p.Replicas, r.o.NodeID) && (id.IsZero() || id == m.Topic(topic).ID) {
 				r.counts[d]++
 				continue
 			}
@@ -170,17 +171,8 @@ func (r *Replicas) sweep(m *meta.Image) error {
 }
 
 func strayName(topic string, index int32) string {
-	u := newUUID()
+	u := NewUUID()
 	return fmt.Sprintf("%s-%d.%x%s", topic, index, u[:], straySuffix)
-}
-
-func contains(ids []int32, id int32) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }
 
 // Apply follows a change of the metadata. It is called in order.
@@ -295,7 +287,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 	fresh := make(map[*Dir]bool) // directories that have got a partition
 	inParallel(len(t.Partitions), workers, func(i int) {
 		m := t.Partitions[i]
-		if !contains(m.Replicas, r.o.NodeID) {
+		if !slices.Contains(m.Replicas, r.o.NodeID) {
 			return
 		}
 		p := next.partitions[i]
@@ -426,11 +418,14 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 }
 
 func (r *Replicas) removeLater(dir string, delay time.Duration) {
-	r.removal = append(r.removal, r.o.Clock.AfterFunc(delay, func() {
+	r.removals[dir] = r.o.Clock.AfterFunc(delay, func() {
 		if err := r.o.FS.RemoveAll(dir); err != nil {
 			r.lg.Error("cannot remove a deleted partition", zap.String("dir", dir), zap.Error(err))
 		}
-	}))
+		r.mu.Lock()
+		delete(r.removals, dir)
+		r.mu.Unlock()
+	})
 }
 
 // Missing returns why this broker has no replica to answer from, as the code
@@ -441,7 +436,7 @@ func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
 	switch {
 	case p == nil:
 		return kerr.UnknownTopicOrPartition
-	case !contains(p.Replicas, r.o.NodeID):
+	case !slices.Contains(p.Replicas, r.o.NodeID):
 		return kerr.NotLeaderOrFollower
 	}
 	return kerr.KafkaStorageError
@@ -499,7 +494,7 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 		return nil
 	}
 	r.live = false
-	for _, t := range r.removal {
+	for _, t := range r.removals {
 		t.Stop()
 	}
 	var all []*Partition

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication/meta"
@@ -129,29 +130,19 @@ func planTopic(m *meta.Image, s TopicSpec, d Defaults) ([]meta.Record, TopicResu
 	if err := checkTopicConfig(m, configs, d.Static); err != nil {
 		return fail(err)
 	}
-	r.ID = newUUID()
+	r.ID = NewUUID()
 	r.Partitions, r.ReplicationFactor = int32(len(assignment)), int16(len(assignment[0]))
 	out := []meta.Record{&msg.TopicRecord{Name: s.Name, TopicId: r.ID}}
 	for name, v := range configs {
 		out = append(out, &msg.ConfigRecord{ResourceType: int8(meta.TopicResource), ResourceName: s.Name, Name: name, Value: &v})
 	}
 	slices.SortFunc(out[1:], func(a, b meta.Record) int {
-		return compare(a.(*msg.ConfigRecord).Name, b.(*msg.ConfigRecord).Name)
+		return strings.Compare(a.(*msg.ConfigRecord).Name, b.(*msg.ConfigRecord).Name)
 	})
 	for i, replicas := range assignment {
 		out = append(out, newPartition(m, r.ID, int32(i), replicas))
 	}
 	return out, r
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // newPartition returns the record of a partition at its beginning: the first
@@ -261,7 +252,7 @@ func place(m *meta.Image, first int, partitions int32, factor int16) ([][]int32,
 	}
 	start := 0
 	if len(live) > 1 {
-		u := newUUID()
+		u := NewUUID()
 		start = int(u[0])<<8 + int(u[1])
 	}
 	out := make([][]int32, partitions)
@@ -276,8 +267,8 @@ func place(m *meta.Image, first int, partitions int32, factor int16) ([][]int32,
 	return out, nil
 }
 
-// newUUID returns a random UUID that is not one of Kafka's reserved ones.
-func newUUID() (u prim.UUID) {
+// NewUUID returns a random UUID that is not one of Kafka's reserved ones.
+func NewUUID() (u prim.UUID) {
 	for {
 		rand.Read(u[:])
 		if !u.IsZero() && u.String()[0] != '-' { // Kafka avoids a leading dash: it reads as a flag in a shell
@@ -285,9 +276,6 @@ func newUUID() (u prim.UUID) {
 		}
 	}
 }
-
-// NewUUID returns a random UUID.
-func NewUUID() prim.UUID { return newUUID() }
 
 // DeleteTopics deletes topics by id.
 func (c *Controller) DeleteTopics(ctx context.Context, ids []prim.UUID) ([]TopicResult, error) {

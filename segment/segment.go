@@ -9,9 +9,7 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,22 +19,8 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// The suffixes of the files of a segment; see [FileName].
-const (
-	LogSuffix      = ".log"
-	IndexSuffix    = ".index"
-	TimeSuffix     = ".timeindex"
-	TxnSuffix      = ".txnindex"
-	SnapshotSuffix = ".snapshot"
-)
-
 // ErrClosed means that a segment was closed or deleted.
 var ErrClosed = errors.New("segment is closed")
-
-// FileName returns the name of a file of the segment with that base offset.
-func FileName(dir string, base int64, suffix string) string {
-	return path.Join(dir, fmt.Sprintf("%020d%s", base, suffix))
-}
 
 // Options say where a segment is and how it is indexed.
 type Options struct {
@@ -575,27 +559,4 @@ func (s *Segment) Delete() error {
 		err = e
 	}
 	return err
-}
-
-// RemoveFiles removes the files of a segment that is not open.
-func RemoveFiles(fs vfs.FS, dir string, base int64) error {
-	var first error
-	for _, suffix := range []string{LogSuffix, IndexSuffix, TimeSuffix, TxnSuffix} {
-		if err := fs.Remove(FileName(dir, base, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) && first == nil {
-			first = err
-		}
-	}
-	return first
-}
-
-// fill reads exactly len(p) bytes.
-func fill(f vfs.File, p []byte, off int64) error {
-	n, err := f.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("read %d bytes at %d: %w", len(p), off, err)
 }

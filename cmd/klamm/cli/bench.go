@@ -15,6 +15,7 @@ import (
 
 	"github.com/klamm-io/klamm/client"
 	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/wire/kerr"
 )
 
 // benchFlags are those of the benchmarks.
@@ -104,7 +105,7 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals, topic string, measure f
 	defer cancel()
 	err = g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 		results, err := a.CreateTopics(ctx, []client.NewTopic{{Name: topic, Partitions: f.partitions, Replication: f.replicas}}, false)
-		if e := results[topic]; err == nil && e != nil && !isCode(e, topicExists) {
+		if e := results[topic]; err == nil && e != nil && !errors.Is(e, kerr.TopicAlreadyExists) {
 			return fmt.Errorf("create %s: %w", topic, e)
 		}
 		return err

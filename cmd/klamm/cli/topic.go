@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/wire/kerr"
 )
 
 func newTopic(g *globals) *cobra.Command {
@@ -84,7 +85,7 @@ func newTopicCreate(g *globals) *cobra.Command {
 					return err
 				}
 				for name, e := range results {
-					if absent && isCode(e, topicExists) {
+					if absent && errors.Is(e, kerr.TopicAlreadyExists) {
 						results[name] = nil
 					}
 				}
