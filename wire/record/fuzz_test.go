@@ -51,6 +51,7 @@ func again(t *testing.T, b Batch, limit int) {
 	}
 	if n > 0 {
 		checkWalk(t, b, it.Plain(), n)
+		checkScan(t, b, it.Plain(), n)
 	}
 	if n != max(b.Count(), 0) {
 		t.Fatalf("%d records, header says %d", n, b.Count())
