@@ -122,7 +122,11 @@ func (f *Filter) filter(raw []byte) (kept []byte, v Verdict, count int32, err er
 	if err != nil {
 		return nil, Dropped, 0, err
 	}
-	horizon := (sum.tombstones || marker) && !a.DeleteHorizon()
+	// Tombstones above Latest have removed nothing yet. Kafka lets them wait from
+	// the first round that sees them, so that a later one may take them together
+	// with the values before, which a reader may have just read.
+	waits := sum.tombstones && b.LastOffset() <= f.Latest
+	horizon := (waits || marker) && !a.DeleteHorizon()
 	switch {
 	case sum.count == 0:
 		kept, v = f.empty(b, keepEmpty)

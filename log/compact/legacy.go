@@ -42,7 +42,7 @@ func (f *Filter) filterLegacy(entry []byte) (kept []byte, v Verdict, count int32
 	case len(keep) == n:
 		return entry, Same, int32(n), nil
 	case len(keep) > 0:
-		kept, err = f.convert(keep, tombstones, attributes&(codecMask|appendTime))
+		kept, err = f.convert(keep, tombstones && end-1 <= f.Latest, attributes&(codecMask|appendTime))
 		return kept, Rebuilt, int32(len(keep)), err
 	case end == f.End:
 		// Kafka refuses this case.
