@@ -39,6 +39,7 @@ type Filter struct {
 	legacyDeletes bool
 	reader        reader
 	scan          record.Scanner
+	ahead         lookahead
 	spans         []span
 	legacy        []record.LegacyRecord
 	out, plain    []byte
@@ -176,22 +177,24 @@ func (f *Filter) choose(b record.Batch) (sum chosen, err error) {
 	f.spans = f.spans[:0]
 	sum.maxTimestamp = record.NoTimestamp
 	var run span
-	for s := &f.scan; s.Next(); {
-		if !control && !f.keep(base+int64(s.OffsetDelta), s.Key, s.NullValue, keepTombstones) {
-			continue
+	for f.ahead.read(&f.scan, f.Map) {
+		for i, r := range f.ahead.rows() {
+			if !control && !f.keep(base+int64(r.offsetDelta), r.key, f.ahead.hashes[i], r.nullValue, keepTombstones) {
+				continue
+			}
+			sum.count++
+			sum.tombstones = sum.tombstones || r.nullValue
+			sum.maxTimestamp = max(sum.maxTimestamp, baseTimestamp+r.timestampDelta)
+			if run.to != r.start && run.count > 0 {
+				f.spans = append(f.spans, run)
+				run.count = 0
+			}
+			if run.count == 0 {
+				run.from = r.start
+			}
+			run.to = r.end
+			run.count++
 		}
-		sum.count++
-		sum.tombstones = sum.tombstones || s.NullValue
-		sum.maxTimestamp = max(sum.maxTimestamp, baseTimestamp+s.TimestampDelta)
-		if run.to != s.Start && run.count > 0 {
-			f.spans = append(f.spans, run)
-			run.count = 0
-		}
-		if run.count == 0 {
-			run.from = s.Start
-		}
-		run.to = s.End
-		run.count++
 	}
 	if run.count > 0 {
 		f.spans = append(f.spans, run)
@@ -202,8 +205,8 @@ func (f *Filter) choose(b record.Batch) (sum chosen, err error) {
 	return sum, at(b, f.scan.Err())
 }
 
-// keep decides on one record.
-func (f *Filter) keep(offset int64, key []byte, tombstone, keepTombstones bool) bool {
+// keep decides on one record; hash is that of its key.
+func (f *Filter) keep(offset int64, key []byte, hash uint64, tombstone, keepTombstones bool) bool {
 	if offset > f.Latest {
 		return true
 	}
@@ -211,7 +214,7 @@ func (f *Filter) keep(offset int64, key []byte, tombstone, keepTombstones bool) 
 		f.stats.InvalidRecords++
 		return false
 	}
-	if last, ok := f.Map.Get(key); ok && offset < last {
+	if last, ok := f.Map.get(hash, key); ok && offset < last {
 		return false
 	}
 	return !tombstone || keepTombstones

@@ -17,6 +17,7 @@ type Indexer struct {
 	full               bool
 	reader             reader
 	scan               record.Scanner
+	ahead              lookahead
 	legacy             []record.LegacyRecord
 	stats              Stats
 }
@@ -100,9 +101,11 @@ func (x *Indexer) index(b record.Batch) error {
 		return err
 	}
 	base := b.BaseOffset()
-	for x.scan.Next() {
-		if !x.enter(x.scan.Key, base+int64(x.scan.OffsetDelta)) {
-			return nil
+	for x.ahead.read(&x.scan, x.m) {
+		for i, r := range x.ahead.rows() {
+			if !x.enter(r.key, x.ahead.hashes[i], base+int64(r.offsetDelta)) {
+				return nil
+			}
 		}
 	}
 	return at(b, x.scan.Err())
@@ -116,21 +119,21 @@ func (x *Indexer) indexLegacy(entry []byte, last int64) (err error) {
 		return err
 	}
 	for _, r := range x.legacy {
-		if !x.enter(r.Key, r.Offset) {
+		if !x.enter(r.Key, x.m.hashOf(r.Key), r.Offset) {
 			break
 		}
 	}
 	return nil
 }
 
-// enter puts one record. If there is no room, all offsets below it are covered.
-func (x *Indexer) enter(key []byte, offset int64) bool {
+// enter puts one record; hash is that of its key. If there is no room, all offsets below it are covered.
+func (x *Indexer) enter(key []byte, hash uint64, offset int64) bool {
 	if offset < x.start {
 		return true
 	}
 	if key == nil {
 		x.stats.InvalidRecords++
-	} else if !x.m.Put(key, offset) {
+	} else if !x.m.put(hash, key, offset) {
 		x.full, x.latest = true, max(x.latest, offset-1)
 		return false
 	}

@@ -29,7 +29,7 @@ func (f *Filter) filterLegacy(entry []byte) (kept []byte, v Verdict, count int32
 	keep, tombstones := all[:0], false
 	first, n := all[0].Offset, len(all)
 	for _, r := range all {
-		if f.keep(r.Offset, r.Key, r.Value == nil, f.legacyDeletes) {
+		if f.keep(r.Offset, r.Key, f.Map.hashOf(r.Key), r.Value == nil, f.legacyDeletes) {
 			keep = append(keep, r)
 			tombstones = tombstones || r.Value == nil
 		}

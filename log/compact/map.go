@@ -58,6 +58,7 @@ type Map struct {
 	arena     int // bytes of all entries
 
 	digest [sha256.Size]byte
+	warmed uint64 // keeps the loads of warm
 }
 
 // NewMap returns an empty map that holds at most budget bytes; fewer than
@@ -101,19 +102,30 @@ func (m *Map) Bytes() int {
 }
 
 // Get returns the offset last put for key.
-func (m *Map) Get(key []byte) (offset int64, ok bool) {
+func (m *Map) Get(key []byte) (offset int64, ok bool) { return m.get(m.hashOf(key), key) }
+
+// Put makes offset the offset of key. It is false, and nothing changes, if key is
+// new and there is no room for it.
+func (m *Map) Put(key []byte, offset int64) bool { return m.put(m.hashOf(key), key, offset) }
+
+// hashOf returns the half hash of key that slots have.
+func (m *Map) hashOf(key []byte) uint64 {
+	_, key = m.kept(key)
+	return m.hash(key) >> 32
+}
+
+// get is Get for a key whose half hash is h.
+func (m *Map) get(h uint64, key []byte) (offset int64, ok bool) {
 	tag, key := m.kept(key)
-	if _, e := m.find(m.hash(key)>>32, tag, key); e != nil {
+	if _, e := m.find(h, tag, key); e != nil {
 		return int64(binary.LittleEndian.Uint64(e)), true
 	}
 	return 0, false
 }
 
-// Put makes offset the offset of key. It is false, and nothing changes, if key is
-// new and there is no room for it.
-func (m *Map) Put(key []byte, offset int64) bool {
+// put is Put for a key whose half hash is h.
+func (m *Map) put(h uint64, key []byte, offset int64) bool {
 	tag, key := m.kept(key)
-	h := m.hash(key) >> 32
 	i, e := m.find(h, tag, key)
 	if e != nil {
 		binary.LittleEndian.PutUint64(e, uint64(offset))
@@ -121,7 +133,7 @@ func (m *Map) Put(key []byte, offset int64) bool {
 	}
 	end := m.free(i)
 	if m.len >= m.limit || end < 0 {
-		if !m.grow() && (m.len >= m.limit || end < 0) {
+		if !m.grow() {
 			return false
 		}
 		i, _ = m.find(h, tag, key)
@@ -154,20 +166,46 @@ func (m *Map) kept(key []byte) (tag byte, k []byte) {
 // find returns the entry of a key whose half hash is h, or nil and the slot where
 // it belongs.
 func (m *Map) find(h uint64, tag byte, key []byte) (i int, entry []byte) {
-	i = int(h * m.homes >> 32)
-	for least := h << 32; ; i++ {
+	for i = m.seek(h); ; i++ {
 		s := m.table[i]
-		if s < least && s != 0 {
-			continue
-		}
 		if s == 0 || s>>32 != h {
 			return i, nil
 		}
-		e := m.chunks[uint32(s)>>m.chunkBits][uint32(s)&(1<<m.chunkBits-1):]
+		e := m.entry(s)
 		if e[8] == tag && string(e[entryHeader:entryHeader+len(key)]) == string(key) {
 			return i, e
 		}
 	}
+}
+
+// seek returns the first slot whose half hash is not below h, or an empty one.
+func (m *Map) seek(h uint64) int {
+	i := int(h * m.homes >> 32)
+	for least := h << 32; ; i++ {
+		if s := m.table[i]; s >= least || s == 0 {
+			return i
+		}
+	}
+}
+
+// entry returns the arena from the entry of slot s on.
+func (m *Map) entry(s uint64) []byte {
+	return m.chunks[uint32(s)>>m.chunkBits][uint32(s)&(1<<m.chunkBits-1):]
+}
+
+// warm brings into the cache what get and put will ask for. Their cache misses
+// come one after the other; here a processor waits for several at once.
+func (m *Map) warm(hashes []uint64) {
+	var sum uint64
+	for _, h := range hashes {
+		sum += m.table[h*m.homes>>32]
+	}
+	for _, h := range hashes {
+		if s := m.table[m.seek(h)]; s>>32 == h && s != 0 {
+			sum += uint64(m.entry(s)[8])
+		}
+	}
+	m.warmed += sum
 }
 
 // free returns the first empty slot from i on, or -1: the last stays empty.
