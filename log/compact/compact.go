@@ -83,7 +83,9 @@ func (r *reader) records(s *record.Scanner, b record.Batch) ([]byte, error) {
 		if err != nil {
 			return nil, at(b, err)
 		}
-		r.buf, plain = out[:0], out
+		if plain = out; cap(out) > cap(r.buf) { // a codec may return less of it
+			r.buf = out[:0]
+		}
 	}
 	s.Reset(plain, b.Count())
 	return plain, nil
