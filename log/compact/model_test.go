@@ -75,7 +75,7 @@ func (s *sim) append() {
 		s.decide(id, first, s.IntN(2) == 0)
 		return
 	}
-	codec := codecs[max(0, s.IntN(9)-4)]
+	codec := codecs[max(0, s.IntN(20)-15)]
 	bld := record.NewBuilder(codec, codec.DefaultLevel())
 	var facts []*fact
 	for range 1 + s.IntN(8) {
@@ -349,7 +349,7 @@ func (s *sim) checkProducers() {
 
 func TestCompactionKeepsTheLastOfEachKey(t *testing.T) {
 	full := 0
-	for seed := range uint64(60) {
+	for seed := range uint64(36) {
 		s := newSim(t, seed)
 		budget, batches := 1<<20, 50
 		if seed%6 == 0 { // more keys than fit in the map
