@@ -349,11 +349,11 @@ func (s *sim) checkProducers() {
 
 func TestCompactionKeepsTheLastOfEachKey(t *testing.T) {
 	full := 0
-	for seed := range uint64(36) {
+	for seed := range uint64(20) {
 		s := newSim(t, seed)
 		budget, batches := 1<<20, 50
-		if seed%6 == 0 { // more keys than fit in the map
-			s.keys, budget, batches = 900, MinBudget, 150
+		if seed%5 == 0 { // more keys than fit in the map
+			s.keys, budget, batches = 900, MinBudget, 120
 		}
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s.t = t
