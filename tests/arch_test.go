@@ -18,7 +18,7 @@ var floors = map[string]int{
 	"wire/msg": 1, "wire/record": 1, "index": 1, "wire/gen": 1,
 	"wire": 2, "segment": 2, "log/compact": 2,
 	"wire/conn": 3, "log": 3,
-	"client": 4, "coordinator": 4, "replication/meta": 4,
+	"client": 4, "coordinator": 4, "replication/meta": 4, "log/scrub": 4,
 	"coordinator/group": 5, "coordinator/txn": 5, "coordinator/share": 5, "replication/quorum": 5,
 	"replication": 6,
 	"broker/api":  7, "broker": 8, "broker/brokertest": 9,

@@ -1,0 +1,25 @@
+package scrub
+
+import (
+	"errors"
+
+	"github.com/klamm-io/klamm/log/vfs"
+)
+
+// held reports whether somebody holds a lock file. It makes none where there is
+// none, and asks for no lock where the operating system tells without.
+func held(fs vfs.FS, name string) bool {
+	f, err := fs.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if os := f.OSFile(); os != nil {
+		return locked(os)
+	}
+	l, err := fs.Lock(name)
+	if err == nil {
+		l.Close()
+	}
+	return errors.Is(err, vfs.ErrLocked)
+}
