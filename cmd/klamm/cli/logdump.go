@@ -27,7 +27,7 @@ type dumpFlags struct {
 }
 
 func newLog(g *globals) *cobra.Command {
-	return group("log", "Look into the files of a broker", newLogDump(g))
+	return group("log", "Look into the files of a broker", newLogDump(g), newLogVerify(g))
 }
 
 func newLogDump(g *globals) *cobra.Command {
