@@ -143,6 +143,15 @@ var jvmFlags = []string{"-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxG
 // JVM starts a JVM broker, one combined node, with its data in dir. It has
 // returned once the broker accepts connections.
 func JVM(dir string, overrides ...string) (*Process, error) {
+	return startJVM(dir, "off", overrides)
+}
+
+// JVMLogging is JVM, with the warnings and errors that it logs in Output.
+func JVMLogging(dir string, overrides ...string) (*Process, error) {
+	return startJVM(dir, "warn", overrides)
+}
+
+func startJVM(dir, level string, overrides []string) (*Process, error) {
 	classpath, err := Classpath()
 	if err != nil {
 		return nil, err
@@ -177,7 +186,7 @@ func JVM(dir string, overrides ...string) (*Process, error) {
 		}
 	}
 	p := &Process{Name: "jvm", Addr: fmt.Sprintf("127.0.0.1:%d", broker), output: new(tail)}
-	p.cmd = exec.Command("java", append(append([]string{}, jvmFlags...), "-cp", classpath, "kafka.Kafka", file)...)
+	p.cmd = exec.Command("java", append(append([]string{}, jvmFlags...), "-Dorg.slf4j.simpleLogger.defaultLogLevel="+level, "-cp", classpath, "kafka.Kafka", file)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.Started = time.Now()
 	if err := p.cmd.Start(); err != nil {

@@ -31,6 +31,10 @@ type Op struct {
 	Acks       string   `json:"acks,omitempty"`  // 0 1 all
 	Idempotent bool     `json:"idempotent"`
 	AutoCreate bool     `json:"autoCreate"` // ask for topics that are missing to be created
+	// Transaction is a transactional id: the records are written in one
+	// transaction of it, which Abort aborts. Only the Java driver knows both.
+	Transaction string `json:"transaction,omitempty"`
+	Abort       bool   `json:"abort,omitempty"`
 
 	Group  string `json:"group,omitempty"`
 	Member string `json:"member,omitempty"` // a name by which the suite knows an open group member

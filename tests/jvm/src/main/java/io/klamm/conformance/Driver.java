@@ -126,8 +126,16 @@ public final class Driver {
         Properties p = properties(bootstrap, "compression.type", op.get("codec").asText(), "acks", op.get("acks").asText(),
                 "enable.idempotence", op.get("idempotent").asBoolean(), "linger.ms", 5, "max.request.size", 8 << 20, "max.block.ms", 20000,
                 "request.timeout.ms", 15000, "delivery.timeout.ms", 20000);
+        boolean transactional = op.hasNonNull("transaction");
+        if (transactional) {
+            p.put("transactional.id", op.get("transaction").asText());
+        }
         ObjectNode r = JSON.createObjectNode();
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer())) {
+            if (transactional) {
+                producer.initTransactions();
+                producer.beginTransaction();
+            }
             List<Future<RecordMetadata>> sent = new ArrayList<>();
             for (JsonNode n : op.get("records")) {
                 int partition = n.get("partition").asInt();
@@ -142,6 +150,11 @@ public final class Driver {
             for (Future<RecordMetadata> f : sent) {
                 RecordMetadata m = f.get(LIMIT.toSeconds(), TimeUnit.SECONDS);
                 r.withArray("records").addObject().put("topic", m.topic()).put("partition", m.partition()).put("offset", m.offset()).put("timestamp", m.timestamp());
+            }
+            if (transactional && op.path("abort").asBoolean()) {
+                producer.abortTransaction();
+            } else if (transactional) {
+                producer.commitTransaction();
             }
         }
         return r;
