@@ -390,7 +390,11 @@ func (p *partition) checkpoints() {
 	if v, ok := d.recovery[p.name]; ok && v > end {
 		say(Damage, recoveryFile, end, fmt.Sprintf("offsets below %d were on disk, the log ends at %d", v, end), restore)
 	}
-	if v, ok := d.start[p.name]; ok && v > end {
+	if v, ok := d.start[p.name]; ok && v > end && !d.clean {
+		// A power cut may take records that were not synced, and all of these were
+		// to be deleted.
+		say(Warning, logStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d", v, end), "none: the next start begins an empty log there")
+	} else if ok && v > end {
 		say(Damage, logStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d: the next start drops all of it", v, end), restore)
 	} else if ok && v < base {
 		say(Note, logStartFile, v, fmt.Sprintf("log start %d is below the first segment, %d", v, base), "none: the log starts with its first segment")
