@@ -29,7 +29,8 @@ var kgoCodecs = []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(
 
 // fill writes n batches of three records each in every codec, half of them by an
 // idempotent producer, and returns the records in the order of their offsets.
-func fill(t *testing.T, addr, topic string, n int) (out []*kgo.Record) {
+// Timestamps rise from round to round.
+func fill(t *testing.T, addr, topic string, round, n int) (out []*kgo.Record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -46,7 +47,7 @@ func fill(t *testing.T, addr, topic string, n int) (out []*kgo.Record) {
 			batch := make([]*kgo.Record, 3)
 			for k := range batch {
 				batch[k] = &kgo.Record{Key: fmt.Appendf(nil, "key-%d", j%7), Value: fmt.Appendf(nil, "value-%d-%d-%d-%s", i, j, k, strings.Repeat("x", 20*k)),
-					Timestamp: time.UnixMilli(past + int64(1000*i+10*j+k)), Headers: []kgo.RecordHeader{{Key: "h1", Value: []byte("1")}, {Key: "h2", Value: nil}}}
+					Timestamp: time.UnixMilli(past + int64(10000*round+1000*i+10*j+k)), Headers: []kgo.RecordHeader{{Key: "h1", Value: []byte("1")}, {Key: "h2", Value: nil}}}
 			}
 			if j%5 == 0 {
 				batch[1].Value = nil
@@ -69,7 +70,7 @@ func TestInterchangeDump(t *testing.T) {
 	dir := t.TempDir()
 	b := begin(t, systems.Klamm, dir, "offsets.topic.num.partitions=1")
 	makeTopics(t, b, map[string]map[string]*string{"records": small()})
-	want := fill(t, b.Addr, "records", 20)
+	want := fill(t, b.Addr, "records", 0, 20)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.ConsumerGroup("billing"), kgo.ConsumeTopics("records"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
