@@ -171,6 +171,9 @@ func (r *reading) wrongTxn(c *txnCursor, at, offset int64, what string) {
 	}
 	c.bad = true
 	s, advice := r.p.derived(r.i)
+	if s == Warning && r.p.snapshotAfter(r.base) {
+		s = Damage // the next start begins with the newest snapshot
+	}
 	if s == Damage {
 		advice = "klamm log repair removes it and the producer snapshots after it, so that the next start makes them anew"
 	}

@@ -363,6 +363,9 @@ func (p *partition) orphans() {
 		if len(p.segments) == 0 || base >= p.next { // the next segment, which has no batch yet
 			continue
 		}
+		if slices.Contains(p.names, path.Base(p.segmentFile(base, segment.LogSuffix))+swapSuffix) {
+			continue
+		}
 		p.find(Note, p.file(name), -1, base, "its segment has no data file", "none: nothing reads it").fix = fixLeftover
 	}
 }

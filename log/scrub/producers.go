@@ -113,6 +113,16 @@ func (p *partition) openSnapshots() {
 	}
 }
 
+// snapshotAfter reports whether there is a snapshot above an offset.
+func (p *partition) snapshotAfter(offset int64) bool {
+	for _, name := range p.names {
+		if at, suffix, ok := parseFileName(name); ok && suffix == segment.SnapshotSuffix && at > offset {
+			return true
+		}
+	}
+	return false
+}
+
 // snapshotAdvice is what to do about a snapshot that is wrong.
 const snapshotAdvice = "klamm log repair removes it, so that the next start makes it anew"
 

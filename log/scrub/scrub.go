@@ -70,6 +70,7 @@ type Report struct {
 type Options struct {
 	FS      vfs.FS // nil means the operating system
 	Threads int    // partitions checked at once; 0 means 2
+	Locked  bool   // the caller has locked the directories, so that no broker runs
 	// Progress is told now and then how many bytes of data files have been read,
 	// of how many. It is called by one goroutine at a time.
 	Progress func(read, total int64)
@@ -84,7 +85,7 @@ func Check(ctx context.Context, o Options, paths ...string) (*Report, error) {
 	if o.Threads <= 0 {
 		o.Threads = 2
 	}
-	c := &checker{fs: o.FS, ctx: ctx, progress: o.Progress, dirs: make(map[string]*directory)}
+	c := &checker{fs: o.FS, ctx: ctx, locked: o.Locked, progress: o.Progress, dirs: make(map[string]*directory)}
 	for _, p := range paths {
 		if err := c.add(path.Clean(p)); err != nil {
 			return nil, err
@@ -107,6 +108,7 @@ func Check(ctx context.Context, o Options, paths ...string) (*Report, error) {
 type checker struct {
 	fs       vfs.FS
 	ctx      context.Context
+	locked   bool
 	progress func(read, total int64)
 	dirs     map[string]*directory
 	work     []*partition
@@ -217,6 +219,7 @@ func (c *checker) directory(p string, asked bool) *directory {
 	d := c.dirs[p]
 	if d == nil {
 		d = openDirectory(c.fs, p)
+		d.running = d.running && !c.locked
 		c.dirs[p] = d
 	}
 	d.asked = d.asked || asked
