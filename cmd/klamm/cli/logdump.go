@@ -27,7 +27,7 @@ type dumpFlags struct {
 }
 
 func newLog(g *globals) *cobra.Command {
-	return group("log", "Look into the files of a broker", newLogDump(g), newLogVerify(g))
+	return group("log", "Look into the files of a broker, check and repair them", newLogDump(g), newLogVerify(g), newLogRepair(g))
 }
 
 func newLogDump(g *globals) *cobra.Command {

@@ -54,7 +54,7 @@ func verifyLogs(cmd *cobra.Command, g *globals, dirs []string, threads int) erro
 	if threads < 1 {
 		return usagef("--threads %d: want at least 1", threads)
 	}
-	report, err := scrubLogs(cmd, g, dirs, threads)
+	report, err := scrubLogs(cmd, g, scrub.Options{Threads: threads}, dirs)
 	if err != nil {
 		return err
 	}
@@ -76,8 +76,7 @@ func verifyLogs(cmd *cobra.Command, g *globals, dirs []string, threads int) erro
 }
 
 // scrubLogs checks, with a progress bar if there is somebody to see it.
-func scrubLogs(cmd *cobra.Command, g *globals, dirs []string, threads int) (*scrub.Report, error) {
-	o := scrub.Options{Threads: threads}
+func scrubLogs(cmd *cobra.Command, g *globals, o scrub.Options, dirs []string) (*scrub.Report, error) {
 	if !g.quiet && terminal(cmd.ErrOrStderr()) {
 		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionShowBytes(true),
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("checking"))

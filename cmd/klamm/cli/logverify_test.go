@@ -32,7 +32,7 @@ func TestLogVerify(t *testing.T) {
 	}
 	second := int64(dumpOK(t, segment)[1]["position"].(float64))
 	third := int64(dumpOK(t, segment)[2]["position"].(float64))
-	if err := os.WriteFile(segment, flip(second + 70)(bytes.Clone(whole)), 0o644); err != nil {
+	if err := os.WriteFile(segment, flip(second+70)(bytes.Clone(whole)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	code, out, said = verify(t, "--format", "json", filepath.Join(dir, "orders-0"))
