@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,8 @@ type dumpFlags struct {
 	records bool
 	from    int64
 	count   int
+
+	rows func(columns ...string) *rows // begins the output of the file at hand
 }
 
 func newLog(g *globals) *cobra.Command {
@@ -41,9 +44,14 @@ func newLogDump(g *globals) *cobra.Command {
   .index, .timeindex    one row an entry, checked against the .log beside it
   .txnindex             one row an aborted transaction
   .snapshot             one row an idempotent producer
-  leader-epoch-checkpoint, *-checkpoint, partition.metadata, meta.properties, quorum-state, .kafka_cleanshutdown
+  leader-epoch-checkpoint, *-checkpoint, partition.metadata, meta.properties, quorum-state, raft-start, .kafka_cleanshutdown
+
+and each with .deleted, .cleaned, .swap, .part or .tmp behind its name, or .N.damaged, which log repair cut off.
 
 Positions and sizes are in bytes, timestamps in Unix milliseconds. Bytes that are no text are printed as base64:...
+
+JSON and TSV are printed while a file is read; tables and YAML hold all rows in memory first, so use --from and -n, or another format, for
+large files.
 
 If a file is corrupt, what stands before is printed, stderr names the file and the byte, and the exit code is 1.`,
 		Example: `  klamm log dump data/orders-0/00000000000000000000.log
@@ -59,71 +67,38 @@ If a file is corrupt, what stands before is printed, stderr names the file and t
 	return cmd
 }
 
-// dumped is what a file holds.
-type dumped struct {
-	file, kind string
-	rows       *rows
-}
-
-func (f *dumpFlags) run(cmd *cobra.Command, g *globals, files []string) error {
+func (f *dumpFlags) run(cmd *cobra.Command, g *globals, files []string) (err error) {
 	p, err := newPrinter(cmd.OutOrStdout(), g.format)
 	if err != nil {
 		return err
 	}
-	var all []dumped
+	for _, name := range files {
+		if _, read := fileKind(name); read == nil {
+			return usagef("%s: not a file of a log directory that klamm knows", name)
+		}
+	}
+	d := newDumper(p, len(files) > 1)
 	var failed error
 	for _, name := range files {
 		kind, read := fileKind(name)
-		if read == nil {
-			return usagef("%s: not a file of a log directory that klamm knows", name)
-		}
-		r, err := read(f, name, g.format == "table" || g.format == "tsv")
-		if err != nil {
+		f.rows = func(columns ...string) *rows { return d.begin(name, kind, columns) }
+		if err := read(f, name, p.format == "table" || p.format == "tsv"); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
 		}
-		if r != nil {
-			all = append(all, dumped{name, kind, r})
+		if err := d.end(); err != nil {
+			return errors.Join(failed, err)
 		}
 	}
-	return errors.Join(failed, printDumped(p, all, len(files) > 1))
+	return errors.Join(failed, d.close())
 }
 
-// printDumped prints the rows of one file, or of several with their names.
-func printDumped(p *printer, all []dumped, several bool) error {
-	if several && (p.format == "json" || p.format == "yaml") {
-		out := make([]object, 0, len(all))
-		for _, d := range all {
-			out = append(out, object{{"file", d.file}, {"kind", d.kind}, {"rows", d.rows.objects()}})
-		}
-		if p.format == "json" {
-			return p.json(out)
-		}
-		return p.yaml(out)
-	}
-	for _, d := range all {
-		title := ""
-		if several {
-			title = d.file
-			if p.format == "tsv" { // the name is a column
-				for i := range d.rows.values {
-					d.rows.values[i] = append([]any{d.file}, d.rows.values[i]...)
-				}
-			}
-		}
-		if err := p.print(title, d.rows); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// reader reads a file. With flat, values are text rather than objects. It
-// returns the rows that it has found even if it fails.
-type reader func(f *dumpFlags, name string, flat bool) (*rows, error)
+// reader reads a file and adds what it holds to what f.rows returns, up to where
+// it fails. With flat, values are text rather than objects.
+type reader func(f *dumpFlags, name string, flat bool) error
 
 // fileKind tells by its name what a file is.
 func fileKind(path string) (kind string, read reader) {
-	name := strings.TrimSuffix(filepath.Base(path), ".deleted")
+	name, _ := splitLeftover(filepath.Base(path))
 	switch {
 	case strings.HasSuffix(name, ".log"):
 		return "log", dumpLog
@@ -145,8 +120,26 @@ func fileKind(path string) (kind string, read reader) {
 		return "properties", dumpProperties
 	case name == "quorum-state" || name == ".kafka_cleanshutdown":
 		return "json", dumpJSON
+	case name == "raft-start":
+		return "start of the metadata log", dumpRaftStart
 	}
 	return "", nil
+}
+
+var damagedPart = regexp.MustCompile(`\.\d+\.damaged$`)
+
+// splitLeftover splits off what the name of a file says of its state: deleted,
+// not finished, to be put in place, or cut off by a repair.
+func splitLeftover(name string) (base, suffix string) {
+	for _, s := range []string{".deleted", ".cleaned", ".swap", ".part", ".tmp"} {
+		if base, ok := strings.CutSuffix(name, s); ok {
+			return base, s
+		}
+	}
+	if at := damagedPart.FindStringIndex(name); at != nil {
+		return name[:at[0]], name[at[0]:]
+	}
+	return name, ""
 }
 
 // corruptError says where a file is corrupt.
@@ -171,15 +164,13 @@ func baseOffset(path string) (int64, error) {
 	return n, nil
 }
 
-// sibling opens the data file beside an index, nil if there is none.
+// sibling opens the data file beside an index, in the same state, nil if there
+// is none.
 func sibling(path string) *os.File {
 	dir, name := filepath.Split(path)
-	digits, rest, _ := strings.Cut(name, ".")
-	data := digits + ".log"
-	if strings.HasSuffix(rest, ".deleted") {
-		data += ".deleted"
-	}
-	f, err := os.Open(filepath.Join(dir, data))
+	name, suffix := splitLeftover(name)
+	digits, _, _ := strings.Cut(name, ".")
+	f, err := os.Open(filepath.Join(dir, digits+".log"+suffix))
 	if err != nil {
 		return nil
 	}
@@ -208,18 +199,18 @@ func entries(path string, size int, f func(at int64, e []byte) error) error {
 	return nil
 }
 
-func dumpOffsetIndex(f *dumpFlags, path string, _ bool) (*rows, error) {
+func dumpOffsetIndex(f *dumpFlags, path string, _ bool) error {
 	base, err := baseOffset(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	data := sibling(path)
 	if data != nil {
 		defer data.Close()
 	}
-	r := &rows{columns: []string{"offset", "position"}}
+	r := f.rows("offset", "position")
 	lastOffset, lastPosition := int64(-1), int64(-1)
-	return r, entries(path, 8, func(at int64, e []byte) error {
+	return entries(path, 8, func(at int64, e []byte) error {
 		offset, position := base+int64(int32(binary.BigEndian.Uint32(e))), int64(int32(binary.BigEndian.Uint32(e[4:])))
 		if offset < base || offset <= lastOffset || position < 0 || position <= lastPosition {
 			return corrupt(at, "offset %d at position %d after offset %d at position %d", offset, position, lastOffset, lastPosition)
@@ -241,14 +232,14 @@ func dumpOffsetIndex(f *dumpFlags, path string, _ bool) (*rows, error) {
 	})
 }
 
-func dumpTimeIndex(f *dumpFlags, path string, _ bool) (*rows, error) {
+func dumpTimeIndex(f *dumpFlags, path string, _ bool) error {
 	base, err := baseOffset(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rows{columns: []string{"timestamp", "offset"}}
+	r := f.rows("timestamp", "offset")
 	last, lastOffset := int64(-1), int64(-1)
-	return r, entries(path, 12, func(at int64, e []byte) error {
+	return entries(path, 12, func(at int64, e []byte) error {
 		ts, offset := int64(binary.BigEndian.Uint64(e)), base+int64(int32(binary.BigEndian.Uint32(e[8:])))
 		if offset < base || at > 0 && (ts <= last || offset <= lastOffset) {
 			return corrupt(at, "timestamp %d of offset %d after timestamp %d of offset %d", ts, offset, last, lastOffset)
@@ -261,48 +252,48 @@ func dumpTimeIndex(f *dumpFlags, path string, _ bool) (*rows, error) {
 	})
 }
 
-func dumpTxnIndex(f *dumpFlags, path string, _ bool) (*rows, error) {
+func dumpTxnIndex(f *dumpFlags, path string, _ bool) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rows{columns: []string{"producer_id", "first_offset", "last_offset", "last_stable_offset"}}
+	r := f.rows("producer_id", "first_offset", "last_offset", "last_stable_offset")
 	for at := 0; at < len(b); at += index.TxnEntrySize {
-		// One entry more at a time: what is before the first wrong one is printed.
-		end := min(at+index.TxnEntrySize, len(b))
-		txns, err := index.ParseTxns(b[:end])
+		// With the entry before it, which tells whether they rise; what is before
+		// the first wrong one is printed.
+		list, err := index.ParseTxns(b[max(0, at-index.TxnEntrySize):min(at+index.TxnEntrySize, len(b))])
 		if err != nil {
-			return r, corrupt(int64(at), "%v", err)
+			return corrupt(int64(at), "%v", err)
 		}
-		if t := txns[len(txns)-1]; t.LastOffset >= f.from {
+		if t := list[len(list)-1]; t.LastOffset >= f.from {
 			r.add(t.ProducerID, t.FirstOffset, t.LastOffset, t.LastStableOffset)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func dumpProducers(f *dumpFlags, path string, _ bool) (*rows, error) {
+func dumpProducers(f *dumpFlags, path string, _ bool) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rows{columns: []string{"producer_id", "producer_epoch", "last_sequence", "last_offset", "offset_delta", "timestamp", "coordinator_epoch", "txn_start_offset"}}
+	r := f.rows("producer_id", "producer_epoch", "last_sequence", "last_offset", "offset_delta", "timestamp", "coordinator_epoch", "txn_start_offset")
 	if len(b) < 6 || binary.BigEndian.Uint16(b) != 1 {
-		return r, corrupt(0, "not a producer snapshot of version 1")
+		return corrupt(0, "not a producer snapshot of version 1")
 	}
 	if got, want := crc32.Checksum(b[6:], castagnoli), binary.BigEndian.Uint32(b[2:]); got != want {
-		return r, corrupt(2, "crc %08x, want %08x", got, want)
+		return corrupt(2, "crc %08x, want %08x", got, want)
 	}
 	var m msg.ProducerSnapshot
 	if err := m.Decode(b[2:], 1); err != nil {
-		return r, corrupt(2, "%v", err)
+		return corrupt(2, "%v", err)
 	}
 	for _, e := range m.ProducerEntries {
 		r.add(e.ProducerId, e.Epoch, e.LastSequence, e.LastOffset, e.OffsetDelta, e.Timestamp, e.CoordinatorEpoch, e.CurrentTxnFirstOffset)
 	}
-	return r, nil
+	return nil
 }
 
 // checkpoint reads a text file of version 0: a count, and so many lines of n
@@ -311,6 +302,9 @@ func checkpoint(path string, n int, line func(words []string) error) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
+	}
+	if len(b) == 0 { // as the JVM broker makes them
+		return nil
 	}
 	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 	at, count := int64(0), 0
@@ -338,9 +332,9 @@ func checkpoint(path string, n int, line func(words []string) error) error {
 	return nil
 }
 
-func dumpEpochs(_ *dumpFlags, path string, _ bool) (*rows, error) {
-	r := &rows{columns: []string{"leader_epoch", "start_offset"}}
-	return r, checkpoint(path, 2, func(words []string) error {
+func dumpEpochs(f *dumpFlags, path string, _ bool) error {
+	r := f.rows("leader_epoch", "start_offset")
+	return checkpoint(path, 2, func(words []string) error {
 		epoch, err := strconv.ParseInt(words[0], 10, 32)
 		start, err2 := strconv.ParseInt(words[1], 10, 64)
 		r.add(epoch, start)
@@ -348,9 +342,9 @@ func dumpEpochs(_ *dumpFlags, path string, _ bool) (*rows, error) {
 	})
 }
 
-func dumpCheckpoint(_ *dumpFlags, path string, _ bool) (*rows, error) {
-	r := &rows{columns: []string{"topic", "partition", "offset"}}
-	return r, checkpoint(path, 3, func(words []string) error {
+func dumpCheckpoint(f *dumpFlags, path string, _ bool) error {
+	r := f.rows("topic", "partition", "offset")
+	return checkpoint(path, 3, func(words []string) error {
 		partition, err := strconv.ParseInt(words[1], 10, 32)
 		offset, err2 := strconv.ParseInt(words[2], 10, 64)
 		r.add(words[0], partition, offset)
@@ -358,40 +352,61 @@ func dumpCheckpoint(_ *dumpFlags, path string, _ bool) (*rows, error) {
 	})
 }
 
-func dumpProperties(_ *dumpFlags, path string, _ bool) (*rows, error) {
+// dumpRaftStart reads which raft index, and so which offset, the metadata log
+// begins with.
+func dumpRaftStart(f *dumpFlags, path string, _ bool) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rows{columns: []string{"key", "value"}}
+	r := f.rows("index", "offset")
+	words := strings.Fields(string(b))
+	if len(words) != 2 {
+		return corrupt(0, "%q, want INDEX OFFSET", b)
+	}
+	i, err := strconv.ParseUint(words[0], 10, 64)
+	offset, err2 := strconv.ParseInt(words[1], 10, 64)
+	if err := errors.Join(err, err2); err != nil {
+		return corrupt(0, "%q, want INDEX OFFSET: %v", b, err)
+	}
+	r.add(i, offset)
+	return nil
+}
+
+func dumpProperties(f *dumpFlags, path string, _ bool) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	r := f.rows("key", "value")
 	at := int64(0)
 	for line := range strings.Lines(string(b)) {
 		text := strings.TrimSpace(line)
 		if text != "" && text[0] != '#' {
 			i := strings.IndexAny(text, "=:")
 			if i < 0 {
-				return r, corrupt(at, "line %q, want key=value", text)
+				return corrupt(at, "line %q, want key=value", text)
 			}
 			r.add(strings.TrimSpace(text[:i]), strings.TrimSpace(text[i+1:]))
 		}
 		at += int64(len(line))
 	}
-	return r, nil
+	return nil
 }
 
-func dumpJSON(_ *dumpFlags, path string, _ bool) (*rows, error) {
+func dumpJSON(f *dumpFlags, path string, _ bool) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &rows{columns: []string{"key", "value"}}
+	r := f.rows("key", "value")
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(b, &m); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			return r, corrupt(syntax.Offset, "%v", err)
+			return corrupt(syntax.Offset, "%v", err)
 		}
-		return r, corrupt(0, "%v", err)
+		return corrupt(0, "%v", err)
 	}
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -401,5 +416,5 @@ func dumpJSON(_ *dumpFlags, path string, _ bool) (*rows, error) {
 	for _, k := range keys {
 		r.add(k, string(m[k]))
 	}
-	return r, nil
+	return nil
 }

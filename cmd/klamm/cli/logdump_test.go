@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/klamm-io/klamm/broker/brokertest"
 	"github.com/klamm-io/klamm/index"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // logDir is the directory of a broker that has been written to and closed.
@@ -311,4 +314,173 @@ func fileSize(t *testing.T, name string) int64 {
 		t.Fatal(err)
 	}
 	return info.Size()
+}
+
+// TestLogDumpOfSeveralFiles prints JSON and TSV row for row, and as if it had all
+// of them first.
+func TestLogDumpOfSeveralFiles(t *testing.T) {
+	dir := logDir(t)
+	part := filepath.Join(dir, "orders-0")
+	none := filepath.Join(dir, "log-start-offset-checkpoint") // has no rows
+	files := []string{filepath.Join(part, "00000000000000000000.log"), none, filepath.Join(part, "leader-epoch-checkpoint")}
+	kinds := []string{"log", "offset checkpoint", "leader epochs"}
+	var want []object
+	for i, f := range files {
+		var rows []any
+		for _, r := range orderedRows(t, f) {
+			rows = append(rows, r)
+		}
+		if rows == nil {
+			rows = []any{}
+		}
+		want = append(want, object{{"file", f}, {"kind", kinds[i]}, {"rows", rows}})
+	}
+	var expected, out, errs bytes.Buffer
+	if err := (&printer{&expected, "json"}).json(want); err != nil {
+		t.Fatal(err)
+	}
+	if code := Main(append([]string{"log", "dump", "--format", "json"}, files...), strings.NewReader(""), &out, &errs); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	if out.String() != expected.String() {
+		t.Errorf("JSON\n%swant\n%s", out.String(), expected.String())
+	}
+	out.Reset()
+	if code := Main(append([]string{"log", "dump", "--format", "tsv"}, files...), strings.NewReader(""), &out, &errs); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 7 || !strings.HasPrefix(lines[0], files[0]+"\t0\t0\t1\t") || lines[6] != files[2]+"\t0\t0" {
+		t.Errorf("TSV of %d lines\n%s", len(lines), out.String())
+	}
+}
+
+// orderedRows dumps one file and keeps the order of the fields.
+func orderedRows(t *testing.T, file string) (out []json.RawMessage) {
+	t.Helper()
+	var b, errs bytes.Buffer
+	if code := Main([]string{"log", "dump", "--format", "json", file}, strings.NewReader(""), &b, &errs); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs.String())
+	}
+	if err := json.Unmarshal(b.Bytes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestLogDumpLeftovers dumps files in every state that they may be left in, also
+// of partitions that were deleted or set aside.
+func TestLogDumpLeftovers(t *testing.T) {
+	dir := logDir(t)
+	part := filepath.Join(dir, "__consumer_offsets-0")
+	for _, to := range []string{".0123456789abcdef0123456789abcdef-delete", ".0123456789abcdef0123456789abcdef-stray", ".0123456789abcdef0123456789abcdef-future"} {
+		if err := os.CopyFS(part+to, os.DirFS(part)); err != nil {
+			t.Fatal(err)
+		}
+		for _, suffix := range []string{".deleted", ".cleaned", ".swap", ".0.damaged"} {
+			for _, kind := range []string{".log", ".index", ".timeindex"} {
+				name := filepath.Join(part+to, "00000000000000000000"+kind)
+				b, err := os.ReadFile(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name+suffix, b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				rows := dumpOK(t, "-r", name+suffix)
+				if kind == ".log" && rows[0]["type"] == nil {
+					t.Errorf("%s is not decoded: %v", name+suffix, rows[0])
+				}
+			}
+		}
+	}
+	// An index is checked against the data in the same state.
+	damaged := filepath.Join(part+".0123456789abcdef0123456789abcdef-delete", "00000000000000000000.log.swap")
+	if err := os.Truncate(damaged, 0); err != nil {
+		t.Fatal(err)
+	}
+	if rows := dumpOK(t, strings.TrimSuffix(damaged, "log.swap")+"index"); len(rows) == 0 {
+		t.Error("no index entries to be checked")
+	}
+	if code, _, said := dump(t, strings.TrimSuffix(damaged, "log.swap")+"index.swap"); code != exitFailed || !strings.Contains(said, "is not in the data") {
+		t.Errorf("an index beyond its data: exit %d, %s", code, said)
+	}
+}
+
+// TestLogDumpCheckpoints dumps checkpoints as both brokers leave them.
+func TestLogDumpCheckpoints(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ name, text, want string }{
+		{"cleaner-offset-checkpoint", "0\n2\norders 3 77\npayments-eu 0 1\n", `"orders" 3 77; "payments-eu" 0 1`},
+		{"cleaner-offset-checkpoint", "", ""},
+		{"replication-offset-checkpoint", "0\n0\n", ""},
+		{"raft-start", "12 345\n", "12 345"},
+	} {
+		name := filepath.Join(dir, c.name)
+		if err := os.WriteFile(name, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range dumpOK(t, name) {
+			if c.name == "raft-start" {
+				got = append(got, columns(r, "index", "offset"))
+			} else {
+				got = append(got, columns(r, "topic", "partition", "offset"))
+			}
+		}
+		if g := strings.Join(got, "; "); g != c.want {
+			t.Errorf("%s of %q: %s, want %s", c.name, c.text, g, c.want)
+		}
+	}
+}
+
+// TestLogDumpDecodesCoordinators dumps records that klamm does not write yet.
+func TestLogDumpDecodesCoordinators(t *testing.T) {
+	for _, c := range []struct {
+		topic string
+		kind  int16
+		key   msg.Message
+		value msg.Message
+		want  string
+	}{
+		{"__transaction_state", 0, &msg.TransactionLogKey{TransactionalId: "payments"}, &msg.TransactionLogValue{ProducerId: 7, TransactionStatus: 1, PreviousProducerId: -1, NextProducerId: -1, NextProducerEpoch: -1},
+			`"TransactionLog" {"transactionalId":"payments"} 7`},
+		{"__share_group_state", 0, &msg.ShareSnapshotKey{GroupId: "g", Partition: 3}, &msg.ShareSnapshotValue{StartOffset: 7},
+			`"ShareSnapshot" {"groupId":"g","partition":3,"topicId":"AAAAAAAAAAAAAAAAAAAAAA"} 7`},
+		{"__share_group_state", 1, &msg.ShareUpdateKey{GroupId: "g", Partition: 3}, &msg.ShareUpdateValue{StartOffset: 7},
+			`"ShareUpdate" {"groupId":"g","partition":3,"topicId":"AAAAAAAAAAAAAAAAAAAAAA"} 7`},
+	} {
+		key, err := c.key.AppendTo(binary.BigEndian.AppendUint16(nil, uint16(c.kind)), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := c.value.AppendTo([]byte{0, 0}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := record.NewBuilder(record.None, 0)
+		b.Append(1, key, value, nil)
+		b.Append(2, key, nil, nil)
+		out, err := b.Finish(record.NoProducer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), c.topic+"-0")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(dir, "00000000000000000000.log")
+		if err := os.WriteFile(name, out, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		rows := dumpOK(t, "-r", name)
+		v, _ := rows[0]["value"].(map[string]any)
+		number := v["producerId"]
+		if number == nil {
+			number = v["startOffset"]
+		}
+		if got := columns(rows[0], "type", "key") + " " + fmt.Sprint(number); got != c.want || rows[1]["value"] != nil {
+			t.Errorf("%s: %s, %v, want %s", c.topic, got, rows[1]["value"], c.want)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -80,43 +81,51 @@ func (s *segmentReader) zeroFrom(at int64) bool {
 	return true
 }
 
-func dumpLog(f *dumpFlags, path string, flat bool) (*rows, error) {
+func dumpLog(f *dumpFlags, path string, flat bool) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s := &segmentReader{file: file, size: info.Size()}
 	d := segmentDump{f: f, topic: topicOf(path), flat: flat, last: -1}
-	d.rows.columns = []string{"base_offset", "last_offset", "count", "leader_epoch", "producer_id", "producer_epoch", "base_sequence",
-		"codec", "transactional", "control", "max_timestamp", "size", "position", "crc_ok"}
 	if f.records {
-		d.rows.columns = []string{"offset", "timestamp", "type", "key", "value", "headers", "position"}
+		d.rows = f.rows("offset", "timestamp", "type", "key", "value", "headers", "position")
+	} else {
+		d.rows = f.rows("base_offset", "last_offset", "count", "leader_epoch", "producer_id", "producer_epoch", "base_sequence",
+			"codec", "transactional", "control", "max_timestamp", "size", "position", "crc_ok")
 	}
-	for f.count <= 0 || len(d.rows.values) < f.count {
+	for (f.count <= 0 || d.rows.n < f.count) && d.rows.err == nil {
 		b, at, err := s.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return &d.rows, errors.Join(d.failed, err)
+			return errors.Join(d.failed, err)
 		}
 		d.batch(b, at)
 	}
-	return &d.rows, d.failed
+	return d.failed
 }
 
-// topicOf returns the topic that a file belongs to, by its directory.
+// topicOf returns the topic that a file belongs to, by its directory: TOPIC-N, or
+// TOPIC-N.HEX with -delete, -future or -stray behind it.
 func topicOf(path string) string {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return ""
 	}
-	dir := strings.TrimSuffix(filepath.Base(filepath.Dir(abs)), "-delete")
+	if name, _ := splitLeftover(filepath.Base(abs)); strings.HasSuffix(name, ".checkpoint") {
+		return meta.MetadataTopic // bootstrap.checkpoint is in no partition's directory
+	}
+	dir := filepath.Base(filepath.Dir(abs))
+	for _, suffix := range []string{"-delete", "-future", "-stray"} {
+		dir = strings.TrimSuffix(dir, suffix)
+	}
 	if i := strings.LastIndexByte(dir, '-'); i > 0 {
 		return dir[:i]
 	}
@@ -129,7 +138,7 @@ type segmentDump struct {
 	topic  string
 	flat   bool
 	last   int64 // offset of the batch before
-	rows   rows
+	rows   *rows
 	failed error // what is wrong with batches that can be passed over
 }
 
@@ -188,7 +197,7 @@ func (d *segmentDump) records(b record.Batch, at int64) {
 		if it.Offset() < d.f.from {
 			continue
 		}
-		if d.f.count > 0 && len(d.rows.values) == d.f.count {
+		if d.f.count > 0 && d.rows.n == d.f.count {
 			return
 		}
 		r := it.Record()

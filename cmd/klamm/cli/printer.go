@@ -30,19 +30,36 @@ func newPrinter(w io.Writer, format string) (*printer, error) {
 type rows struct {
 	columns []string // as they stand in JSON; tables show them in capitals
 	values  [][]any
+
+	n      int               // rows added
+	stream func([]any) error // takes rows instead of values, if not nil
+	err    error             // of stream
 }
 
-func (r *rows) add(values ...any) { r.values = append(r.values, values) }
+func (r *rows) add(values ...any) {
+	r.n++
+	switch {
+	case r.stream == nil:
+		r.values = append(r.values, values)
+	case r.err == nil:
+		r.err = r.stream(values)
+	}
+}
+
+// object returns one row as named values.
+func (r *rows) object(values []any) object {
+	o := object{}
+	for i, c := range r.columns {
+		o = append(o, field{c, values[i]})
+	}
+	return o
+}
 
 // objects returns the rows as lists of named values, in order.
 func (r *rows) objects() []object {
 	out := make([]object, 0, len(r.values))
 	for _, v := range r.values {
-		o := object{}
-		for i, c := range r.columns {
-			o = append(o, field{c, v[i]})
-		}
-		out = append(out, o)
+		out = append(out, r.object(v))
 	}
 	return out
 }
@@ -98,11 +115,7 @@ func (p *printer) print(title string, r *rows) error {
 		return p.yaml(r.objects())
 	case "tsv":
 		for _, v := range r.values {
-			cells := make([]string, len(v))
-			for i, x := range v {
-				cells[i] = strings.NewReplacer("\t", " ", "\n", " ").Replace(cell(x))
-			}
-			if _, err := fmt.Fprintln(p.w, strings.Join(cells, "\t")); err != nil {
+			if err := p.line(v); err != nil {
 				return err
 			}
 		}
@@ -138,6 +151,18 @@ func (p *printer) print(title string, r *rows) error {
 		}
 	}
 	return nil
+}
+
+var oneLine = strings.NewReplacer("\t", " ", "\n", " ")
+
+// line prints a row of TSV.
+func (p *printer) line(values []any) error {
+	cells := make([]string, len(values))
+	for i, x := range values {
+		cells[i] = oneLine.Replace(cell(x))
+	}
+	_, err := fmt.Fprintln(p.w, strings.Join(cells, "\t"))
+	return err
 }
 
 func (p *printer) json(v any) error {
