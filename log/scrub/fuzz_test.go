@@ -10,8 +10,8 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// FuzzCheck checks partitions of arbitrary bytes: it finds what it finds, and
-// never panics.
+// FuzzCheck checks and repairs partitions of arbitrary bytes: neither panics, and
+// a repair leaves nothing that it could repair.
 func FuzzCheck(f *testing.F) {
 	clean := fixture(f, "")
 	all := batches(f, clean)
@@ -39,6 +39,21 @@ func FuzzCheck(f *testing.F) {
 		for _, p := range []string{"/data", dir + "/00000000000000000000.log"} {
 			if _, err := Check(context.Background(), Options{FS: m, Threads: 1}, p); err != nil {
 				t.Fatal(err)
+			}
+		}
+		for range 3 { // what is behind a damage may be damaged too
+			steps, err := repair(t, m, PlanOptions{CutAtDamage: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(steps) == 0 {
+				return
+			}
+		}
+		steps, err := repair(t, m, PlanOptions{CutAtDamage: true})
+		for _, s := range steps {
+			if s.Needs == "" || err != nil {
+				t.Fatalf("%+v is still to be done: %v", s, err)
 			}
 		}
 	})
