@@ -32,7 +32,6 @@ type directory struct {
 
 func openDirectory(fs vfs.FS, p string) *directory {
 	d := &directory{fs: fs, path: p}
-	d.running = held(fs, path.Join(p, lockFile))
 	if _, err := fs.Stat(d.file(propertiesFile)); err == nil {
 		d.known = true
 	}

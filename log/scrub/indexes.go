@@ -87,9 +87,24 @@ func (e *entries) stop() { e.at = e.used }
 // wrong notes that a file derived from this segment's batches is wrong.
 func (r *reading) wrong(name string, at, offset int64, what string) {
 	s, advice := r.p.derived(r.i)
+	if r.changed() {
+		s, advice = Note, changedAdvice
+	}
 	if f := r.p.find(s, name, at, offset, what, advice); s == Damage {
 		f.fix = fixRemove
 	}
+}
+
+const changedAdvice = "none: the broker changed the segment while it was read"
+
+// changed reports whether a broker has changed or replaced the data file since
+// it was opened, so that its indexes are those of another one.
+func (r *reading) changed() bool {
+	if !r.p.d.running {
+		return false
+	}
+	info, err := r.p.c.fs.Stat(r.file)
+	return err != nil || r.w == nil || info.Size() != r.w.size
 }
 
 // offsetCursor goes through .index as the batches go by.
@@ -171,6 +186,9 @@ func (r *reading) wrongTxn(c *txnCursor, at, offset int64, what string) {
 	}
 	c.bad = true
 	s, advice := r.p.derived(r.i)
+	if r.changed() {
+		s, advice = Note, changedAdvice
+	}
 	if s == Warning && r.p.snapshotAfter(r.base) {
 		s = Damage // the next start begins with the newest snapshot
 	}

@@ -48,7 +48,7 @@ type partition struct {
 	cuts       []cut // places where a cut would lose what follows
 	walk       record.Walk
 	it         record.Iterator
-	lastEpochs map[string]bool
+	saidEpochs map[string]bool // runs of batches whose epoch was found fault with
 }
 
 // epochStart is a line of leader-epoch-checkpoint.
@@ -246,17 +246,18 @@ func (p *partition) checkEpoch(file string, at int64, d segment.Info) {
 	case i < 0:
 		// Kafka trims the checkpoint before the new log start is on disk.
 		what, severity = "no leader epoch before offset %[4]d, but the batch of offset %[1]d has epoch %[2]d", Warning
+	case p.d.running && i == len(p.epochs)-1 && d.Epoch > p.epochs[i].epoch: // it began since
 	case p.epochs[i].epoch != d.Epoch:
 		what = "leader epoch %[3]d from offset %[4]d on, but the batch of offset %[1]d has epoch %[2]d"
 	}
 	key := fmt.Sprint(what, i, d.Epoch) // once for each run of batches
-	if what == "" || p.lastEpochs[key] {
+	if what == "" || p.saidEpochs[key] {
 		return
 	}
-	if p.lastEpochs == nil {
-		p.lastEpochs = make(map[string]bool)
+	if p.saidEpochs == nil {
+		p.saidEpochs = make(map[string]bool)
 	}
-	p.lastEpochs[key] = true
+	p.saidEpochs[key] = true
 	e := epochStart{-1, 0}
 	if i >= 0 {
 		e = p.epochs[i]
@@ -373,7 +374,7 @@ func (p *partition) orphans() {
 // checkpoints compares what the log directory says of the partition with the log.
 func (p *partition) checkpoints() {
 	d := p.d
-	if p.single || !d.known || !slices.Contains([]dirKind{liveDir}, kindOf(p.name)) {
+	if p.single || !d.known || kindOf(p.name) != liveDir {
 		return
 	}
 	say := func(s Severity, file string, offset int64, what, advice string) {

@@ -84,8 +84,28 @@ func Lock(fs vfs.FS, dir string) (io.Closer, error) {
 	if held(fs, name) {
 		return nil, fmt.Errorf("lock %s: a broker is running: %w", name, vfs.ErrLocked)
 	}
-	return fs.Lock(name)
+	lock, err := fs.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := fs.OpenFile(name, os.O_RDWR, 0)
+	if err == nil && f.OSFile() != nil {
+		err = hold(f.OSFile())
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &lockedDir{f, lock}, nil
 }
+
+// lockedDir is locked against both brokers: f holds the JVM's kind of lock, which
+// ends when the process closes any file of that name.
+type lockedDir struct {
+	f    vfs.File
+	lock io.Closer
+}
+
+func (l *lockedDir) Close() error { return errors.Join(l.f.Close(), l.lock.Close()) }
 
 // Plan makes steps of what a check found, for one log directory: what it may not
 // do is among them, with the reason. Partitions are in order, and steps must be

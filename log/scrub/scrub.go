@@ -4,7 +4,7 @@
 // [Check] reads every file from its first byte to its last, sequentially, and
 // compares them with each other: the batches are what is true, and indexes,
 // snapshots and checkpoints must agree with them. [Plan] makes steps of what was
-// found, and [Step.Do] takes one.
+// found, and [Step.Run] takes one.
 package scrub
 
 import (
@@ -219,7 +219,7 @@ func (c *checker) directory(p string, asked bool) *directory {
 	d := c.dirs[p]
 	if d == nil {
 		d = openDirectory(c.fs, p)
-		d.running = d.running && !c.locked
+		d.running = !c.locked && held(c.fs, d.file(lockFile))
 		c.dirs[p] = d
 	}
 	d.asked = d.asked || asked
