@@ -6,15 +6,19 @@ import "strings"
 // here; whoever starts on a feature adds its keys to planned.
 const (
 	brokerActed = `
-advertised.listeners auto.create.topics.enable broker.id broker.rack compression.gzip.level
+advertised.listeners auto.create.topics.enable background.threads broker.id broker.rack compression.gzip.level
 compression.lz4.level compression.type compression.zstd.level connections.max.idle.ms
 default.replication.factor delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms
 group.max.session.timeout.ms group.max.size group.min.session.timeout.ms
-listener.security.protocol.map listeners log.cleanup.policy log.dir log.dirs
-log.flush.interval.messages log.flush.interval.ms log.flush.offset.checkpoint.interval.ms
-log.flush.scheduler.interval.ms log.index.interval.bytes log.index.size.max.bytes
+listener.security.protocol.map listeners log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
+log.cleaner.delete.retention.ms log.cleaner.enable log.cleaner.io.max.bytes.per.second
+log.cleaner.max.compaction.lag.ms log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms
+log.cleaner.threads log.cleanup.policy log.dir log.dirs log.flush.interval.messages
+log.flush.interval.ms log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms
+log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes log.index.size.max.bytes
 log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms log.message.timestamp.type
-log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
+log.preallocate log.retention.bytes log.retention.check.interval.ms log.retention.hours
+log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
 log.segment.delete.delay.ms max.connections max.connections.per.ip max.connections.per.ip.overrides
 max.incremental.fetch.session.cache.slots max.request.partition.size.limit message.max.bytes
 min.insync.replicas node.id num.io.threads num.network.threads num.partitions
@@ -26,23 +30,23 @@ queued.max.request.bytes queued.max.requests replica.high.watermark.checkpoint.i
 request.timeout.ms socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes`
 
 	brokerPlanned = `
-alter.config.policy.class.name authorizer.class.name auto.leader.rebalance.enable background.threads
+alter.config.policy.class.name authorizer.class.name auto.leader.rebalance.enable
 broker.heartbeat.interval.ms broker.session.timeout.ms connection.failed.authentication.delay.ms
 connections.max.reauth.ms controlled.shutdown.enable controller. delegation.token. group.
-inter.broker.listener.name leader.imbalance. log.cleaner. log.local.retention. log.preallocate
-log.retention. max.connection.creation.rate metadata. num.replica. quota. replica.
+inter.broker.listener.name leader.imbalance. log.cleaner.io.buffer. log.local.retention.
+max.connection.creation.rate metadata. num.replica. quota. replica.
 replication.quota. sasl. security. share. ssl. transaction. transactional. unclean.`
 
 	topicActed = `
 cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
-file.delete.delay.ms flush.messages flush.ms index.interval.bytes max.message.bytes
-message.timestamp.after.max.ms message.timestamp.before.max.ms message.timestamp.type
-min.insync.replicas segment.bytes segment.index.bytes segment.jitter.ms segment.ms`
+delete.retention.ms file.delete.delay.ms flush.messages flush.ms index.interval.bytes max.compaction.lag.ms
+max.message.bytes message.timestamp.after.max.ms message.timestamp.before.max.ms message.timestamp.type
+min.cleanable.dirty.ratio min.compaction.lag.ms min.insync.replicas preallocate retention.bytes
+retention.ms segment.bytes segment.index.bytes segment.jitter.ms segment.ms`
 
 	topicPlanned = `
-delete.retention.ms follower.replication.throttled.replicas leader.replication.throttled.replicas
-max.compaction.lag.ms min.cleanable.dirty.ratio min.compaction.lag.ms preallocate retention.bytes
-retention.ms unclean.leader.election.enable`
+follower.replication.throttled.replicas leader.replication.throttled.replicas
+local.retention.bytes local.retention.ms unclean.leader.election.enable`
 
 	producerActed = `
 acks batch.size bootstrap.servers buffer.memory client.id compression.gzip.level

@@ -66,9 +66,12 @@ type Broker struct {
 	ProducerIDExpirationCheckInterval time.Duration // producer.id.expiration.check.interval.ms
 
 	LogRetentionCheckInterval     time.Duration // log.retention.check.interval.ms
+	LogCleanerEnable              bool          // log.cleaner.enable
 	FlushOffsetCheckpointInterval time.Duration // log.flush.offset.checkpoint.interval.ms
+	FlushStartCheckpointInterval  time.Duration // log.flush.start.offset.checkpoint.interval.ms
 	HighWatermarkCheckpoint       time.Duration // replica.high.watermark.checkpoint.interval.ms
 	RecoveryThreads               int           // num.recovery.threads.per.data.dir
+	BackgroundThreads             int           // background.threads
 
 	Log Topic // what a topic without keys of its own gets
 }
@@ -120,9 +123,12 @@ func (s *Static) Broker() (*Broker, error) {
 		ProducerIDExpirationCheckInterval: s.Duration("producer.id.expiration.check.interval.ms"),
 
 		LogRetentionCheckInterval:     s.Duration("log.retention.check.interval.ms"),
+		LogCleanerEnable:              s.Bool("log.cleaner.enable"),
 		FlushOffsetCheckpointInterval: s.Duration("log.flush.offset.checkpoint.interval.ms"),
+		FlushStartCheckpointInterval:  s.Duration("log.flush.start.offset.checkpoint.interval.ms"),
 		HighWatermarkCheckpoint:       s.Duration("replica.high.watermark.checkpoint.interval.ms"),
 		RecoveryThreads:               s.Int("num.recovery.threads.per.data.dir"),
+		BackgroundThreads:             s.Int("background.threads"),
 	}
 	var err error
 	if b.Log, err = TopicFrom(nil, nil, nil, s); err != nil {

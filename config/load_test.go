@@ -84,7 +84,7 @@ func TestLoadErrors(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	_, warnings, err := Load(Sources{
 		Environ:   []string{"KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_BOOTSTRAP_SERVERS=x", "KAFKA_LOG4J_ROOT_LOGLEVEL=INFO", "KAFKA_NO_SUCH=1", "OTHER=1"},
-		Overrides: []string{"background.threads=3", "num.partitions=2"},
+		Overrides: []string{"alter.config.policy.class.name=3", "num.partitions=2"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestWarnings(t *testing.T) {
 	for _, w := range warnings {
 		keys = append(keys, w.Key)
 	}
-	if want := []string{"KAFKA_NO_SUCH", "background.threads"}; !slices.Equal(keys, want) {
+	if want := []string{"KAFKA_NO_SUCH", "alter.config.policy.class.name"}; !slices.Equal(keys, want) {
 		t.Errorf("warnings %v, want of %v", warnings, want)
 	}
 }

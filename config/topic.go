@@ -74,7 +74,7 @@ func TopicFrom(topicOverrides, dynamicBroker, dynamicDefault map[string]string, 
 			return Topic{}, err
 		}
 	}
-	r := resolver{l: l}
+	r := resolver{l: l, kind: KindTopic}
 	policy := splitList(r.str("cleanup.policy"))
 	t := Topic{
 		Compact: slices.Contains(policy, "compact"),
@@ -145,14 +145,15 @@ func (t *Topic) validate() error {
 	return nil
 }
 
-// resolver reads typed values of topic keys and latches the first error.
+// resolver reads typed values of keys and latches the first error.
 type resolver struct {
-	l   Layers
-	err error
+	l    Layers
+	kind Kind
+	err  error
 }
 
 func (r *resolver) str(name string) string {
-	v, _, err := r.l.resolve(KindTopic, name)
+	v, _, err := r.l.resolve(r.kind, name)
 	if err != nil && r.err == nil {
 		r.err = err
 	}
