@@ -22,6 +22,7 @@ func (m *Mem) CrashClone(p CrashPolicy) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := NewMem()
+	c.clock.Store(m.clock.Load())
 	c.root = c.cloneDir(m.root, p, make(map[*inode]*inode))
 	return c
 }
@@ -74,6 +75,7 @@ func (m *Mem) cloneFile(n *inode, p CrashPolicy) *inode {
 		}
 	}
 	out.sync()
+	out.mtime = n.modified()
 	return out
 }
 

@@ -159,7 +159,7 @@ func (f *injectedFile) Size() (int64, error) {
 }
 
 // OSFile returns nil, so that reads cannot go around the hook.
-func (f *injectedFile) OSFile() *os.File { return nil }
+func (f *injectedFile) OSFile() (*os.File, func()) { return nil, func() {} }
 
 func (f *injectedFile) Close() error {
 	hooked := f.hook(OpClose, f.name)

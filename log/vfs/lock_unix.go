@@ -16,10 +16,14 @@ func lockFile(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		err = lockForOthers(f)
+	}
+	if err != nil {
 		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("lock %s: %w", name, ErrLocked)
+		if err == unix.EWOULDBLOCK || err == unix.EACCES {
+			err = ErrLocked
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}

@@ -19,6 +19,7 @@ import (
 type Mem struct {
 	capacity atomic.Int64 // bytes, 0 without limit
 	used     atomic.Int64
+	clock    atomic.Pointer[func() time.Time] // nil means time.Now
 
 	mu    sync.Mutex // guards the tree
 	root  *memDir
@@ -57,6 +58,17 @@ func (m *Mem) SetCapacity(n int64) { m.capacity.Store(n) }
 
 // Used returns the number of bytes that files take.
 func (m *Mem) Used() int64 { return m.used.Load() }
+
+// SetNow makes now the source of the times at which files are modified; it must
+// not block. Without it, that is time.Now.
+func (m *Mem) SetNow(now func() time.Time) { m.clock.Store(&now) }
+
+func (m *Mem) now() time.Time {
+	if now := m.clock.Load(); now != nil {
+		return (*now)()
+	}
+	return time.Now()
+}
 
 func (m *Mem) take(n int64) bool {
 	if c := m.capacity.Load(); m.used.Add(n) > c && c > 0 {
@@ -119,7 +131,7 @@ func (m *Mem) OpenFile(name string, flag int, _ os.FileMode) (File, error) {
 	case node != nil && flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
 		return nil, pathError("open", name, fs.ErrExist)
 	case node == nil:
-		n = &inode{fs: m, links: 1}
+		n = &inode{fs: m, links: 1, mtime: m.now()}
 		d.set(base, n)
 	case flag&os.O_TRUNC != 0:
 		if err := n.truncate(0); err != nil {
@@ -242,7 +254,7 @@ func (m *Mem) Stat(name string) (os.FileInfo, error) {
 	_, base, node := m.find(name)
 	switch node := node.(type) {
 	case *inode:
-		return memInfo{name: base, size: node.length()}, nil
+		return memInfo{name: base, size: node.length(), modified: node.modified()}, nil
 	case *memDir:
 		return memInfo{name: base, dir: true}, nil
 	}
@@ -272,7 +284,7 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 		return nil, fmt.Errorf("lock %s: %w", name, ErrLocked)
 	}
 	if node == nil {
-		d.set(base, &inode{fs: m, links: 1})
+		d.set(base, &inode{fs: m, links: 1, mtime: m.now()})
 	}
 	m.locks[name] = true
 	return &memLock{m: m, name: name}, nil
@@ -294,15 +306,16 @@ func (l *memLock) Close() error {
 }
 
 type memInfo struct {
-	name string
-	size int64
-	dir  bool
+	name     string
+	size     int64
+	dir      bool
+	modified time.Time
 }
 
 func (i memInfo) Name() string       { return i.name }
 func (i memInfo) Size() int64        { return i.size }
 func (i memInfo) IsDir() bool        { return i.dir }
-func (i memInfo) ModTime() time.Time { return time.Time{} }
+func (i memInfo) ModTime() time.Time { return i.modified }
 func (i memInfo) Sys() any           { return nil }
 
 func (i memInfo) Mode() os.FileMode {

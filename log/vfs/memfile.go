@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // chunkSize is the unit in which memory files grow. A file's only chunk starts
@@ -26,6 +27,7 @@ type inode struct {
 	size   int64
 	synced int64 // size at the last Sync
 	undo   map[int][]byte
+	mtime  time.Time
 	links  int  // directory entries; guarded by fs.mu
 	opens  int  // open files; guarded by fs.mu
 	freed  bool // guarded by fs.mu
@@ -72,6 +74,7 @@ func (n *inode) writeAt(p []byte, off int64) (int, error) {
 			return 0, full
 		}
 	}
+	n.mtime = n.fs.now()
 	p = p[:end-off]
 	done := 0
 	for done < len(p) {
@@ -179,6 +182,7 @@ func (n *inode) truncate(size int64) error {
 	case size < 0:
 		return syscall.EINVAL
 	case size > n.size:
+		n.mtime = n.fs.now()
 		_, err := n.grow(size)
 		return err
 	}
@@ -191,7 +195,7 @@ func (n *inode) truncate(size int64) error {
 		n.chunks[i] = nil
 	}
 	n.chunks = n.chunks[:min(keep, len(n.chunks))]
-	n.size = size
+	n.size, n.mtime = size, n.fs.now()
 	return nil
 }
 
@@ -205,6 +209,12 @@ func (n *inode) length() int64 {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.size
+}
+
+func (n *inode) modified() time.Time {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.mtime
 }
 
 // free stops counting the memory once nothing refers to the inode. Content that
@@ -300,7 +310,7 @@ func (f *memFile) Size() (int64, error) {
 	return f.n.length(), nil
 }
 
-func (f *memFile) OSFile() *os.File { return nil }
+func (f *memFile) OSFile() (*os.File, func()) { return nil, func() {} }
 
 func (f *memFile) Close() error {
 	f.mu.Lock()

@@ -12,7 +12,7 @@ func OS() FS { return osFS{} }
 
 type osFile struct{ *os.File }
 
-func (f osFile) OSFile() *os.File { return f.File }
+func (f osFile) OSFile() (*os.File, func()) { return f.File, func() {} }
 
 func (f osFile) Size() (int64, error) {
 	i, err := f.Stat()

@@ -58,8 +58,8 @@ type File interface {
 	// Size returns the size in bytes.
 	Size() (int64, error)
 	// OSFile returns the file of the operating system, for sendfile; nil if it
-	// is not one.
-	OSFile() *os.File
+	// is not one. It stays open until release is called.
+	OSFile() (f *os.File, release func())
 }
 
 // ReadFile returns the content of a file.

@@ -329,3 +329,23 @@ func BenchmarkMemAppend(b *testing.B) {
 		f.WriteAt(p, int64(i%10_000)*int64(len(p)))
 	}
 }
+
+func TestSyncAll(t *testing.T) {
+	m := NewMem()
+	fs := Bounded(Inject(m, func(Op, string) error { return nil }), 4)
+	check(t, fs.MkdirAll("/a/b", 0o755))
+	f, err := fs.Create("/a/b/file")
+	check(t, err)
+	_, err = f.WriteAt([]byte("kept"), 0)
+	check(t, err)
+	if _, err := m.CrashClone(CrashPolicy{}).Stat("/a"); err == nil {
+		t.Error("kept though nothing was synced")
+	}
+	check(t, SyncAll(fs, "/a"))
+	if got := content(t, m.CrashClone(CrashPolicy{}), "/a/b/file"); string(got) != "kept" {
+		t.Errorf("%q after a power cut", got)
+	}
+	if CanSyncAll(OS()) {
+		check(t, SyncAll(OS(), t.TempDir()))
+	}
+}
