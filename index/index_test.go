@@ -207,3 +207,30 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+// Arbitrary bytes as index files: they are refused, or searched without harm.
+func FuzzIndexes(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 5, 0, 0, 0x12, 0x34}, []byte{0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0, 0, 0, 5}, int64(1005))
+	f.Add(make([]byte, 16), make([]byte, 24), int64(0))
+	f.Fuzz(func(t *testing.T, offsets, times []byte, at int64) {
+		m := vfs.NewMem()
+		check(t, vfs.WriteFileAtomic(m, "i", offsets))
+		check(t, vfs.WriteFileAtomic(m, "t", times))
+		if x, err := OpenOffset(m, "i", 1000, 1<<20); err == nil {
+			x.Check()
+			if e, err := x.Lookup(at); err != nil || e.Position < 0 && x.Check() == nil {
+				t.Errorf("%+v, %v", e, err)
+			}
+			check(t, x.Truncate(at))
+			check(t, x.Close())
+		}
+		if x, err := OpenTime(m, "t", 1000); err == nil {
+			x.Check()
+			if _, err := x.Lookup(at); err != nil {
+				t.Error(err)
+			}
+			check(t, x.Truncate(at))
+			check(t, x.Close())
+		}
+	})
+}

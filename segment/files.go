@@ -19,16 +19,24 @@ const (
 	SnapshotSuffix = ".snapshot"
 )
 
+// What stands behind those while a file is not part of the log.
+const (
+	DeletedSuffix = ".deleted" // it waits to be removed
+	CleanedSuffix = ".cleaned" // compaction writes it
+	SwapSuffix    = ".swap"    // compaction wrote it, and it replaces what has its offsets
+)
+
 // FileName returns the name of a file of the segment with that base offset.
 func FileName(dir string, base int64, suffix string) string {
 	return path.Join(dir, fmt.Sprintf("%020d%s", base, suffix))
 }
 
-// RemoveFiles removes the files of a segment that is not open.
-func RemoveFiles(fs vfs.FS, dir string, base int64) error {
+// RemoveFiles removes the files of a segment that is not open, with suffix behind
+// their names.
+func RemoveFiles(fs vfs.FS, dir string, base int64, suffix string) error {
 	var first error
-	for _, suffix := range []string{LogSuffix, IndexSuffix, TimeSuffix, TxnSuffix} {
-		if err := fs.Remove(FileName(dir, base, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) && first == nil {
+	for _, f := range files {
+		if err := fs.Remove(FileName(dir, base, f) + suffix); err != nil && !errors.Is(err, os.ErrNotExist) && first == nil {
 			first = err
 		}
 	}

@@ -52,7 +52,7 @@ func (r *recent) find(offset int64) (span, bool) {
 // offset. If there is none, both are the size.
 func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 	s.mu.Lock()
-	size, next, file := s.size, s.next, s.file
+	size, next := s.size, s.next
 	sp, ok := s.recent.find(offset)
 	s.mu.Unlock()
 	switch {
@@ -61,12 +61,16 @@ func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 	case ok:
 		return sp.pos, sp.end, nil
 	}
-	e, err := s.offsets.Lookup(offset)
+	x, err := s.indexes()
+	if err != nil {
+		return 0, 0, err
+	}
+	e, err := x.offsets.Lookup(offset)
 	if err != nil {
 		return 0, 0, err
 	}
 	pos, end = size, size
-	err = scan(file, e.Position, size, HeadersOnly, func(b record.Batch, at int64) (bool, error) {
+	err = s.Scan(e.Position, size, HeadersOnly, func(b record.Batch, at int64) (bool, error) {
 		d := Describe(b)
 		if d.Last < offset {
 			return true, nil
@@ -74,15 +78,15 @@ func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 		pos, end = at, at+int64(d.Size)
 		return false, nil
 	})
-	if err != nil {
-		err = fmt.Errorf("%s: %w", s.name(LogSuffix), err)
-	}
 	return pos, end, err
 }
 
 // Region is a range of a segment's file that holds batches, the last of which
 // may be cut off. It keeps the file open until Release.
 type Region struct {
+	// Owner, if not nil, is told when the region cannot be read.
+	Owner interface{ ReadFailed(error) }
+
 	s        *Segment
 	file     vfs.File
 	pos      int64
@@ -113,7 +117,19 @@ func (r *Region) ReadInto(b []byte) error {
 	case len(b) == 0:
 		return nil
 	}
-	return fill(r.file, b, r.pos)
+	err := fill(r.file, b, r.pos)
+	if err != nil {
+		r.Failed(err)
+	}
+	return err
+}
+
+// Failed says that reading the region's file has failed, to who owns the log: it
+// is read after the log was asked.
+func (r *Region) Failed(err error) {
+	if r.Owner != nil {
+		r.Owner.ReadFailed(err)
+	}
 }
 
 // Release gives the file up. It must be called exactly once.
@@ -129,31 +145,35 @@ func (r *Region) Release() {
 // Read returns whole batches from the one that holds offset, or else the first
 // after it, of those that begin below limit, which must be a batch boundary. The
 // region has at most maxBytes, so that the last batch may be cut off; if not
-// even one fits, it is empty, or with minOne that batch alone. The error is
+// even one fits, it is empty, or with minOne that batch alone. past reports that
+// it is empty because no batch here ends at or after offset. The error is
 // ErrClosed if the segment is gone.
-func (s *Segment) Read(offset, limit int64, maxBytes int, minOne bool) (*Region, error) {
+func (s *Segment) Read(offset, limit int64, maxBytes int, minOne bool) (r *Region, past bool, err error) {
 	if !s.acquire() {
-		return nil, ErrClosed
+		return nil, false, ErrClosed
 	}
-	r, err := s.read(offset, limit, maxBytes, minOne)
+	r, past, err = s.read(offset, limit, maxBytes, minOne)
 	if err != nil || r.s == nil {
 		s.release()
 	}
-	return r, err
+	return r, past, err
 }
 
-func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (*Region, error) {
+func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (r *Region, past bool, err error) {
 	s.mu.Lock()
-	size, next, file := s.size, s.next, s.file
+	size, next := s.size, s.next
 	s.mu.Unlock()
 	pos, end, err := s.locate(offset)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	if pos == end {
+		return new(Region), true, nil
 	}
 	stop := size
 	if limit < next {
 		if stop, _, err = s.locate(limit); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	n := min(stop-pos, int64(maxBytes))
@@ -164,9 +184,13 @@ func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (*Region,
 		}
 	}
 	if n <= 0 {
-		return new(Region), nil
+		return new(Region), false, nil
 	}
-	return &Region{s: s, file: file, pos: pos, n: int(n)}, nil
+	f, err := s.file()
+	if err != nil {
+		return nil, false, err
+	}
+	return &Region{s: s, file: f, pos: pos, n: int(n)}, false, nil
 }
 
 // FoundTime is a record found by its timestamp.
@@ -182,21 +206,27 @@ func (s *Segment) FindTime(ts, start, limit int64) (found FoundTime, ok bool, er
 		return found, false, ErrClosed
 	}
 	defer s.release()
-	t, err := s.times.Lookup(ts - 1)
-	if err != nil {
-		return found, false, err
-	}
-	e, err := s.offsets.Lookup(max(t.Offset, start))
-	if err != nil {
-		return found, false, err
-	}
-	s.mu.Lock()
-	size, file := s.size, s.file
-	s.mu.Unlock()
+	size := s.Size()
 	if size == 0 {
 		return found, false, nil
 	}
-	err = scan(file, e.Position, size, HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
+	file, err := s.file()
+	if err != nil {
+		return found, false, err
+	}
+	x, err := s.indexes()
+	if err != nil {
+		return found, false, err
+	}
+	t, err := x.times.Lookup(ts - 1)
+	if err != nil {
+		return found, false, err
+	}
+	e, err := x.offsets.Lookup(max(t.Offset, start))
+	if err != nil {
+		return found, false, err
+	}
+	err = s.scan(file, e.Position, size, HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
 		d := Describe(b)
 		if d.Base >= limit {
 			return false, nil
@@ -227,7 +257,7 @@ func (s *Segment) findInBatch(file vfs.File, pos int64, size int, ts, start, lim
 		return found, false, err
 	}
 	if err := batch.Validate(); err != nil {
-		return found, false, fmt.Errorf("%s: byte %d: %w", s.name(LogSuffix), pos, err)
+		return found, false, fmt.Errorf("%s: byte %d: %w", FileName(s.dir, s.base, LogSuffix), pos, err)
 	}
 	it := batch.Iterate(0)
 	defer it.Close()
@@ -248,6 +278,10 @@ func (s *Segment) Position(offset int64) (int64, error) {
 
 // Batch reads the batch of size bytes at pos.
 func (s *Segment) Batch(pos int64, size int) (record.Batch, error) {
+	f, err := s.file()
+	if err != nil {
+		return nil, err
+	}
 	b := make([]byte, size)
-	return b, fill(s.file, b, pos)
+	return b, fill(f, b, pos)
 }

@@ -7,50 +7,73 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// DamagedError means that a batch is invalid though a valid one follows it: not
-// the end of a write that a crash cut short, but damage. Nothing was changed.
+// DamagedError means that a batch is invalid though a valid one follows it, or
+// that its offsets are wrong though its CRC is right: not the end of a write that
+// a crash cut short, but damage. Nothing was changed.
 type DamagedError struct {
 	File  string
-	Pos   int64 // byte at which the invalid batch begins
-	Valid int64 // byte at which a later one is valid
+	Pos   int64 // byte at which the wrong batch begins
+	Valid int64 // byte at which a later one is valid, or Pos
 	Err   error // what is wrong at Pos
 }
 
 func (e *DamagedError) Error() string {
+	if e.Valid == e.Pos {
+		return fmt.Sprintf("%s is damaged at byte %d: %v", e.File, e.Pos, e.Err)
+	}
 	return fmt.Sprintf("%s is damaged at byte %d (%v), but valid at byte %d", e.File, e.Pos, e.Err, e.Valid)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Recover checks every batch, rebuilds both indexes, cuts a torn tail off and
-// makes all durable. It calls visit for each valid batch, in order, and returns
-// the number of bytes cut. Recovering again changes nothing. A *DamagedError
-// leaves the data file as it is.
-func (s *Segment) Recover(visit func(record.Batch) error) (cut int64, err error) {
-	if err := s.offsets.Reset(); err != nil {
-		return 0, err
-	}
-	if err := s.times.Reset(); err != nil {
-		return 0, err
-	}
+// Recover checks the batches, makes both indexes anew and cuts a torn tail off.
+// Batches that end below offset from were checked before and are known to be on
+// disk: of them only the headers are read. It returns the number of bytes cut.
+// Recovering again changes nothing. A *DamagedError leaves the data file as it
+// is. It does not sync; Flush does. checked, if not nil, is told of bytes that were
+// gone through.
+func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err error) {
 	s.resetPosition()
+	x, err := s.indexes()
+	if err != nil {
+		return 0, err
+	}
 	valid := int64(0)
-	var bad error
-	err = s.Scan(0, s.size, WholeBatch, func(b record.Batch, pos int64) (bool, error) {
-		if bad = s.verify(b); bad != nil {
-			return false, nil
+	var bad, displaced error
+	pass := func(mode ScanMode, until int64) error {
+		err := s.Scan(valid, s.size, mode, func(b record.Batch, pos int64) (bool, error) {
+			if mode == HeadersOnly && Describe(b).Last >= until {
+				return false, nil
+			}
+			if bad = s.verify(b, mode); bad != nil {
+				return false, nil
+			}
+			if displaced = s.displaced(b, pos); displaced != nil {
+				return false, displaced
+			}
+			if err := s.note(x, Describe(b), pos); err != nil {
+				return false, err
+			}
+			s.next = Describe(b).Last + 1
+			valid = pos + int64(Describe(b).Size)
+			if checked != nil {
+				checked(int64(Describe(b).Size))
+			}
+			return true, nil
+		})
+		if isInvalid(err) {
+			bad, err = err, nil
 		}
-		if err := s.note(Describe(b), pos); err != nil {
-			return false, err
-		}
-		valid = pos + int64(len(b))
-		return true, visit(b)
-	})
-	if bad == nil && err != nil {
-		if !isInvalid(err) {
-			return 0, err
-		}
-		bad, err = err, nil
+		return err
+	}
+	if from > s.base {
+		err = pass(HeadersOnly, from)
+	}
+	if err == nil && bad == nil {
+		err = pass(WholeBatch, 0)
+	}
+	if displaced != nil {
+		return 0, &DamagedError{s.name(LogSuffix), valid, valid, displaced}
 	}
 	if err != nil {
 		return 0, err
@@ -64,30 +87,51 @@ func (s *Segment) Recover(visit func(record.Batch) error) (cut int64, err error)
 			return 0, &DamagedError{s.name(LogSuffix), valid, later, bad}
 		}
 	}
-	cut = s.size - valid
-	if cut > 0 {
-		if err := s.file.Truncate(valid); err != nil {
+	if cut = s.size - valid; cut > 0 {
+		f, err := s.file()
+		if err != nil {
+			return 0, err
+		}
+		if err := f.Truncate(valid); err != nil {
 			return 0, err
 		}
 		s.size = valid
 	}
-	if err := s.finishIndexes(); err != nil {
-		return cut, err
-	}
-	return cut, s.Flush()
+	return cut, s.Complete()
 }
 
-// verify checks one batch whole, and that it belongs after those before.
-func (s *Segment) verify(b record.Batch) error {
+// verify checks one batch.
+func (s *Segment) verify(b record.Batch, mode ScanMode) error {
+	if mode == HeadersOnly {
+		return nil // it was checked before
+	}
 	if b.Magic() < record.Magic {
-		if _, err := record.ReadLegacy(nil, b, 0); err != nil {
-			return err
-		}
-	} else if err := b.Validate(); err != nil {
+		_, err := record.ReadLegacy(nil, b, 0)
 		return err
 	}
-	if d := Describe(b); d.Base < s.next || d.Last < d.Base || !s.offsets.Fits(d.Last) {
+	return b.Validate()
+}
+
+// displaced reports that the offsets of a batch, which no CRC covers, cannot be
+// where they are: they do not follow those before, or the next batch begins with
+// an offset between. No write that was cut short leaves that.
+func (s *Segment) displaced(b record.Batch, pos int64) error {
+	d := Describe(b)
+	if d.Base < s.next || d.Last < d.Base || !s.Fits(d.Last) {
 		return fmt.Errorf("%w: offsets %d to %d after %d, base offset %d", record.ErrCorrupt, d.Base, d.Last, s.next-1, s.base)
+	}
+	if after := pos + int64(d.Size); d.Base > s.next && after+8 <= s.size {
+		f, err := s.file()
+		if err != nil {
+			return err
+		}
+		var head [8]byte
+		if err := fill(f, head[:], after); err != nil {
+			return err
+		}
+		if next := int64(binary.BigEndian.Uint64(head[:])); next >= s.next && next <= d.Last {
+			return fmt.Errorf("%w: offsets %d to %d after %d, and the next batch begins with %d", record.ErrCorrupt, d.Base, d.Last, s.next-1, next)
+		}
 	}
 	return nil
 }
@@ -98,9 +142,13 @@ func (s *Segment) verify(b record.Batch) error {
 // batches are mostly not taken for them.
 func (s *Segment) findValid(from int64) (int64, error) {
 	const window = 1 << 20
+	f, err := s.file()
+	if err != nil {
+		return -1, err
+	}
 	for at := from + 1; at+record.HeaderSize <= s.size; at += window {
 		buf := make([]byte, min(window+record.HeaderSize, s.size-at))
-		if err := fill(s.file, buf, at); err != nil {
+		if err := fill(f, buf, at); err != nil {
 			return -1, err
 		}
 		for i := 0; i+record.HeaderSize <= len(buf) && i < window; i++ {
@@ -108,7 +156,7 @@ func (s *Segment) findValid(from int64) (int64, error) {
 				continue
 			}
 			b := make([]byte, record.Batch(buf[i:]).Size())
-			if err := fill(s.file, b, at+int64(i)); err != nil {
+			if err := fill(f, b, at+int64(i)); err != nil {
 				return -1, err
 			}
 			if record.Batch(b).Validate() == nil {
@@ -128,5 +176,5 @@ func (s *Segment) plausible(h []byte, pos int64) bool {
 		return false
 	}
 	base := record.Batch(h).BaseOffset()
-	return base >= s.next && s.offsets.Fits(record.Batch(h).LastOffset()) && record.Batch(h).LastOffset() >= base
+	return base >= s.next && s.Fits(record.Batch(h).LastOffset()) && record.Batch(h).LastOffset() >= base
 }

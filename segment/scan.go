@@ -58,8 +58,33 @@ func (s *Segment) Scan(from, to int64, mode ScanMode, visit func(b record.Batch,
 	if from >= to {
 		return nil
 	}
-	if err := scan(s.file, from, to, mode, visit); err != nil {
-		return fmt.Errorf("%s: %w", s.name(LogSuffix), err)
+	f, err := s.file()
+	if err != nil {
+		return err
+	}
+	return s.scan(f, from, to, mode, visit)
+}
+
+// Visit is Scan of all whole batches from the one that ends at or after offset on,
+// for readers. The error is ErrClosed if the segment is gone.
+func (s *Segment) Visit(offset int64, visit func(record.Batch) error) error {
+	if !s.acquire() {
+		return ErrClosed
+	}
+	defer s.release()
+	from, _, err := s.locate(offset)
+	if err != nil {
+		return err
+	}
+	return s.Scan(from, s.Size(), WholeBatch, func(b record.Batch, _ int64) (bool, error) {
+		err := visit(b)
+		return err == nil, err
+	})
+}
+
+func (s *Segment) scan(f vfs.File, from, to int64, mode ScanMode, visit func(b record.Batch, pos int64) (bool, error)) error {
+	if err := scan(f, from, to, mode, visit); err != nil {
+		return fmt.Errorf("%s: %w", FileName(s.dir, s.base, LogSuffix), err)
 	}
 	return nil
 }
