@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/record"
 	"go.uber.org/zap"
@@ -35,6 +36,9 @@ type AppendInfo struct {
 	LogAppendTime          int64 // ms, -1 with create times
 	LogStart               int64
 	Duplicate              bool // nothing was appended: it was before, at these offsets
+	// FlushDue asks the caller to call Flush before it acknowledges the append
+	// (flush.messages).
+	FlushDue bool
 }
 
 // zstdSince is the Produce version that may carry zstd (KIP-110).
@@ -76,7 +80,8 @@ func (l *Log) Append(b []byte, o AppendOptions) (AppendInfo, error) {
 	if err := l.write(batch, batch, cfg); err != nil {
 		return AppendInfo{}, err
 	}
-	return info, l.flushIfDue(cfg)
+	info.FlushDue = l.flushDue(cfg, info.LastOffset+1)
+	return info, nil
 }
 
 // checkProducer applies the rules of idempotence; ok means that the batch is a
@@ -97,6 +102,8 @@ func (l *Log) checkProducer(b record.Batch) (done AppendInfo, ok bool, err error
 		if l.config.Load().LogAppendTime {
 			done.LogAppendTime = was.timestamp
 		}
+		// The append that it repeats may still wait for its sync.
+		done.FlushDue = l.config.Load().FlushMessages > 0 && done.LastOffset >= l.recoveryPoint.Load()
 		return done, true, nil
 	}
 	return done, false, l.producers.check(b)
@@ -124,7 +131,8 @@ func (l *Log) AppendAsFollower(b []byte) (AppendInfo, error) {
 		return AppendInfo{}, err
 	}
 	info.LastOffset = l.end.Load() - 1
-	return info, l.flushIfDue(cfg)
+	info.FlushDue = l.flushDue(cfg, l.end.Load())
+	return info, nil
 }
 
 // checkReplicated checks CRCs and order, and returns the whole batches.
@@ -172,6 +180,9 @@ func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 	if err := l.latch("assign leader epoch", l.assignEpochs(b)); err != nil {
 		return err
 	}
+	if err := l.latch("write leader epochs", l.epochs.persist()); err != nil {
+		return err
+	}
 	if !l.idSynced {
 		if err := l.latch("sync topic id", l.syncTopicID()); err != nil {
 			return err
@@ -217,7 +228,7 @@ func (l *Log) assignEpochs(b []byte) error {
 			return nil
 		}
 		if d := segment.Describe(batch); d.Epoch > epoch {
-			if err := l.epochs.assign(d.Epoch, d.Base); err != nil {
+			if err := l.epochs.assign(d.Epoch, d.Base, vfs.WriteFileAtomic); err != nil {
 				return err
 			}
 			epoch = d.Epoch
@@ -252,14 +263,18 @@ func (l *Log) replay(b record.Batch) error {
 // shouldRoll reports whether bytes that end with offset last need a new segment
 // (LogSegment.shouldRoll).
 func (l *Log) shouldRoll(s *segment.Segment, cfg *Config, bytes, last, maxTimestamp int64) bool {
-	size := s.Size()
+	size := s.Written()
 	switch {
 	case size == 0:
 		return !s.Fits(last)
 	case size > cfg.SegmentBytes-bytes, !s.Fits(last), s.IndexFull(cfg.SegmentIndexBytes):
 		return true
 	}
-	return s.Age(maxTimestamp, l.o.Now()) > cfg.SegmentAge-cfg.SegmentJitter
+	age := cfg.SegmentAge - cfg.SegmentJitter
+	if cfg.Compact { // only what is no longer appended to can be compacted
+		age = min(age, cfg.MaxCompactionLag)
+	}
+	return s.Age(maxTimestamp, l.o.Now()) > age
 }
 
 // Roll begins a new segment at the log's end, unless the active one is empty.
@@ -275,8 +290,9 @@ func (l *Log) Roll() error {
 	return l.latch("roll", l.roll(l.end.Load()))
 }
 
-// roll seals the active segment, makes it durable with the producer state that
-// it ends with, and begins one at base. An empty segment is replaced.
+// roll seals the active segment, writes the producer state that it ends with, and
+// begins one at base. An empty segment is replaced. Nothing is synced: that
+// would hold up the append that rolls.
 func (l *Log) roll(base int64) error {
 	list := l.list()
 	old := list[len(list)-1]
@@ -287,43 +303,29 @@ func (l *Log) roll(base int64) error {
 		return err
 	}
 	l.producers.expire(l.o.Now(), l.o.ProducerExpiry)
-	next, err := segment.Create(l.segmentOptions(base))
-	if err != nil {
-		return err
-	}
-	if old.Size() == 0 {
+	empty := old.Size() == 0
+	if empty {
 		list = list[:len(list)-1]
-		defer old.Delete()
-	} else {
-		l.raiseRecoveryPoint(l.end.Load())
 	}
-	grown := append(list[:len(list):len(list)], next)
+	grown := append(list[:len(list):len(list)], segment.Create(l.segmentOptions(base)))
 	l.segments.Store(&grown)
+	if empty {
+		return old.Delete()
+	}
+	if l.unsealed.Load() == nothingUnsealed {
+		l.unsealed.Store(old.Base())
+	}
+	if l.o.Background != nil {
+		l.o.Background(func() { l.flushSealed() }) // an error is latched
+	}
 	return nil
 }
 
 func (l *Log) segmentOptions(base int64) segment.Options {
-	return segment.Options{
-		FS: l.fs, Dir: l.dir, Base: base, Created: l.o.Now(),
-		IndexInterval: l.config.Load().IndexIntervalBytes, Check: !l.o.CleanShutdown,
+	c := l.config.Load()
+	o := segment.Options{FS: l.fs, Dir: l.dir, Base: base, Created: l.o.Now(), IndexInterval: c.IndexIntervalBytes}
+	if c.Preallocate {
+		o.Preallocate = c.SegmentBytes
 	}
-}
-
-// flushIfDue syncs as flush.messages and flush.ms ask for. The caller holds mu.
-func (l *Log) flushIfDue(cfg *Config) error {
-	if cfg.FlushMessages == 0 && cfg.FlushInterval == 0 {
-		return nil
-	}
-	now, end := l.o.Now(), l.end.Load()
-	due := cfg.FlushMessages > 0 && end-l.recoveryPoint.Load() >= cfg.FlushMessages ||
-		cfg.FlushInterval > 0 && now.Sub(l.lastFlush) >= cfg.FlushInterval
-	if !due {
-		return nil
-	}
-	l.lastFlush = now
-	if err := l.latch("flush", l.active().Sync()); err != nil {
-		return err
-	}
-	l.raiseRecoveryPoint(end)
-	return nil
+	return o
 }

@@ -147,3 +147,46 @@ func TestCosts(t *testing.T) {
 	}
 	runtime.KeepAlive(logs)
 }
+
+// BenchmarkAppendMany appends 4 KB batches to 1,000 logs in turn;
+// BenchmarkBareWriteMany writes as many bytes to as many files.
+func BenchmarkAppendMany(b *testing.B) {
+	dir := b.TempDir()
+	logs := make([]*Log, 1000)
+	for i := range logs {
+		o := options(vfs.OS())
+		o.Dir = fmt.Sprintf("%s/p-%d", dir, i)
+		logs[i] = open(b, o)
+	}
+	in := benchBatch(b, 4, 1000)
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		record.Batch(in).SetBaseOffset(0)
+		if _, err := logs[i%len(logs)].Append(in, AppendOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
+func BenchmarkBareWriteMany(b *testing.B) {
+	dir := b.TempDir()
+	files := make([]*os.File, 1000)
+	for i := range files {
+		f, err := os.Create(fmt.Sprintf("%s/%d", dir, i))
+		check(b, err)
+		defer f.Close()
+		files[i] = f
+	}
+	in := benchBatch(b, 4, 1000)
+	b.SetBytes(int64(len(in)))
+	i := 0
+	for b.Loop() {
+		if _, err := files[i%len(files)].WriteAt(in, int64(i/len(files)*len(in))); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}

@@ -29,10 +29,21 @@ type Config struct {
 	CompressionLevel int // of that codec; 0 means its default (compression.*.level)
 
 	FlushMessages int64         // fsync after this many records; 0 leaves it to the OS (flush.messages)
-	FlushInterval time.Duration // fsync when an append comes this long after the last one; 0 leaves it to the OS (flush.ms)
+	FlushInterval time.Duration // the owner calls Flush so often; 0 leaves it to the OS (flush.ms)
+
+	Delete          bool          // cleanup.policy contains delete: Retain obeys the next two
+	Retention       time.Duration // remove segments whose records are all older; 0 keeps them (retention.ms)
+	RetentionBytes  int64         // remove the oldest segments while the rest has as many; 0 keeps them (retention.bytes)
+	FileDeleteDelay time.Duration // between taking a segment out and removing its files; 0 means 1 minute (file.delete.delay.ms)
+	Preallocate     bool          // reserve SegmentBytes on disk for a new segment (preallocate)
+
+	DirtyRatio       float64       // compact when this share of the log is not; 0 means 0.5 (min.cleanable.dirty.ratio)
+	MinCompactionLag time.Duration // leave younger records alone (min.compaction.lag.ms)
+	MaxCompactionLag time.Duration // compact records that are older whatever the ratio; 0 means never (max.compaction.lag.ms)
+	DeleteRetention  time.Duration // how long tombstones stay after they were compacted; 0 means 1 day (delete.retention.ms)
 }
 
-func orDefault[T int | int64 | time.Duration](v *T, d T) {
+func orDefault[T int | int64 | float64 | time.Duration](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}
@@ -47,6 +58,10 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxMessageBytes, 1048588)
 	orDefault(&c.TimestampBeforeMax, math.MaxInt64)
 	orDefault(&c.TimestampAfterMax, time.Hour)
+	orDefault(&c.FileDeleteDelay, time.Minute)
+	orDefault(&c.MaxCompactionLag, math.MaxInt64)
+	orDefault(&c.DeleteRetention, 24*time.Hour)
+	orDefault(&c.DirtyRatio, 0.5)
 	return c
 }
 

@@ -288,6 +288,9 @@ func TestStorageErrorsLatch(t *testing.T) {
 		acked := err == nil
 		if acked {
 			if err = l.Roll(); err == nil {
+				err = l.Flush()
+			}
+			if err == nil {
 				_, err = l.Append(plain(t, "later"), AppendOptions{})
 			}
 		}
@@ -380,4 +383,99 @@ func FuzzCheckpoints(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The power may fail during recovery, at any effect of it, and again: what comes
+// of it in the end is what came of it at once (D7).
+func TestCrashDuringRecovery(t *testing.T) {
+	base := newMem(t)
+	o := options(base)
+	o.Config = Config{SegmentBytes: 1500, IndexIntervalBytes: 100}
+	l := open(t, o)
+	check(t, l.AssignEpoch(1, 0))
+	for i := range 12 {
+		appendTo(t, l, idem(t, 5, 0, int32(10*i), 10))
+		switch i {
+		case 4:
+			check(t, l.AssignEpoch(2, l.EndOffset()))
+		case 6:
+			abortOne(t, l, 77)
+		case 8:
+			check(t, l.Flush())
+		}
+	}
+	last := segment.FileName(o.Dir, l.active().Base(), segment.LogSuffix)
+	o.RecoveryPoint = l.RecoveryCheckpoint()
+	dead := base.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+	check(t, l.Close())
+	describe := func(l *Log) string {
+		aborted, err := l.AbortedTransactions(0, l.EndOffset())
+		check(t, err)
+		return fmt.Sprint(l.StartOffset(), l.EndOffset(), l.Producers(), l.epochs.entries(), aborted, values(t, l, 0, 700))
+	}
+	whole, err := vfs.ReadFile(dead, last)
+	check(t, err)
+	states := map[string]func(m *vfs.Mem){
+		"killed":         func(*vfs.Mem) {},
+		"torn":           func(m *vfs.Mem) { put(t, m, last, whole[:len(whole)-30]) },
+		"tail of zeros":  func(m *vfs.Mem) { put(t, m, last, append(bytes.Clone(whole), make([]byte, 500)...)) },
+		"without epochs": func(m *vfs.Mem) { check(t, m.Remove(path.Join(o.Dir, epochFile))) },
+		"without indexes and snapshots": func(m *vfs.Mem) {
+			names, err := m.List(o.Dir)
+			check(t, err)
+			for _, n := range names {
+				if e := path.Ext(n); e == segment.IndexSuffix || e == segment.TimeSuffix || e == segment.SnapshotSuffix {
+					check(t, m.Remove(path.Join(o.Dir, n)))
+				}
+			}
+		},
+		"a swap": func(m *vfs.Mem) {
+			b, err := vfs.ReadFile(m, segment.FileName(o.Dir, 0, segment.LogSuffix))
+			check(t, err)
+			put(t, m, segment.FileName(o.Dir, 0, segment.LogSuffix)+segment.SwapSuffix, b)
+		},
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	points := 0
+	for name, make := range states {
+		state := dead.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+		make(state)
+		straight := o
+		straight.FS = state.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+		first, err := Open(straight)
+		check(t, err)
+		want := describe(first)
+		var clones []*vfs.Mem
+		var ops []string
+		m := state.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+		twice := o
+		twice.FS = vfs.Inject(m, func(op vfs.Op, file string) error {
+			if op != vfs.OpRead && op != vfs.OpStat && op != vfs.OpSize && op != vfs.OpList {
+				for _, p := range []vfs.CrashPolicy{{}, {KeepEntries: true}, {KeepData: true}, {KeepData: true, KeepEntries: true}, {KeepEntries: true, Torn: rand.New(rand.NewPCG(seed, uint64(len(clones))))}} {
+					clones, ops = append(clones, m.CrashClone(p)), append(ops, fmt.Sprintf("%s %s %+v", op, path.Base(file), p))
+				}
+			}
+			return nil
+		})
+		second, err := Open(twice)
+		check(t, err)
+		check(t, second.Close())
+		points += len(clones)
+		for i, c := range clones {
+			again := o
+			again.FS = c
+			l, err := Open(again)
+			if err != nil {
+				t.Fatalf("%s, before %s: %v", name, ops[i], err)
+			}
+			if got := describe(l); got != want {
+				t.Fatalf("%s, before %s:\n got %s\nwant %s", name, ops[i], got, want)
+			}
+			check(t, l.Close())
+		}
+	}
+	if points < 300 {
+		t.Errorf("only %d crash points", points)
+	}
 }

@@ -23,9 +23,9 @@ func (l *Log) Each(offset, limit int64, f func(record.Batch) error) error {
 			return err
 		}
 		n := chunk.Len()
-		if n == 0 {
+		if n == 0 { // compaction has left nothing from there on
 			chunk.Release()
-			return fmt.Errorf("%w: nothing to read at offset %d of %d", ErrCorrupt, offset, limit)
+			return nil
 		}
 		if cap(buf) < n {
 			buf = make([]byte, n)

@@ -25,9 +25,10 @@ type epochEntry struct {
 // entry to entry. Every change is durable before it is seen. Changing is for one
 // goroutine at a time; reading is free.
 type epochs struct {
-	fs   vfs.FS
-	name string
-	list atomic.Pointer[[]epochEntry]
+	fs      vfs.FS
+	name    string
+	list    atomic.Pointer[[]epochEntry]
+	pending bool // the list is not in the file yet; the writer's
 }
 
 // load reads the checkpoint. It is false if there is none that can be right.
@@ -86,12 +87,26 @@ func formatEpochs(list []epochEntry) []byte {
 
 func (e *epochs) entries() []epochEntry { return *e.list.Load() }
 
-func (e *epochs) set(list []epochEntry) error {
-	if err := vfs.WriteFileAtomic(e.fs, e.name, formatEpochs(list)); err != nil {
+func (e *epochs) set(list []epochEntry) error { return e.write(list, vfs.WriteFileAtomic) }
+
+// write is set with a function that replaces the file, durably or not.
+func (e *epochs) write(list []epochEntry, write func(fs vfs.FS, name string, b []byte) error) error {
+	if err := write(e.fs, e.name, formatEpochs(list)); err != nil {
 		return err
 	}
 	e.list.Store(&list)
+	e.pending = false
 	return nil
+}
+
+// persist writes a first epoch that was only noted, before the first batch. It
+// is not synced: without the file it is found again in that batch.
+func (e *epochs) persist() error {
+	if !e.pending {
+		return nil
+	}
+	e.pending = false
+	return vfs.WriteFileRenamed(e.fs, e.name, formatEpochs(e.entries()))
 }
 
 func (e *epochs) latest() int32 {
@@ -114,23 +129,20 @@ func withEpoch(list []epochEntry, epoch int32, start int64) []epochEntry {
 	return append(list[:n:n], epochEntry{epoch, start})
 }
 
-func (e *epochs) assign(epoch int32, start int64) error {
+func (e *epochs) assign(epoch int32, start int64, write func(fs vfs.FS, name string, b []byte) error) error {
 	old := e.entries()
 	list := withEpoch(old, epoch, start)
 	if len(list) == len(old) && (len(list) == 0 || &list[0] == &old[0]) {
 		return nil
 	}
 	if len(old) == 0 && start == 0 {
-		// The first epoch of an empty log: without the file it is found again in
-		// the first batch, and until there is one there is nothing to cut. A
-		// sync for each partition would make topics slow to create.
-		if err := vfs.WriteFileRenamed(e.fs, e.name, formatEpochs(list)); err != nil {
-			return err
-		}
+		// The first epoch of an empty log: a partition that is never written to
+		// has no file for it, and the next leader begins its own.
 		e.list.Store(&list)
+		e.pending = true
 		return nil
 	}
-	return e.set(list)
+	return e.write(list, write)
 }
 
 // truncateEnd drops epochs that begin at or after end.

@@ -45,6 +45,9 @@ var (
 	// ErrCoordinatorFenced means a transaction marker of an old coordinator
 	// (TRANSACTION_COORDINATOR_FENCED).
 	ErrCoordinatorFenced = errors.New("transaction coordinator is fenced")
+	// ErrReplaced means that segments were cut or removed during a round of
+	// compaction, which was given up.
+	ErrReplaced = errors.New("segments were cut or removed during compaction")
 	// ErrOffsetOrder means that replicated batches do not follow the log's end.
 	ErrOffsetOrder = errors.New("offsets out of order")
 )

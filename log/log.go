@@ -10,7 +10,8 @@
 package log
 
 import (
-	"fmt"
+	"errors"
+	iofs "io/fs"
 	"path"
 	"slices"
 	"sync"
@@ -35,9 +36,22 @@ type Options struct {
 	CleanShutdown  bool          // the log was closed in order: batches need no checking
 	RecoveryPoint  int64         // below, all is known to be on disk; checking begins there
 	StartOffset    int64         // log start offset as checkpointed; 0 none
+	Sparse         bool          // compaction may have left out offsets between segments
 	ProducerExpiry time.Duration // of silent producers; 0 means 1 day (producer.id.expiration.ms)
 	Now            func() time.Time
 	Logger         *zap.Logger
+
+	// Fault is shared by the logs of a directory: a storage error of one stops
+	// all of them. Nil means that the log has its own.
+	Fault *Fault
+	// Checked, if not nil, is told during recovery of bytes that were checked.
+	Checked func(bytes int64)
+	// Background runs f soon, on another goroutine, or not at all once the owner
+	// is closing. Nil leaves it to Flush to sync what a roll left unsynced.
+	Background func(f func())
+	// Discard removes files once delay has passed (file.delete.delay.ms). Nil
+	// removes them at once.
+	Discard func(names []string, delay time.Duration)
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +63,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
+	}
+	if o.Fault == nil {
+		o.Fault = new(Fault)
 	}
 	orDefault(&o.ProducerExpiry, 24*time.Hour)
 	return o
@@ -68,14 +85,22 @@ type Log struct {
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
+	unsealed      atomic.Int64 // base of the first sealed segment that was not flushed as such; changes under mu
+	swaps         atomic.Int64 // rounds of compaction that readers see
 	epochs        epochs
+	txnSegments   atomic.Pointer[[]int64] // base offsets of segments that may have a transaction index
 	failure       atomic.Pointer[error]
+	closed        atomic.Bool // changes under mu
+
+	// shape is held while segments are synced, cut, removed or replaced. It is
+	// taken before mu.
+	shape sync.Mutex
 
 	mu        sync.Mutex // the writer's; guards what follows
-	closed    bool
-	idSynced  bool // partition.metadata is durable
+	idSynced  bool       // partition.metadata is durable
 	producers producers
-	lastFlush time.Time
+	snapshots []int64 // offsets of the producer snapshots, rising
+	flushFrom int64   // records below were asked to be flushed (flush.messages)
 
 	txnMu    sync.Mutex // never held during I/O
 	ended    []txn      // ended, but the marker is not below the high watermark
@@ -102,8 +127,12 @@ func (l *Log) EndOffset() int64 { return l.end.Load() }
 // HighWatermark returns the stored read limit.
 func (l *Log) HighWatermark() int64 { return l.highWatermark.Load() }
 
-// RecoveryPoint returns the offset below which all is on disk.
+// RecoveryPoint returns the offset below which all records are on disk.
 func (l *Log) RecoveryPoint() int64 { return l.recoveryPoint.Load() }
+
+// RecoveryCheckpoint returns the offset at which recovery must begin: below, what
+// belongs to the records is on disk too.
+func (l *Log) RecoveryCheckpoint() int64 { return min(l.recoveryPoint.Load(), l.unsealed.Load()) }
 
 // Size returns the number of bytes in all segments.
 func (l *Log) Size() int64 {
@@ -155,7 +184,10 @@ func (l *Log) publishUnstable() {
 
 // LastStableOffset returns the offset below which every transaction is decided
 // and replicated: at most the high watermark.
-func (l *Log) LastStableOffset() int64 { return min(l.highWatermark.Load(), l.unstable.Load()) }
+func (l *Log) LastStableOffset() int64 {
+	// Retention may have taken the beginning of a transaction away.
+	return min(l.highWatermark.Load(), max(l.unstable.Load(), l.start.Load()))
+}
 
 // Producers describes the producers that the log knows, by id.
 func (l *Log) Producers() []ProducerState {
@@ -178,12 +210,22 @@ func (l *Log) LatestEpoch() int32 { return l.epochs.latest() }
 // AssignEpoch notes that a leader epoch begins at startOffset, durably: a new
 // leader calls it before it serves (KIP-101).
 func (l *Log) AssignEpoch(epoch int32, startOffset int64) error {
+	return l.assignEpoch(epoch, startOffset, vfs.WriteFileAtomic)
+}
+
+// AssignEpochUnsynced is AssignEpoch for who syncs many logs at once, before any
+// of them serves ([vfs.SyncAll]).
+func (l *Log) AssignEpochUnsynced(epoch int32, startOffset int64) error {
+	return l.assignEpoch(epoch, startOffset, vfs.WriteFileRenamed)
+}
+
+func (l *Log) assignEpoch(epoch int32, startOffset int64, write func(fs vfs.FS, name string, b []byte) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.writable(); err != nil {
 		return err
 	}
-	return l.latch("assign leader epoch", l.epochs.assign(epoch, startOffset))
+	return l.latch("assign leader epoch", l.epochs.assign(epoch, startOffset, write))
 }
 
 // EpochEndOffset returns the largest known epoch at or below epoch and the
@@ -192,82 +234,19 @@ func (l *Log) EpochEndOffset(epoch int32) (foundEpoch int32, endOffset int64) {
 	return l.epochs.endOffset(epoch, l.end.Load())
 }
 
-// Err returns the storage error that latched the log, or nil.
-func (l *Log) Err() error {
-	if e := l.failure.Load(); e != nil {
-		return *e
-	}
-	return nil
-}
-
-// latch makes err, if it is one, the error of the log for ever.
-func (l *Log) latch(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return l.latchFailure(what, err)
-}
-
-func (l *Log) latchFailure(what string, err error) error {
-	err = fmt.Errorf("%w: %s-%d: %s: %w", ErrStorage, l.o.Topic, l.o.Partition, what, err)
-	if l.failure.CompareAndSwap(nil, &err) {
-		l.o.Logger.Error("latched log after storage error", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
-	}
-	return err
-}
-
-// writable reports why the log cannot be changed. The caller holds mu.
-func (l *Log) writable() error {
-	if l.closed {
-		return ErrClosed
-	}
-	return l.Err()
-}
-
-// Flush makes the log durable up to its end and moves the recovery point there.
-// Appends go on meanwhile.
-func (l *Log) Flush() error {
-	l.mu.Lock()
-	if err := l.writable(); err != nil {
-		l.mu.Unlock()
-		return err
-	}
-	end, seg := l.end.Load(), l.active() // segments before it were synced when it began
-	l.lastFlush = l.o.Now()
-	l.mu.Unlock()
-	if end <= l.recoveryPoint.Load() {
-		return nil
-	}
-	if err := seg.Sync(); err == segment.ErrClosed {
-		return ErrClosed
-	} else if err != nil {
-		return l.latch("flush", err)
-	}
-	l.raiseRecoveryPoint(end)
-	return nil
-}
-
-func (l *Log) raiseRecoveryPoint(to int64) {
-	for {
-		at := l.recoveryPoint.Load()
-		if at >= to || l.recoveryPoint.CompareAndSwap(at, to) {
-			return
-		}
-	}
-}
-
 // Close completes indexes, writes the producer snapshot, makes all durable and
 // closes. After it without an error the log may be opened with CleanShutdown.
 func (l *Log) Close() error {
+	l.shape.Lock()
+	defer l.shape.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.closed.Swap(true) {
 		return nil
 	}
-	l.closed = true
 	err := l.Err()
 	if err == nil {
-		err = l.latch("close", l.sealAll())
+		err = l.latch("close", l.complete())
 	}
 	for _, s := range l.list() {
 		if err != nil {
@@ -279,25 +258,47 @@ func (l *Log) Close() error {
 	return err
 }
 
-func (l *Log) sealAll() error {
-	if err := l.active().Seal(); err != nil {
+// complete makes durable what a clean start relies on. The caller holds shape and
+// mu.
+func (l *Log) complete() error {
+	active, end := l.active(), l.end.Load()
+	if end == l.recoveryPoint.Load() && l.unsealed.Load() == nothingUnsealed && !active.Dirty() {
+		return nil // nothing was appended since it was opened
+	}
+	if err := active.Seal(); err != nil {
 		return err
 	}
-	if l.end.Load() > 0 && l.Size() > 0 {
-		if err := l.writeSnapshot(l.end.Load()); err != nil {
+	if l.Size() > 0 {
+		// If a power cut takes it away, the one before and the batches say the same.
+		if err := l.writeSnapshot(end); err != nil {
 			return err
 		}
 	}
-	l.raiseRecoveryPoint(l.end.Load())
+	list := l.list()
+	for i, s := range list[:len(list)-1] {
+		if next := list[i+1].Base(); next > l.recoveryPoint.Load() || s.Base() >= l.unsealed.Load() {
+			if err := l.syncSealed(s, next); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.syncFile(l.txnName(active.Base())); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
+	if err := active.Flush(); err != nil {
+		return err
+	}
+	l.raiseRecoveryPoint(end)
 	return nil
 }
 
 // Delete closes the log and removes its directory. Readers keep what they hold.
 func (l *Log) Delete() error {
+	l.shape.Lock()
+	defer l.shape.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
-		l.closed = true
+	if !l.closed.Swap(true) {
 		for _, s := range l.list() {
 			if err := s.Delete(); err != nil {
 				return l.latch("delete", err)

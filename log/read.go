@@ -28,31 +28,21 @@ func (l *Log) Read(offset, limit int64, maxBytes int, minOne bool) (*Chunk, erro
 			return new(Chunk), nil
 		}
 		list := l.list()
-		i := sort.Search(len(list), func(i int) bool { return list[i].Base() > offset }) - 1
-		for i = max(i, 0); i < len(list)-1 && list[i].Next() <= offset; i++ {
-			// offset is in a gap that compaction left
+		i := max(sort.Search(len(list), func(i int) bool { return list[i].Base() > offset })-1, 0)
+		c, past, err := list[i].Read(offset, limit, maxBytes, minOne)
+		for past && err == nil && i+1 < len(list) && list[i+1].Base() < limit {
+			i++ // offset is in a gap that compaction left
+			c, past, err = list[i].Read(offset, limit, maxBytes, minOne)
 		}
-		c, err := list[i].Read(offset, limit, maxBytes, minOne)
 		if err == nil {
+			c.Owner = l
 			return c, nil
 		}
-		if err != segment.ErrClosed {
-			if l.end.Load() < end { // truncated meanwhile
-				continue
-			}
-			return nil, err
+		if err == segment.ErrClosed && !l.closed.Load() || l.end.Load() < end || l.start.Load() > offset {
+			continue // truncated, compacted or removed meanwhile
 		}
-		if l.isClosed() {
-			return nil, ErrClosed
-		}
+		return nil, l.readError(err)
 	}
-}
-
-// isClosed tells a reader that finds a closed segment whether to look again.
-func (l *Log) isClosed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed
 }
 
 // TimestampOffset is a record found by its timestamp.
@@ -80,13 +70,16 @@ func (l *Log) OffsetForTime(ts, limit int64) (TimestampOffset, bool, error) {
 func (l *Log) findTime(s *segment.Segment, ts, limit int64) (TimestampOffset, bool, error) {
 	largest, err := s.Largest()
 	if err != nil || largest < ts {
-		return TimestampOffset{}, false, err
+		if err == segment.ErrClosed && !l.closed.Load() {
+			err = nil // deleted: its records are gone
+		}
+		return TimestampOffset{}, false, l.readError(err)
 	}
 	f, ok, err := s.FindTime(ts, l.start.Load(), limit)
-	if err == segment.ErrClosed && !l.isClosed() {
-		return TimestampOffset{}, false, nil // deleted: its records are gone
+	if err == segment.ErrClosed && !l.closed.Load() {
+		return TimestampOffset{}, false, nil
 	}
-	return TimestampOffset{f.Offset, f.Timestamp, f.Epoch}, ok, err
+	return TimestampOffset{f.Offset, f.Timestamp, f.Epoch}, ok, l.readError(err)
 }
 
 // MaxTimestampOffset returns the first record with the largest timestamp of the
@@ -96,8 +89,11 @@ func (l *Log) MaxTimestampOffset(limit int64) (TimestampOffset, bool, error) {
 	most := int64(-1)
 	for _, s := range l.list() {
 		largest, err := s.Largest()
+		if err == segment.ErrClosed {
+			continue // its records are gone
+		}
 		if err != nil {
-			return TimestampOffset{}, false, err
+			return TimestampOffset{}, false, l.readError(err)
 		}
 		if largest > most {
 			best, most = s, largest

@@ -1,7 +1,7 @@
 package log
 
 import (
-	"fmt"
+	"errors"
 
 	"github.com/klamm-io/klamm/segment"
 )
@@ -9,6 +9,8 @@ import (
 // TruncateTo drops every batch that ends at or after offset, durably. A follower
 // does so where its log diverges from the leader's (KIP-101).
 func (l *Log) TruncateTo(offset int64) error {
+	l.shape.Lock() // nothing is synced meanwhile
+	defer l.shape.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.writable(); err != nil {
@@ -38,11 +40,14 @@ func (l *Log) truncate(offset int64) error {
 	l.lower(offset)
 	l.segments.Store(&keep)
 	for i := len(list) - 1; i >= n; i-- { // last first, so that a crash leaves no hole
-		if err := list[i].Delete(); err != nil {
+		if err := errors.Join(list[i].Delete(), l.removeTxns(list[i].Base())); err != nil {
 			return err
 		}
 	}
 	active := keep[n-1]
+	if l.unsealed.Load() >= active.Base() {
+		l.unsealed.Store(nothingUnsealed)
+	}
 	if err := active.Truncate(offset); err != nil {
 		return err
 	}
@@ -58,13 +63,14 @@ func (l *Log) truncate(offset int64) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	return l.rebuildProducers()
+	return l.rebuildProducers(end)
 }
 
 // lower moves what readers may see down to end.
 func (l *Log) lower(end int64) {
 	l.highWatermark.Store(min(l.highWatermark.Load(), end))
 	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
+	l.flushFrom = min(l.flushFrom, end)
 	l.start.Store(min(l.start.Load(), end))
 	l.end.Store(end)
 }
@@ -72,6 +78,8 @@ func (l *Log) lower(end int64) {
 // TruncateFullyAndStartAt drops everything; the next offset is offset. A
 // follower does so whose log end is below the leader's log start.
 func (l *Log) TruncateFullyAndStartAt(offset int64) error {
+	l.shape.Lock() // nothing is synced meanwhile
+	defer l.shape.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.writable(); err != nil {
@@ -86,17 +94,16 @@ func (l *Log) TruncateFullyAndStartAt(offset int64) error {
 func (l *Log) startAt(offset int64) error {
 	old := l.list()
 	for i := len(old) - 1; i >= 0; i-- {
-		if err := old[i].Delete(); err != nil {
+		if err := errors.Join(old[i].Delete(), l.removeTxns(old[i].Base())); err != nil {
 			return err
 		}
 	}
-	next, err := segment.Create(l.segmentOptions(offset))
-	if err != nil {
-		return err
-	}
+	next := segment.Create(l.segmentOptions(offset))
 	l.segments.Store(&[]*segment.Segment{next})
 	l.highWatermark.Store(offset)
 	l.recoveryPoint.Store(offset)
+	l.flushFrom = offset
+	l.unsealed.Store(nothingUnsealed)
 	l.start.Store(offset)
 	l.end.Store(offset)
 	if len(l.epochs.entries()) > 0 {
@@ -107,32 +114,13 @@ func (l *Log) startAt(offset int64) error {
 	if err := l.dropSnapshots(func(int64) bool { return true }); err != nil {
 		return err
 	}
+	if offset > 0 { // without its file the log would begin at 0 again
+		if err := next.Materialize(); err != nil {
+			return err
+		}
+	}
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	return l.rebuildProducers()
-}
-
-// AdvanceStart raises the log start offset (DeleteRecords, retention); offset is
-// at most the high watermark. Below the start it changes nothing. The caller has
-// made the new start durable, in the checkpoint of its log directory, before
-// segments below it are removed.
-func (l *Log) AdvanceStart(offset int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.writable(); err != nil {
-		return err
-	}
-	start, hw := l.start.Load(), l.highWatermark.Load()
-	switch {
-	case offset > hw:
-		return fmt.Errorf("advance log start beyond the high watermark %d: %w", hw, &OutOfRangeError{offset, start, l.end.Load()})
-	case offset <= start:
-		return nil
-	}
-	if err := l.latch("truncate epochs", l.epochs.truncateStart(offset)); err != nil {
-		return err
-	}
-	l.start.Store(offset)
-	return nil
+	return l.rebuildProducers(offset)
 }

@@ -177,9 +177,21 @@ func (f *Filter) choose(b record.Batch) (sum chosen, err error) {
 	f.spans = f.spans[:0]
 	sum.maxTimestamp = record.NoTimestamp
 	var run span
-	for f.ahead.read(&f.scan, f.Map) {
+	m := f.Map
+	marked := m.superseded.covers(base, b.LastOffset()) // the first pass has told already
+	if control || marked {
+		m = nil
+	}
+	for f.ahead.read(&f.scan, m) {
 		for i, r := range f.ahead.rows() {
-			if !control && !f.keep(base+int64(r.offsetDelta), r.key, f.ahead.hashes[i], r.nullValue, keepTombstones) {
+			offset := base + int64(r.offsetDelta)
+			switch {
+			case control:
+			case marked:
+				if !f.keepMarked(offset, r.key, r.nullValue, keepTombstones) {
+					continue
+				}
+			case !f.keep(offset, r.key, f.ahead.hashes[i], r.nullValue, keepTombstones):
 				continue
 			}
 			sum.count++
@@ -203,6 +215,20 @@ func (f *Filter) choose(b record.Batch) (sum chosen, err error) {
 		sum.maxTimestamp = b.MaxTimestamp()
 	}
 	return sum, at(b, f.scan.Err())
+}
+
+// keepMarked is keep for a record that the first pass has seen.
+func (f *Filter) keepMarked(offset int64, key []byte, tombstone, keepTombstones bool) bool {
+	switch {
+	case offset > f.Latest:
+		return true
+	case key == nil:
+		f.stats.InvalidRecords++
+		return false
+	case !f.Map.superseded.covers(offset, offset): // beyond what its batch claims
+		return f.keep(offset, key, f.Map.hashOf(key), tombstone, keepTombstones)
+	}
+	return !f.Map.superseded.has(offset) && (!tombstone || keepTombstones)
 }
 
 // keep decides on one record; hash is that of its key.

@@ -27,6 +27,7 @@ type Indexer struct {
 // records may decompress to maxSize bytes a batch; 0 means record.DefaultMaxSize.
 func NewIndexer(m *Map, txns *Txns, start, end int64, maxSize int) *Indexer {
 	m.Clear()
+	m.begin(start)
 	return &Indexer{m: m, txns: txns, start: start, end: end, latest: start - 1, reader: reader{maxSize: maxSize}}
 }
 
@@ -133,7 +134,7 @@ func (x *Indexer) enter(key []byte, hash uint64, offset int64) bool {
 	}
 	if key == nil {
 		x.stats.InvalidRecords++
-	} else if !x.m.put(hash, key, offset) {
+	} else if !x.m.enter(hash, key, offset) {
 		x.full, x.latest = true, max(x.latest, offset-1)
 		return false
 	}

@@ -22,15 +22,20 @@ type row struct {
 	nullValue      bool
 }
 
-// read takes the next records of s and reports whether there are any.
+// read takes the next records of s and reports whether there are any. m is where
+// they will be looked up, nil if they will not be.
 func (l *lookahead) read(s *record.Scanner, m *Map) bool {
 	l.n = 0
 	for l.n < aheadRecords && s.Next() {
 		l.row[l.n] = row{s.Start, s.End, s.TimestampDelta, s.Key, s.OffsetDelta, s.NullValue}
-		l.hashes[l.n] = m.hashOf(s.Key)
+		if m != nil {
+			l.hashes[l.n] = m.hashOf(s.Key)
+		}
 		l.n++
 	}
-	m.warm(l.hashes[:l.n])
+	if m != nil {
+		m.warm(l.hashes[:l.n])
+	}
 	return l.n > 0
 }
 

@@ -57,6 +57,8 @@ type Map struct {
 	used      int // bytes in it
 	arena     int // bytes of all entries
 
+	superseded marks
+
 	digest [sha256.Size]byte
 	warmed uint64 // keeps the loads of warm
 }
@@ -84,6 +86,7 @@ func (m *Map) Clear() {
 		m.setTable(make([]uint64, minSlots+slack))
 	}
 	clear(m.table)
+	m.superseded = marks{}
 	m.len, m.arena = 0, 0
 	m.chunk, m.used = 0, 8 // no entry is at 0
 	m.limit = int(m.homes * 4 / 5)
@@ -98,7 +101,7 @@ func (m *Map) Len() int { return m.len }
 
 // Bytes returns the number of bytes held, in use or not.
 func (m *Map) Bytes() int {
-	return 8*len(m.table) + len(m.chunks)<<m.chunkBits + chunkHeader*cap(m.chunks)
+	return 8*len(m.table) + len(m.chunks)<<m.chunkBits + chunkHeader*cap(m.chunks) + m.superseded.bytes()
 }
 
 // Get returns the offset last put for key.
@@ -106,7 +109,25 @@ func (m *Map) Get(key []byte) (offset int64, ok bool) { return m.get(m.hashOf(ke
 
 // Put makes offset the offset of key. It is false, and nothing changes, if key is
 // new and there is no room for it.
-func (m *Map) Put(key []byte, offset int64) bool { return m.put(m.hashOf(key), key, offset) }
+func (m *Map) Put(key []byte, offset int64) bool {
+	_, ok := m.put(m.hashOf(key), key, offset)
+	return ok
+}
+
+// begin has the offsets of keys that are entered from now on remembered as
+// superseded once there is a later one, from start on.
+func (m *Map) begin(start int64) { m.superseded = marks{start: start, end: start} }
+
+// enter is put for a key whose half hash is h, of a record of the dirty part of a
+// log.
+func (m *Map) enter(h uint64, key []byte, offset int64) bool {
+	m.superseded.reach(offset, m.budget-m.Bytes())
+	before, ok := m.put(h, key, offset)
+	if ok && before >= 0 {
+		m.superseded.mark(before)
+	}
+	return ok
+}
 
 // hashOf returns the half hash of key that slots have.
 func (m *Map) hashOf(key []byte) uint64 {
@@ -123,27 +144,29 @@ func (m *Map) get(h uint64, key []byte) (offset int64, ok bool) {
 	return 0, false
 }
 
-// put is Put for a key whose half hash is h.
-func (m *Map) put(h uint64, key []byte, offset int64) bool {
+// put is Put for a key whose half hash is h. before is the offset that key had, -1
+// for none.
+func (m *Map) put(h uint64, key []byte, offset int64) (before int64, ok bool) {
 	tag, key := m.kept(key)
 	i, e := m.find(h, tag, key)
 	if e != nil {
+		before = int64(binary.LittleEndian.Uint64(e))
 		binary.LittleEndian.PutUint64(e, uint64(offset))
-		return true
+		return before, true
 	}
 	end := m.free(i)
 	if m.len >= m.limit || end < 0 {
 		if !m.grow() {
-			return false
+			return -1, false
 		}
 		i, _ = m.find(h, tag, key)
 		if end = m.free(i); end < 0 {
-			return false
+			return -1, false
 		}
 	}
 	place, e := m.alloc(entryHeader + len(key))
 	if e == nil {
-		return false
+		return -1, false
 	}
 	binary.LittleEndian.PutUint64(e, uint64(offset))
 	e[8] = tag
@@ -151,7 +174,7 @@ func (m *Map) put(h uint64, key []byte, offset int64) bool {
 	copy(m.table[i+1:end+1], m.table[i:end])
 	m.table[i] = h<<32 | uint64(place)
 	m.len++
-	return true
+	return -1, true
 }
 
 // kept returns what the arena keeps of key, and the byte before it.
@@ -256,7 +279,7 @@ func (m *Map) grow() bool {
 func (m *Map) nextHomes() uint64 {
 	perKey := 8 + float64(m.arena)/float64(max(m.len, 1))*0.9
 	useful := int(float64(m.budget) / perKey)
-	inUse := 8*len(m.table) + (m.chunk+1)<<m.chunkBits + chunkHeader*cap(m.chunks)
+	inUse := 8*len(m.table) + (m.chunk+1)<<m.chunkBits + chunkHeader*cap(m.chunks) + m.superseded.bytes()
 	fits := (m.budget-inUse)/8 - slack
 	return uint64(max(0, min(2*int(m.homes), useful, fits)))
 }

@@ -14,7 +14,9 @@ func held(fs vfs.FS, name string) bool {
 		return false
 	}
 	defer f.Close()
-	if os := f.OSFile(); os != nil {
+	os, release := f.OSFile()
+	defer release()
+	if os != nil {
 		return locked(os)
 	}
 	l, err := fs.Lock(name)

@@ -148,7 +148,11 @@ func (p *partition) readSnapshot(s snapshotFile) []msg.ProducerSnapshotProducerE
 		}
 	}
 	if err != nil {
-		p.find(Damage, s.name, at, s.at, err.Error(), snapshotAdvice).fix = fixRemove
+		severity, advice := Damage, snapshotAdvice
+		if !p.d.clean && p.d.known && !p.single { // a broker does not sync it right away
+			severity, advice = Warning, "none: the next start makes it anew"
+		}
+		p.find(severity, s.name, at, s.at, err.Error(), advice).fix = fixRemove
 		return nil
 	}
 	for _, e := range m.ProducerEntries {

@@ -81,31 +81,11 @@ func LogDir(fs vfs.FS, dir string) (string, error) {
 // vfs.ErrLocked if one is running.
 func Lock(fs vfs.FS, dir string) (io.Closer, error) {
 	name := path.Join(dir, lockFile)
-	if held(fs, name) {
+	if held(fs, name) { // which makes no file
 		return nil, fmt.Errorf("lock %s: a broker is running: %w", name, vfs.ErrLocked)
 	}
-	lock, err := fs.Lock(name)
-	if err != nil {
-		return nil, err
-	}
-	f, err := fs.OpenFile(name, os.O_RDWR, 0)
-	if err == nil && f.OSFile() != nil {
-		err = hold(f.OSFile())
-	}
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return &lockedDir{f, lock}, nil
+	return fs.Lock(name)
 }
-
-// lockedDir is locked against both brokers: f holds the JVM's kind of lock, which
-// ends when the process closes any file of that name.
-type lockedDir struct {
-	f    vfs.File
-	lock io.Closer
-}
-
-func (l *lockedDir) Close() error { return errors.Join(l.f.Close(), l.lock.Close()) }
 
 // Plan makes steps of what a check found, for one log directory: what it may not
 // do is among them, with the reason. Partitions are in order, and steps must be

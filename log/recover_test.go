@@ -1,0 +1,217 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"testing"
+
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// segments returns a closed log of n segments with two records each.
+func segments(t *testing.T, n int) (*vfs.Mem, Options) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	for i := range n {
+		if i > 0 {
+			check(t, l.Roll())
+		}
+		appendTo(t, l, idem(t, 5, 0, int32(2*i), 2))
+	}
+	check(t, l.Close())
+	return m, o
+}
+
+func TestMissingSegmentIsAHole(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		m, o := segments(t, 4)
+		check(t, m.Remove(segment.FileName(o.Dir, 4, segment.LogSuffix)))
+		o.CleanShutdown, o.RecoveryPoint = clean, 8
+		_, err := Open(o)
+		var hole *HoleError
+		if !errors.As(err, &hole) || hole.From != 4 || hole.To != 6 || !errors.Is(err, ErrCorrupt) {
+			t.Errorf("clean %t: %v", clean, err)
+		}
+		o.Sparse = true
+		l := open(t, o)
+		if got := fmt.Sprint(values(t, l, 0, 1000)); got != "[0:0 0 1:0 1 2:2 0 3:2 1 6:6 0 7:6 1]" {
+			t.Errorf("clean %t: with a hole that compaction may have left: %s", clean, got)
+		}
+		if got := fmt.Sprint(values(t, l, 4, 10)); got != "[6:6 0 7:6 1]" {
+			t.Errorf("clean %t: from inside the hole: %s", clean, got)
+		}
+		check(t, l.Close())
+	}
+	// An empty file behind a hole is what a power cut leaves of a roll.
+	m, o := segments(t, 1)
+	put(t, m, segment.FileName(o.Dir, 9, segment.LogSuffix), nil)
+	if l := open(t, o); l.EndOffset() != 2 {
+		t.Errorf("log end %d", l.EndOffset())
+	}
+}
+
+// Compaction's steps, cut short anywhere: what is loaded is one generation of
+// each offset, and nothing else is left in the directory.
+func TestInterruptedSwap(t *testing.T) {
+	plainLog, o := segments(t, 4) // [0,2) [2,4) [4,6) [6,8)
+	rename := func(m *vfs.Mem, base int64, from, to string) {
+		check(t, segment.RenameFiles(m, o.Dir, base, from, to))
+	}
+	// The compacted generation of the first three segments has the records 1 and 5.
+	compacted := func(m *vfs.Mem, suffix string) {
+		var b []byte
+		for _, base := range []int64{0, 4} {
+			one, err := vfs.ReadFile(plainLog, segment.FileName(o.Dir, base, segment.LogSuffix))
+			check(t, err)
+			b = append(b, one...)
+		}
+		put(t, m, segment.FileName(o.Dir, 0, segment.LogSuffix)+suffix, b)
+		put(t, m, segment.FileName(o.Dir, 0, segment.IndexSuffix)+suffix, nil)
+		put(t, m, segment.FileName(o.Dir, 0, segment.TimeSuffix)+suffix, nil)
+	}
+	const before, after = "[0:0 0 1:0 1 2:2 0 3:2 1 4:4 0 5:4 1 6:6 0 7:6 1]", "[0:0 0 1:0 1 4:4 0 5:4 1 6:6 0 7:6 1]"
+	for _, c := range []struct {
+		name  string
+		state func(m *vfs.Mem)
+		want  string
+	}{
+		{"while it writes", func(m *vfs.Mem) { compacted(m, ".cleaned") }, before},
+		{"data half written", func(m *vfs.Mem) {
+			put(t, m, segment.FileName(o.Dir, 0, segment.LogSuffix)+".cleaned", []byte("half"))
+		}, before},
+		{"data renamed to swap, indexes not", func(m *vfs.Mem) {
+			compacted(m, ".cleaned")
+			name := segment.FileName(o.Dir, 0, segment.LogSuffix)
+			check(t, m.Rename(name+".cleaned", name+".swap"))
+		}, after},
+		{"all renamed to swap", func(m *vfs.Mem) { compacted(m, ".swap") }, after},
+		{"one old segment retired", func(m *vfs.Mem) { compacted(m, ".swap"); rename(m, 0, "", ".deleted") }, after},
+		{"all old segments retired", func(m *vfs.Mem) {
+			compacted(m, ".swap")
+			for _, b := range []int64{0, 2, 4} {
+				rename(m, b, "", ".deleted")
+			}
+		}, after},
+		{"data has its name, indexes not", func(m *vfs.Mem) {
+			compacted(m, ".swap")
+			for _, b := range []int64{0, 2, 4} {
+				rename(m, b, "", ".deleted")
+			}
+			name := segment.FileName(o.Dir, 0, segment.LogSuffix)
+			check(t, m.Rename(name+".swap", name))
+		}, after},
+		{"two generations at once, the later one not complete", func(m *vfs.Mem) {
+			compacted(m, ".swap")
+			put(t, m, segment.FileName(o.Dir, 6, segment.LogSuffix)+".cleaned", []byte("half"))
+		}, after},
+	} {
+		for _, clean := range []bool{false, true} {
+			m := plainLog.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+			c.state(m)
+			o := o
+			o.FS, o.CleanShutdown, o.Sparse = m, clean, true
+			l := open(t, o)
+			if got := fmt.Sprint(values(t, l, 0, 1000)); got != c.want {
+				t.Errorf("%s, clean %t:\n got %s\nwant %s", c.name, clean, got, c.want)
+			}
+			appendTo(t, l, idem(t, 5, 0, 8, 1))
+			names, err := m.List(o.Dir)
+			check(t, err)
+			for _, n := range names {
+				if e := path.Ext(n); e == ".swap" || e == ".cleaned" || e == ".deleted" {
+					t.Errorf("%s, clean %t: left %s", c.name, clean, n)
+				}
+			}
+			check(t, l.Close())
+		}
+	}
+}
+
+// A transaction index that cannot be read is made anew from the batches; after
+// an unclean stop also one that is missing.
+func TestTxnIndexIsRebuilt(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	for i := range 3 {
+		abortOne(t, l, int64(i))
+		check(t, l.Roll())
+	}
+	abortOne(t, l, 9)
+	want, err := l.AbortedTransactions(0, l.EndOffset())
+	check(t, err)
+	if len(want) != 4 {
+		t.Fatalf("%+v", want)
+	}
+	check(t, l.Close())
+	for _, base := range []int64{0, 2, 4, 6} {
+		file := segment.FileName(o.Dir, base, segment.TxnSuffix)
+		content, err := vfs.ReadFile(m, file)
+		check(t, err)
+		for name, bad := range map[string][]byte{"cut": content[:20], "garbage": []byte("0123456789012345678901234567890123"), "grown": append(content, 1, 2)} {
+			for _, clean := range []bool{true, false} {
+				c := m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+				put(t, c, file, bad)
+				o := o
+				o.FS, o.CleanShutdown = c, clean
+				l := open(t, o)
+				got, err := l.AbortedTransactions(0, l.EndOffset())
+				if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("segment %d, %s, clean %t: %+v, %v, want %+v", base, name, clean, got, err, want)
+				}
+				check(t, l.Close())
+			}
+		}
+		c := m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+		check(t, c.Remove(file))
+		o := o
+		o.FS = c
+		l := open(t, o)
+		if got, err := l.AbortedTransactions(0, l.EndOffset()); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("segment %d, missing: %+v, %v, want %+v", base, got, err, want)
+		}
+		check(t, l.Close())
+	}
+}
+
+// abortOne appends a transaction of one record and aborts it.
+func abortOne(t testing.TB, l *Log, producer int64) {
+	t.Helper()
+	appendTo(t, l, batch(t, record.None, record.Producer{ID: producer, Sequence: 0, Transactional: true}, rec{t0, "a", "aborted"}))
+	_, err := l.Append(record.BuildEndTxn(nil, false, producer, 0, 1, t0), AppendOptions{Origin: Coordinator})
+	check(t, err)
+}
+
+// A flipped bit in an offset, which no CRC covers, is damage: it neither hides the
+// batches behind it nor takes them for a torn tail.
+func TestFlippedOffsetsAreDamage(t *testing.T) {
+	m, file, bounds := tail(t, 6)
+	whole, err := vfs.ReadFile(m, file)
+	check(t, err)
+	for i := range len(bounds) - 1 { // of the last batch nothing can tell
+		start := 0
+		if i > 0 {
+			start = bounds[i-1]
+		}
+		for bit := range 64 {
+			bad := append([]byte(nil), whole...)
+			bad[start+bit/8] ^= 0x80 >> (bit % 8)
+			put(t, m, file, bad)
+			l, err := Open(options(m))
+			var damaged *segment.DamagedError
+			if !errors.As(err, &damaged) || damaged.Pos != int64(start) {
+				if l != nil {
+					l.Close()
+				}
+				t.Fatalf("batch %d, bit %d: %v", i, bit, err)
+			}
+			if now, err := vfs.ReadFile(m, file); err != nil || len(now) != len(whole) {
+				t.Fatalf("batch %d, bit %d: %d bytes are left, %v", i, bit, len(now), err)
+			}
+		}
+	}
+}

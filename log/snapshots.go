@@ -1,0 +1,142 @@
+package log
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// noteSnapshots remembers which producer snapshots there are.
+func (l *Log) noteSnapshots(names []string) {
+	for _, n := range names {
+		if base, ok := strings.CutSuffix(n, segment.SnapshotSuffix); ok {
+			if at, err := strconv.ParseInt(base, 10, 64); err == nil {
+				l.snapshots = append(l.snapshots, at)
+			}
+		}
+	}
+	slices.Sort(l.snapshots)
+}
+
+// dropSnapshots removes the snapshots of some offsets.
+func (l *Log) dropSnapshots(drop func(at int64) bool) error {
+	for _, at := range slices.Clone(l.snapshots) {
+		if drop(at) {
+			if err := l.dropSnapshot(at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Log) dropSnapshot(at int64) error {
+	if err := l.fs.Remove(segment.FileName(l.dir, at, segment.SnapshotSuffix)); err != nil {
+		return err
+	}
+	l.snapshots = slices.DeleteFunc(l.snapshots, func(x int64) bool { return x == at })
+	return nil
+}
+
+// dropOldSnapshots keeps the newest snapshot and those that segments begin with:
+// truncating goes back to one of them.
+func (l *Log) dropOldSnapshots() error {
+	if len(l.snapshots) < 2 {
+		return nil
+	}
+	keep := map[int64]bool{l.snapshots[len(l.snapshots)-1]: true}
+	for _, s := range l.list() {
+		keep[s.Base()] = true
+	}
+	return l.dropSnapshots(func(at int64) bool { return !keep[at] })
+}
+
+// writeSnapshot writes the producer state as of the log's end, without syncing it.
+func (l *Log) writeSnapshot(at int64) error {
+	if err := vfs.WriteFileRenamed(l.fs, segment.FileName(l.dir, at, segment.SnapshotSuffix), encodeSnapshot(&l.producers)); err != nil {
+		return err
+	}
+	if i, found := slices.BinarySearch(l.snapshots, at); !found {
+		l.snapshots = slices.Insert(l.snapshots, i, at)
+	}
+	return nil
+}
+
+// rebuildProducers takes the newest producer snapshot at or below offset that can
+// be read and replays the batches after it, and with them the transaction
+// indexes.
+func (l *Log) rebuildProducers(offset int64) error {
+	state, from, err := l.stateAt(offset)
+	if err != nil {
+		return err
+	}
+	l.producers = *state
+	l.txnMu.Lock()
+	l.ended, l.open = nil, l.producers.firstOpen()
+	l.publishUnstable()
+	l.txnMu.Unlock()
+	if err := l.dropTxns(from); err != nil {
+		return err
+	}
+	for _, s := range l.list() {
+		if err := l.producerBatches(s, from, l.replay); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stateAt returns the newest state that a snapshot holds at or below offset, and
+// as of which offset it is: nothing at the beginning if there is none.
+func (l *Log) stateAt(offset int64) (*producers, int64, error) {
+	for _, at := range slices.Backward(slices.Clone(l.snapshots)) {
+		if at > offset {
+			continue
+		}
+		b, err := vfs.ReadFile(l.fs, segment.FileName(l.dir, at, segment.SnapshotSuffix))
+		if err != nil {
+			return nil, 0, err
+		}
+		s, err := decodeSnapshot(b)
+		if err == nil {
+			return s, at, nil
+		}
+		l.o.Logger.Warn("dropped unreadable producer snapshot", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
+		if err := l.dropSnapshot(at); err != nil {
+			return nil, 0, err
+		}
+	}
+	return new(producers), 0, nil
+}
+
+// producerBatches calls f with the batches of idempotent producers in a segment
+// that begin at or after offset: their headers, and control batches whole.
+func (l *Log) producerBatches(s *segment.Segment, offset int64, f func(record.Batch) error) error {
+	if s.Next() <= offset {
+		return nil
+	}
+	from, err := s.Position(offset)
+	if err != nil {
+		return err
+	}
+	return s.Scan(from, s.Size(), segment.HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
+		d := segment.Describe(b)
+		if d.Base < offset || b.Magic() < record.Magic || b.ProducerID() < 0 {
+			return true, nil
+		}
+		if b.Attributes().Control() && b.Count() > 0 {
+			whole, err := s.Batch(pos, d.Size)
+			if err != nil {
+				return false, err
+			}
+			b = whole
+		}
+		return true, f(b)
+	})
+}
