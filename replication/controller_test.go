@@ -34,9 +34,14 @@ func static(t testing.TB, overrides ...string) *config.Static {
 
 func startController(t testing.TB, fs vfs.FS, applied func(old, new *meta.Image, d meta.Delta)) *replication.Controller {
 	t.Helper()
+	return startControllerIn(t, fs, "/data", applied)
+}
+
+func startControllerIn(t testing.TB, fs vfs.FS, dir string, applied func(old, new *meta.Image, d meta.Delta)) *replication.Controller {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := replication.StartController(ctx, replication.ControllerOptions{NodeID: 1, FS: fs, Dir: "/data/__cluster_metadata-0",
+	c, err := replication.StartController(ctx, replication.ControllerOptions{NodeID: 1, FS: fs, Dir: dir + "/__cluster_metadata-0",
 		Clock: clock.System(), Logger: zap.NewNop(), Applied: applied})
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	iofs "io/fs"
+	"maps"
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/magiconair/properties"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -25,6 +28,7 @@ const (
 	recoveryFile      = "recovery-point-offset-checkpoint"
 	highWatermarkFile = "replication-offset-checkpoint"
 	logStartFile      = "log-start-offset-checkpoint"
+	cleanerFile       = "cleaner-offset-checkpoint"
 	deleteSuffix      = "-delete"
 	straySuffix       = "-stray"
 )
@@ -37,8 +41,17 @@ type Dir struct {
 	fs    vfs.FS
 	lock  io.Closer
 	clean bool // the last shutdown was a clean one
+	fault log.Fault
 
 	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
+	unreadable            []string         // checkpoint files that were not as they are written
+
+	writing sync.Mutex // held while a checkpoint file is written
+
+	mu       sync.Mutex       // guards what follows
+	cleaned  map[string]int64 // first offset that was never compacted, by partition directory
+	kept     map[string]bool  // partition directories that did not open and are left as they are
+	replicas int              // partitions in here
 }
 
 // Identity is what meta.properties says of a node.
@@ -71,13 +84,21 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	}
 	if _, err := fs.Stat(d.file(cleanFile)); err == nil {
 		d.clean = true
+		// The mark must not come back after a power cut.
 		if err := fs.Remove(d.file(cleanFile)); err != nil {
 			return nil, got, err
 		}
-	}
-	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start} {
-		if *into, err = readCheckpoint(fs, d.file(name)); err != nil {
+		if err := fs.SyncDir(dir); err != nil {
 			return nil, got, err
+		}
+	}
+	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start, cleanerFile: &d.cleaned} {
+		var whole bool
+		if *into, whole, err = readCheckpoint(fs, d.file(name)); err != nil {
+			return nil, got, err
+		}
+		if !whole {
+			d.unreadable = append(d.unreadable, name)
 		}
 	}
 	return d, got, nil
@@ -188,32 +209,40 @@ func deletedName(topic string, partition int32) string {
 
 // readCheckpoint reads a checkpoint file: a line "0", a line with the count, and
 // lines "topic partition offset". A missing file is an empty one, and so is one
-// that cannot be understood: whatever it holds can be found again in the logs.
-func readCheckpoint(fs vfs.FS, name string) (map[string]int64, error) {
-	out := make(map[string]int64)
+// that cannot be understood, for which whole is false: the logs can do without.
+func readCheckpoint(fs vfs.FS, name string) (offsets map[string]int64, whole bool, err error) {
 	text, err := vfs.ReadFile(fs, name)
 	if errors.Is(err, iofs.ErrNotExist) {
-		return out, nil
+		return make(map[string]int64), true, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if offsets = parseCheckpoint(string(text)); offsets == nil {
+		return make(map[string]int64), false, nil
+	}
+	return offsets, true, nil
+}
+
+// parseCheckpoint returns nil for what is no checkpoint.
+func parseCheckpoint(text string) map[string]int64 {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 2 || lines[0] != "0" || lines[1] != strconv.Itoa(len(lines)-2) {
-		return out, nil
+		return nil
 	}
+	out := make(map[string]int64, len(lines)-2)
 	for _, l := range lines[2:] {
 		f := strings.Fields(l)
 		if len(f) != 3 {
-			return map[string]int64{}, nil
+			return nil
 		}
 		offset, err := strconv.ParseInt(f[2], 10, 64)
-		if err != nil {
-			return map[string]int64{}, nil
+		if err != nil || offset < 0 {
+			return nil
 		}
 		out[f[0]+"-"+f[1]] = offset
 	}
-	return out, nil
+	return out
 }
 
 // writeCheckpoint writes a checkpoint file. The keys are partition directories.
@@ -232,6 +261,87 @@ func writeCheckpoint(fs vfs.FS, name string, offsets map[string]int64) error {
 // Space returns the size of the volume that the directory is on and what is free
 // of it, in bytes; -1 where that is not known.
 func (d *Dir) Space() (total, usable int64) { return space(d.Path) }
+
+// Err returns the storage error that took the directory offline, nil if it is
+// well.
+func (d *Dir) Err() error { return d.fault.Err() }
+
+// gain counts a partition that the directory gets, lose one that it no longer
+// has.
+func (d *Dir) gain() {
+	d.mu.Lock()
+	d.replicas++
+	d.mu.Unlock()
+}
+
+func (d *Dir) lose() {
+	d.mu.Lock()
+	d.replicas--
+	d.mu.Unlock()
+}
+
+func (d *Dir) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.replicas
+}
+
+// keep notes that a partition's directory did not open and stays as it is.
+func (d *Dir) keep(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept == nil {
+		d.kept = make(map[string]bool)
+	}
+	d.kept[name] = true
+}
+
+func (d *Dir) keepsSome() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.kept) > 0
+}
+
+// firstDirty returns the first offset of a partition that was never compacted.
+func (d *Dir) firstDirty(name string) (offset int64, known bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	offset, known = d.cleaned[name]
+	return offset, known
+}
+
+// setFirstDirty notes, durably, up to where a partition was compacted.
+func (d *Dir) setFirstDirty(name string, offset int64) error {
+	d.mu.Lock()
+	d.cleaned[name] = offset
+	all := maps.Clone(d.cleaned)
+	d.mu.Unlock()
+	return d.writeCheckpoint(cleanerFile, all)
+}
+
+// forget drops what is known of a partition that is deleted.
+func (d *Dir) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.cleaned, name)
+	delete(d.kept, name)
+}
+
+// writeCheckpoint writes a checkpoint file. An error takes the directory offline:
+// what it holds is unknown.
+func (d *Dir) writeCheckpoint(name string, offsets map[string]int64) error {
+	if err := d.Err(); err != nil {
+		return err
+	}
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	err := writeCheckpoint(d.fs, d.file(name), offsets)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", log.ErrStorage, err)
+		d.fault.Set(err)
+	}
+	return err
+}
 
 // Clean reports whether the last shutdown was a clean one, in which every log
 // was synced to its end.

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,12 +44,20 @@ type Partition struct {
 	// leader, so that no append lands in a later epoch than it was checked in.
 	leadership sync.RWMutex
 
+	flusher sync.WaitGroup // the goroutine of flush
+
+	// startMoved makes a new log start offset durable.
+	startMoved func(*Partition) error
+
 	// mu guards the fields below. It is never held over I/O. Lock order: mu
 	// before the log's.
 	mu       sync.Mutex
 	minISR   int
 	state    *isr.State // nil while another broker leads
 	commits  []*Commit  // produces that wait for the high watermark, by offset
+	flushes  []*Commit  // produces that wait for the disk alone, by offset
+	flushTo  int64      // what must be on disk before it counts (flush.messages)
+	syncing  bool       // flush runs
 	watchers []Watcher
 	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
 	unsynced     time.Time
@@ -67,7 +76,8 @@ type view struct {
 // block.
 type Watcher interface{ Moved(p *Partition) }
 
-// Commit is an append that waits until all in-sync replicas hold it.
+// Commit is an append that waits until all in-sync replicas hold it, or until it
+// is on disk where a topic asks for that (flush.messages).
 type Commit struct {
 	offset int64 // the log end behind it
 	done   chan struct{}
@@ -114,6 +124,9 @@ func (p *Partition) CheckLeader(epoch int32) error {
 	if v.leader != p.node || p.closed.Load() {
 		return kerr.NotLeaderOrFollower
 	}
+	if p.log.Err() != nil {
+		return kerr.KafkaStorageError
+	}
 	return nil
 }
 
@@ -124,8 +137,10 @@ func (p *Partition) Settled() bool {
 	return p.log.HighWatermark() >= p.view.Load().epochStart
 }
 
-// apply takes over what the cluster's metadata says of the partition.
-func (p *Partition) apply(m *meta.Partition) error {
+// apply takes over what the cluster's metadata says of the partition. assign is
+// log.AssignEpoch, or else the caller makes epochs durable before anything is
+// served.
+func (p *Partition) apply(m *meta.Partition, assign func(l *log.Log, epoch int32, start int64) error) error {
 	p.leadership.Lock()
 	defer p.leadership.Unlock()
 	old := p.view.Load()
@@ -134,7 +149,7 @@ func (p *Partition) apply(m *meta.Partition) error {
 		// The epoch's start is durable before anything is served in it (KAFKA-7415).
 		next.epochStart = p.log.EndOffset()
 		if p.log.LatestEpoch() < m.LeaderEpoch {
-			if err := p.log.AssignEpoch(m.LeaderEpoch, next.epochStart); err != nil {
+			if err := assign(p.log, m.LeaderEpoch, next.epochStart); err != nil {
 				return fmt.Errorf("%s-%d: leader epoch %d: %w", p.Topic, p.Index, m.LeaderEpoch, err)
 			}
 		}
@@ -146,7 +161,7 @@ func (p *Partition) apply(m *meta.Partition) error {
 		p.state = nil
 		p.dropCommits(kerr.NotLeaderOrFollower)
 	case p.state == nil || old.leaderEpoch != m.LeaderEpoch:
-		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.EndOffset(), p.log.HighWatermark(), p.now())
+		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.held(), p.log.HighWatermark(), p.now())
 		p.advanced()
 	default:
 		if p.state.Commit(m.InSync) {
@@ -169,8 +184,9 @@ func (p *Partition) setMinISR(n int) {
 	}
 }
 
-// Append appends the batches of one produce to the log. With AcksAll it returns
-// a Commit to wait for, or nil if the append is committed already.
+// Append appends the batches of one produce to the log. It returns a Commit to
+// wait for before the producer is answered, or nil if there is nothing to wait
+// for.
 func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.AppendInfo, *Commit, error) {
 	p.leadership.RLock()
 	defer p.leadership.RUnlock()
@@ -194,30 +210,97 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state.Appended(p.log.EndOffset()) {
+	if info.FlushDue {
+		p.startFlush(info.LastOffset + 1)
+	}
+	if p.state.Appended(p.held()) {
 		p.advanced()
 		p.wake()
 	}
-	if acks != AcksAll || info.LastOffset < p.state.HighWatermark() {
-		return info, nil, nil
+	switch {
+	case acks == AcksAll && info.LastOffset >= p.state.HighWatermark():
+		return info, await(&p.commits, info.LastOffset+1), nil
+	case acks == AcksLeader && info.FlushDue && info.LastOffset >= p.log.RecoveryPoint():
+		return info, await(&p.flushes, info.LastOffset+1), nil
 	}
-	c := &Commit{offset: info.LastOffset + 1, done: make(chan struct{})}
-	at, _ := slices.BinarySearchFunc(p.commits, c.offset, func(c *Commit, offset int64) int {
+	return info, nil, nil
+}
+
+// await enters a new Commit into a list by offset.
+func await(list *[]*Commit, offset int64) *Commit {
+	c := &Commit{offset: offset, done: make(chan struct{})}
+	at, _ := slices.BinarySearchFunc(*list, offset, func(c *Commit, offset int64) int {
 		if c.offset <= offset {
 			return -1
 		}
 		return 1
 	})
-	p.commits = slices.Insert(p.commits, at, c)
-	return info, c, nil
+	*list = slices.Insert(*list, at, c)
+	return c
+}
+
+// held returns up to where this replica holds its log: all of it, or while
+// records wait for the disk that must be there, what is on it. p.mu is held.
+func (p *Partition) held() int64 {
+	switch {
+	case !p.syncing:
+		return p.log.EndOffset()
+	case p.state == nil:
+		return p.log.RecoveryPoint()
+	}
+	return max(p.log.RecoveryPoint(), p.state.End())
+}
+
+// startFlush has the log synced up to offset. p.mu is held.
+func (p *Partition) startFlush(offset int64) {
+	p.flushTo = max(p.flushTo, offset)
+	if !p.syncing {
+		p.syncing = true
+		p.flusher.Go(p.flush)
+	}
+}
+
+// flush syncs the log until all that must be on disk is there. Every sync takes
+// in what was appended while the one before it ran, so that many producers share
+// one.
+func (p *Partition) flush() {
+	for {
+		// Whoever is about to append goes first and shares this sync.
+		runtime.Gosched()
+		err := p.log.Flush()
+		p.mu.Lock()
+		synced := p.log.RecoveryPoint()
+		n := 0
+		for n < len(p.flushes) && (err != nil || p.flushes[n].offset <= synced) {
+			p.flushes[n].err = err
+			close(p.flushes[n].done)
+			n++
+		}
+		p.flushes = slices.Delete(p.flushes, 0, n)
+		if err != nil {
+			p.dropCommits(err)
+		}
+		p.syncing = err == nil && synced < p.flushTo
+		if err == nil && p.state != nil && p.state.Appended(p.held()) {
+			p.advanced()
+			p.wake()
+		}
+		if !p.syncing {
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+	}
 }
 
 // Abandon takes a Commit off the waiting list after its timeout.
 func (p *Partition) Abandon(c *Commit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := slices.Index(p.commits, c); at >= 0 {
-		p.commits = slices.Delete(p.commits, at, at+1)
+	for _, list := range []*[]*Commit{&p.commits, &p.flushes} {
+		if at := slices.Index(*list, c); at >= 0 {
+			*list = slices.Delete(*list, at, at+1)
+		}
 	}
 }
 
@@ -238,12 +321,21 @@ func (p *Partition) advanced() {
 	p.commits = slices.Delete(p.commits, 0, n)
 }
 
+// dropCommits answers all who wait with err. p.mu is held.
 func (p *Partition) dropCommits(err error) {
-	for _, c := range p.commits {
+	for _, c := range append(p.commits, p.flushes...) {
 		c.err = err
 		close(c.done)
 	}
-	p.commits = nil
+	p.commits, p.flushes = nil, nil
+}
+
+// fail tells all who wait that the log directory is offline.
+func (p *Partition) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropCommits(err)
+	p.wake()
 }
 
 func (p *Partition) wake() {
@@ -288,6 +380,9 @@ func (p *Partition) DeleteRecords(offset int64) (low int64, err error) {
 		if err := p.log.AdvanceStart(offset); err != nil {
 			return 0, err
 		}
+		if err := p.startMoved(p); err != nil {
+			return 0, err
+		}
 	}
 	return p.log.StartOffset(), nil
 }
@@ -302,5 +397,7 @@ func (p *Partition) close() error {
 	p.dropCommits(kerr.NotLeaderOrFollower)
 	p.wake()
 	p.mu.Unlock()
-	return p.log.Close()
+	err := p.log.Close()
+	p.flusher.Wait()
+	return err
 }

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +31,18 @@ type Options struct {
 	Static *config.Static
 	Clock  clock.Clock
 	Logger *zap.Logger
+	// Flushing, if not nil, is called when a topic gets a flush.ms: FlushEvery may
+	// say something else then.
+	Flushing func()
+	// Progress, if not nil, is told from time to time while Start opens
+	// partitions. It is called by several goroutines.
+	Progress func(Progress)
+}
+
+// Progress is how far the opening of partitions has come.
+type Progress struct {
+	Opened, Total int   // partitions
+	Checked       int64 // bytes of batches, after an unclean stop
 }
 
 // Replicas are the partitions that this broker holds. They follow the metadata:
@@ -49,14 +59,17 @@ type Replicas struct {
 
 	// mu is held while the metadata is followed: by Start, Apply and Close, one
 	// at a time.
-	mu       sync.Mutex
-	live     bool
-	removals map[string]clock.Timer // of deleted partitions, by their directories' new names
+	mu    sync.Mutex
+	live  bool
+	found map[string]*Dir // partition directories that were there at the start, until they are opened
 
-	countsMu sync.Mutex // guards counts
-	counts   map[*Dir]int
-	count    atomic.Int64
-	sum      atomic.Uint64 // of the offsets at the last checkpoint
+	trash      *trash
+	background background
+	cleaner    *cleaner
+	steady     steadyClock   // Retain's
+	began      time.Time     // by the clock
+	count      atomic.Int64  // of partitions
+	sum        atomic.Uint64 // of the offsets at the last checkpoint
 }
 
 // replicatedTopic holds this broker's partitions of a topic, by index; nil
@@ -69,7 +82,27 @@ type replicatedTopic struct {
 
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
-	return &Replicas{o: o, lg: o.Logger.Named("replicas"), counts: make(map[*Dir]int), removals: make(map[string]clock.Timer)}
+	r := &Replicas{o: o, lg: o.Logger.Named("replicas"), began: o.Clock.Now()}
+	r.cleaner = newCleaner(r)
+	r.trash = newTrash(o.FS, o.Clock, r.lg)
+	r.background.threads = max(1, o.Broker.BackgroundThreads)
+	for _, d := range o.Dirs {
+		d.fault.Watch(func(err error) {
+			r.lg.Error("log directory is offline", zap.String("dir", d.Path), zap.Error(err))
+			r.background.do(func() { r.offline(d) })
+		})
+	}
+	return r
+}
+
+// offline answers those who wait for partitions of a directory that has failed.
+func (r *Replicas) offline(d *Dir) {
+	r.Each(func(p *Partition) bool {
+		if p.Dir == d {
+			p.fail(kerr.KafkaStorageError)
+		}
+		return true
+	})
 }
 
 // Get returns a partition by topic name, or nil if this broker does not hold it.
@@ -97,6 +130,13 @@ func (t *replicatedTopic) get(index int32) *Partition {
 	return t.partitions[index]
 }
 
+// Offline reports whether the log of a partition that this broker is to hold
+// cannot be used.
+func (r *Replicas) Offline(topic string, index int32) bool {
+	p := r.Get(topic, index)
+	return p == nil || p.log.Err() != nil
+}
+
 // Each calls f for every partition until it returns false.
 func (r *Replicas) Each(f func(*Partition) bool) {
 	r.byName.Range(func(_, v any) bool {
@@ -111,69 +151,6 @@ func (r *Replicas) Each(f func(*Partition) bool) {
 
 // Count returns the number of partitions.
 func (r *Replicas) Count() int { return int(r.count.Load()) }
-
-// Start opens every partition that image gives this broker, and from then on
-// follows Apply. image must be the newest.
-func (r *Replicas) Start(image func() *meta.Image) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.live = true
-	m := image()
-	if err := r.sweep(m); err != nil {
-		return err
-	}
-	m.Topics("", func(t *meta.Topic) bool {
-		// A partition that cannot be opened is offline; the others serve.
-		if err := r.follow(t, m, max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs))); err != nil {
-			r.lg.Error("partitions are offline", zap.String("topic", t.Name), zap.Error(err))
-		}
-		return true
-	})
-	return nil
-}
-
-// sweep removes directories that wait for removal, and sets aside those of
-// topics that no longer exist.
-func (r *Replicas) sweep(m *meta.Image) error {
-	for _, d := range r.o.Dirs {
-		names, err := r.o.FS.List(d.Path)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			full := d.file(name)
-			if strings.HasSuffix(name, deleteSuffix) {
-				if err := r.o.FS.RemoveAll(full); err != nil {
-					return err
-				}
-				continue
-			}
-			topic, index, ok := parseDirName(name)
-			if !ok || topic == meta.MetadataTopic || strings.HasSuffix(name, straySuffix) {
-				continue
-			}
-			p := m.Partition(topic, index)
-			id, err := log.ReadTopicID(r.o.FS, full)
-			if err != nil && !errors.Is(err, log.ErrCorrupt) { // opening the log decides on that
-				return fmt.Errorf("%s: %w", full, err)
-			}
-			if p != nil && slices.Contains(p.Replicas, r.o.NodeID) && (id.IsZero() || id == m.Topic(topic).ID) {
-				r.counts[d]++
-				continue
-			}
-			r.lg.Warn("set aside a stray partition", zap.String("dir", full))
-			if err := r.o.FS.Rename(full, d.file(strayName(topic, index))); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func strayName(topic string, index int32) string {
-	u := NewUUID()
-	return fmt.Sprintf("%s-%d.%x%s", topic, index, u[:], straySuffix)
-}
 
 // Apply follows a change of the metadata. It is called in order.
 func (r *Replicas) Apply(old, image *meta.Image, delta meta.Delta) {
@@ -226,6 +203,14 @@ func (r *Replicas) configure(t *replicatedTopic, image *meta.Image) {
 			p.setMinISR(c.MinInsyncReplicas)
 		}
 	}
+	r.flushes(&c)
+}
+
+// flushes tells of a topic with a flush.ms.
+func (r *Replicas) flushes(c *config.Topic) {
+	if r.o.Flushing != nil && LogConfig(c).FlushInterval > 0 {
+		r.o.Flushing()
+	}
 }
 
 // TopicConfig resolves the configuration of a topic.
@@ -261,7 +246,20 @@ func LogConfig(t *config.Topic) log.Config {
 		Compact: t.Compact, LogAppendTime: t.LogAppendTime, TimestampBeforeMax: t.TimestampBefore, TimestampAfterMax: t.TimestampAfter,
 		Compression: compression, CompressionLevel: levels[compression],
 		FlushMessages: flushMessages, FlushInterval: flushInterval,
+		Delete: t.Delete, Retention: kept(t.Retention), RetentionBytes: kept(t.RetentionBytes), FileDeleteDelay: max(t.FileDeleteDelay, 1), Preallocate: t.Preallocate,
+		DirtyRatio: max(t.MinCleanableDirtyRatio, 1e-12), MinCompactionLag: t.MinCompactionLag, MaxCompactionLag: t.MaxCompactionLag, DeleteRetention: max(t.DeleteRetention, 1),
 	}
+}
+
+// kept is a limit of retention as a log has it, where 0 means none.
+func kept[T ~int64](limit T) T {
+	switch {
+	case limit < 0:
+		return 0
+	case limit == 0:
+		return 1 // the least
+	}
+	return limit
 }
 
 // syncers is how many logs are opened or closed at once where that is a matter of
@@ -293,7 +291,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 		p := next.partitions[i]
 		var err error
 		if p == nil {
-			if p, err = r.open(t, int32(i), &c); err == nil {
+			if p, err = r.open(t, int32(i), &c, nil); err == nil {
 				next.partitions[i] = p
 				r.count.Add(1)
 				mu.Lock()
@@ -302,7 +300,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 			}
 		}
 		if err == nil {
-			err = p.apply(m)
+			err = p.apply(m, (*log.Log).AssignEpoch)
 		}
 		if err != nil {
 			mu.Lock()
@@ -315,6 +313,9 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 	}
 	r.byName.Store(t.Name, next)
 	r.byID.Store(t.ID, next)
+	if len(fresh) > 0 {
+		r.flushes(&c)
+	}
 	return failed
 }
 
@@ -339,52 +340,6 @@ func inParallel(n, workers int, f func(i int)) {
 	wg.Wait()
 }
 
-// open opens the log of a partition, in the directory that has it, else in the
-// one with the fewest partitions.
-func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic) (*Partition, error) {
-	name := dirName(t.Name, index)
-	dir := r.find(name)
-	clean := true
-	var recovery, high, start int64
-	if dir != nil {
-		clean, recovery, high, start = dir.clean, dir.recovery[name], dir.high[name], dir.start[name]
-	} else {
-		dir = r.emptiest()
-	}
-	l, err := log.Open(log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
-		Config: LogConfig(c), CleanShutdown: clean, RecoveryPoint: recovery, StartOffset: start,
-		ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg})
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path.Join(dir.Path, name), err)
-	}
-	l.SetHighWatermark(min(max(high, l.StartOffset()), l.EndOffset()))
-	return openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now), nil
-}
-
-// emptiest returns the directory with the fewest partitions, for one more.
-func (r *Replicas) emptiest() *Dir {
-	r.countsMu.Lock()
-	defer r.countsMu.Unlock()
-	dir := r.o.Dirs[0]
-	for _, d := range r.o.Dirs[1:] {
-		if r.counts[d] < r.counts[dir] {
-			dir = d
-		}
-	}
-	r.counts[dir]++
-	return dir
-}
-
-// find returns the directory that holds a partition, or nil.
-func (r *Replicas) find(name string) *Dir {
-	for _, d := range r.o.Dirs {
-		if _, err := r.o.FS.Stat(d.file(name)); err == nil {
-			return d
-		}
-	}
-	return nil
-}
-
 // remove takes a deleted topic's partitions away. Their files follow later
 // (file.delete.delay.ms), for the sake of readers.
 func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
@@ -402,9 +357,8 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 			continue
 		}
 		r.count.Add(-1)
-		r.countsMu.Lock()
-		r.counts[p.Dir]--
-		r.countsMu.Unlock()
+		p.Dir.lose()
+		p.Dir.forget(dirName(p.Topic, p.Index))
 		if err := p.close(); err != nil {
 			r.lg.Warn("close of a deleted partition failed", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
 		}
@@ -413,19 +367,8 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 			r.lg.Error("cannot set a deleted partition aside", zap.String("dir", from), zap.Error(err))
 			continue
 		}
-		r.removeLater(to, delay)
+		r.trash.later([]string{to}, delay)
 	}
-}
-
-func (r *Replicas) removeLater(dir string, delay time.Duration) {
-	r.removals[dir] = r.o.Clock.AfterFunc(delay, func() {
-		if err := r.o.FS.RemoveAll(dir); err != nil {
-			r.lg.Error("cannot remove a deleted partition", zap.String("dir", dir), zap.Error(err))
-		}
-		r.mu.Lock()
-		delete(r.removals, dir)
-		r.mu.Unlock()
-	})
 }
 
 // Missing returns why this broker has no replica to answer from, as the code
@@ -442,49 +385,6 @@ func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
 	return kerr.KafkaStorageError
 }
 
-// Checkpoint writes the checkpoint files of every directory: recovery points,
-// high watermarks, and log start offsets.
-func (r *Replicas) Checkpoint() error {
-	type files struct{ recovery, high, start map[string]int64 }
-	byDir := make(map[*Dir]*files)
-	for _, d := range r.o.Dirs {
-		byDir[d] = &files{make(map[string]int64), make(map[string]int64), make(map[string]int64)}
-	}
-	r.Each(func(p *Partition) bool {
-		f, name := byDir[p.Dir], dirName(p.Topic, p.Index)
-		f.recovery[name] = p.log.RecoveryPoint()
-		f.high[name] = p.log.HighWatermark()
-		if p.log.StartOffset() > p.log.FirstSegmentOffset() {
-			f.start[name] = p.log.StartOffset()
-		}
-		return true
-	})
-	var err error
-	for d, f := range byDir {
-		err = errors.Join(err,
-			writeCheckpoint(r.o.FS, d.file(recoveryFile), f.recovery),
-			writeCheckpoint(r.o.FS, d.file(highWatermarkFile), f.high),
-			writeCheckpoint(r.o.FS, d.file(logStartFile), f.start))
-	}
-	return err
-}
-
-// CheckpointIfMoved is Checkpoint where anything has changed since the last one.
-func (r *Replicas) CheckpointIfMoved() error {
-	var sum uint64
-	r.Each(func(p *Partition) bool {
-		// A change of any offset changes the sum but by an unlucky accident, and
-		// then the next change is written.
-		sum += uint64(p.log.HighWatermark())*0x9e3779b97f4a7c15 ^ uint64(p.log.StartOffset())*0xbf58476d1ce4e5b9 ^ uint64(p.log.RecoveryPoint())
-		return true
-	})
-	sum += uint64(r.Count()) << 32
-	if r.sum.Swap(sum) == sum {
-		return nil
-	}
-	return r.Checkpoint()
-}
-
 // Close syncs and closes every log and marks the directories as cleanly shut
 // down. It does not unlock them.
 func (r *Replicas) Close(brokerEpoch int64) error {
@@ -494,9 +394,9 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 		return nil
 	}
 	r.live = false
-	for _, t := range r.removals {
-		t.Stop()
-	}
+	r.cleaner.close()
+	r.trash.close()
+	r.background.close()
 	var all []*Partition
 	r.Each(func(p *Partition) bool {
 		all = append(all, p)
@@ -514,11 +414,14 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	})
 	err := r.Checkpoint()
 	for _, d := range r.o.Dirs {
-		if failed[d] != nil || err != nil {
-			err = errors.Join(err, failed[d])
-			continue
+		switch {
+		case failed[d] != nil || d.Err() != nil:
+			err = errors.Join(err, failed[d], d.Err())
+		case d.keepsSome():
+			// What did not open must be looked at again at the next start.
+		default:
+			err = errors.Join(err, d.markClean(brokerEpoch))
 		}
-		err = errors.Join(err, d.markClean(brokerEpoch))
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -200,6 +201,9 @@ func (s *Log) DeleteRange(low, high uint64) error {
 			return s.fail(err)
 		}
 		if err := s.log.AdvanceStart(offset); err != nil {
+			return s.fail(err)
+		}
+		if _, err := s.log.Retain(time.Time{}); err != nil { // what is below the start goes, whatever its age
 			return s.fail(err)
 		}
 		s.offsets = append([]int64(nil), s.offsets[high+1-s.first:]...)

@@ -1,0 +1,276 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/meta"
+)
+
+// Start opens every partition that image gives this broker, and from then on
+// follows Apply. image must be the newest.
+func (r *Replicas) Start(image func() *meta.Image) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = true
+	m := image()
+	if err := r.sweep(m); err != nil {
+		return err
+	}
+	var known time.Time // when a broker was last here
+	for _, d := range r.o.Dirs {
+		if info, err := r.o.FS.Stat(d.file(recoveryFile)); err == nil && info.ModTime().After(known) {
+			known = info.ModTime()
+		}
+	}
+	if !known.IsZero() {
+		r.steady.before(known, r.began)
+	}
+	type job struct {
+		topic  *meta.Topic
+		config *config.Topic
+		index  int32
+		into   *replicatedTopic
+	}
+	var jobs []job
+	m.Topics("", func(t *meta.Topic) bool {
+		c, err := r.TopicConfig(m, t.Name)
+		if err != nil {
+			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
+			return true
+		}
+		into := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
+		r.byName.Store(t.Name, into)
+		r.byID.Store(t.ID, into)
+		for i, p := range t.Partitions {
+			if slices.Contains(p.Replicas, r.o.NodeID) {
+				jobs = append(jobs, job{t, &c, int32(i), into})
+			}
+		}
+		return true
+	})
+	// Checking logs after an unclean stop is a matter of reading, opening them
+	// otherwise one of many small calls: both take as many threads as were asked
+	// for. Leader epochs may have to be synced, so that they take more.
+	progress := &progress{o: &r.o, lg: r.lg, total: len(jobs), last: r.o.Clock.Now()}
+	workers := max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs))
+	inParallel(len(jobs), workers, func(i int) {
+		j := jobs[i]
+		p, err := r.open(j.topic, j.index, j.config, progress.checkedSome)
+		if err == nil {
+			j.into.partitions[j.index] = p
+			r.count.Add(1)
+		} else {
+			r.quarantine(j.topic, j.index, err)
+		}
+		progress.openedOne()
+	})
+	assign, sync := r.epochSyncing(len(jobs))
+	inParallel(len(jobs), syncers, func(i int) {
+		j := jobs[i]
+		if p := j.into.partitions[j.index]; p != nil {
+			if err := p.apply(j.topic.Partitions[j.index], assign); err != nil {
+				r.lg.Error("partition is offline", zap.String("topic", j.topic.Name), zap.Int32("partition", j.index), zap.Error(err))
+			}
+		}
+	})
+	for _, d := range r.o.Dirs {
+		if d.Err() == nil {
+			if err := sync(d); err != nil {
+				d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
+			}
+		}
+	}
+	return nil
+}
+
+// manyEpochs is from how many partitions on new leader epochs are synced together.
+const manyEpochs = 64
+
+// epochSyncing returns how leader epochs are assigned to n partitions at the
+// start, and how a directory is synced after that: of many partitions all files
+// at once, if the system can, since after an unclean stop each has a new epoch.
+func (r *Replicas) epochSyncing(n int) (assign func(l *log.Log, epoch int32, start int64) error, sync func(*Dir) error) {
+	assign, sync = (*log.Log).AssignEpoch, func(d *Dir) error { return r.o.FS.SyncDir(d.Path) }
+	if n < manyEpochs || !vfs.CanSyncAll(r.o.FS) || !slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return !d.clean }) {
+		return assign, sync
+	}
+	return (*log.Log).AssignEpochUnsynced, func(d *Dir) error { return vfs.SyncAll(r.o.FS, d.Path) }
+}
+
+// progress tells how far Start has come: to who wants to know, and in the log
+// where it takes long.
+type progress struct {
+	o       *Options
+	lg      *zap.Logger
+	total   int
+	opened  atomic.Int64
+	checked atomic.Int64
+
+	mu   sync.Mutex // guards last
+	last time.Time  // when it was told last
+}
+
+func (p *progress) openedOne() {
+	p.opened.Add(1)
+	p.tell()
+}
+
+// progressStep is how many bytes are checked before that is told.
+const progressStep = 8 << 20
+
+func (p *progress) checkedSome(bytes int64) {
+	if now := p.checked.Add(bytes); now/progressStep != (now-bytes)/progressStep {
+		p.tell()
+	}
+}
+
+func (p *progress) tell() {
+	now := Progress{int(p.opened.Load()), p.total, p.checked.Load()}
+	if p.o.Progress != nil {
+		p.o.Progress(now)
+	}
+	const often = 5 * time.Second
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := p.o.Clock.Now(); at.Sub(p.last) > often {
+		p.last = at
+		p.lg.Info("opening partitions", zap.Int("opened", now.Opened), zap.Int("total", now.Total), zap.Int64("bytes_checked", now.Checked))
+	}
+}
+
+// quarantine leaves a partition alone whose log does not open: it is offline, and
+// its files stay as they are.
+func (r *Replicas) quarantine(t *meta.Topic, index int32, err error) {
+	fields := []zap.Field{zap.String("topic", t.Name), zap.Int32("partition", index), zap.Error(err)}
+	if d := r.found[dirName(t.Name, index)]; d != nil {
+		d.keep(dirName(t.Name, index))
+		dir := d.file(dirName(t.Name, index))
+		fields = append(fields, zap.String("advice", "look at it with 'klamm log verify "+dir+"', then stop the broker and see what 'klamm log repair --dry-run "+dir+"' would do"))
+	}
+	r.lg.Error("partition is offline: its log does not open", fields...)
+}
+
+// sweep removes directories that wait for removal, sets aside those of topics
+// that no longer exist, and notes where the others are.
+func (r *Replicas) sweep(m *meta.Image) error {
+	r.found = make(map[string]*Dir)
+	for _, d := range r.o.Dirs {
+		for _, name := range d.unreadable {
+			r.lg.Error("checkpoint file is damaged and not used", zap.String("file", d.file(name)))
+		}
+		names, err := r.o.FS.List(d.Path)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, deleteSuffix) {
+				if err := r.o.FS.RemoveAll(d.file(name)); err != nil {
+					return err
+				}
+				continue
+			}
+			topic, index, ok := parseDirName(name)
+			if !ok || topic == meta.MetadataTopic || strings.HasSuffix(name, straySuffix) {
+				continue
+			}
+			if p := m.Partition(topic, index); p == nil || !slices.Contains(p.Replicas, r.o.NodeID) {
+				if err := r.setAside(d, topic, index); err != nil {
+					return err
+				}
+				continue
+			}
+			if other := r.found[name]; other != nil {
+				r.lg.Error("partition is in two log directories, the second is left alone", zap.String("first", other.file(name)), zap.String("second", d.file(name)))
+				continue
+			}
+			r.found[name] = d
+			d.gain()
+		}
+	}
+	return nil
+}
+
+// setAside renames the directory of a partition that this broker does not hold.
+func (r *Replicas) setAside(d *Dir, topic string, index int32) error {
+	full := d.file(dirName(topic, index))
+	r.lg.Warn("set aside a stray partition", zap.String("dir", full))
+	return r.o.FS.Rename(full, d.file(strayName(topic, index)))
+}
+
+func strayName(topic string, index int32) string {
+	u := NewUUID()
+	suffix := fmt.Sprintf("-%d.%x%s", index, u[:], straySuffix)
+	return topic[:min(len(topic), 255-len(suffix))] + suffix
+}
+
+// open opens the log of a partition, in the directory that has it, else in the
+// one with the fewest partitions.
+func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (*Partition, error) {
+	name := dirName(t.Name, index)
+	dir := r.found[name]
+	known := dir != nil
+	if !known {
+		var err error
+		if dir, err = r.emptiest(); err != nil {
+			return nil, err
+		}
+	}
+	l, err := r.openLog(dir, t, index, c, known, checked)
+	if errors.Is(err, log.ErrTopicID) { // a topic of the same name that was deleted while this broker was not there
+		if err = r.setAside(dir, t.Name, index); err == nil {
+			known = false
+			l, err = r.openLog(dir, t, index, c, known, checked)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if known {
+		l.SetHighWatermark(min(max(dir.high[name], l.StartOffset()), l.EndOffset()))
+	}
+	p := openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now)
+	p.startMoved = r.checkpointStart
+	return p, nil
+}
+
+// openLog opens a log; known tells that it was there before.
+func (r *Replicas) openLog(dir *Dir, t *meta.Topic, index int32, c *config.Topic, known bool, checked func(bytes int64)) (*log.Log, error) {
+	name := dirName(t.Name, index)
+	o := log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
+		Config: LogConfig(c), CleanShutdown: true, ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg,
+		Fault: &dir.fault, Background: r.background.do, Discard: r.trash.later, Checked: checked}
+	if known {
+		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.clean, dir.recovery[name], dir.start[name]
+		_, cleaned := dir.firstDirty(name)
+		o.Sparse = c.Compact || cleaned
+	}
+	return log.Open(o)
+}
+
+// emptiest returns the directory with the fewest partitions that is well, for
+// one more.
+func (r *Replicas) emptiest() (*Dir, error) {
+	var least *Dir
+	for _, d := range r.o.Dirs {
+		if d.Err() == nil && (least == nil || d.count() < least.count()) {
+			least = d
+		}
+	}
+	if least == nil {
+		return nil, fmt.Errorf("%w: every log directory is offline: %w", log.ErrStorage, r.o.Dirs[0].Err())
+	}
+	least.gain()
+	return least, nil
+}
