@@ -36,6 +36,9 @@ type Options struct {
 	// Listen opens a listening socket; nil means net.Listen. Together with the
 	// client's Dial it puts the broker on another network, such as memnet.
 	Listen func(network, address string) (net.Listener, error)
+	// Progress, if not nil, is told how far Start has come with opening the
+	// partitions. It is called by several goroutines.
+	Progress func(replication.Progress)
 	// Fatal is called if the metadata log can no longer be written; the broker
 	// must end then. Nil logs it.
 	Fatal func(error)
@@ -50,7 +53,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Config = static
 	}
 	if o.FS == nil {
-		o.FS = vfs.OS()
+		o.FS = vfs.Bounded(vfs.OS(), openFiles())
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -81,6 +84,10 @@ type Broker struct {
 	mu         sync.Mutex // guards the fields below
 	checkpoint clock.Timer
 	upkeep     clock.Timer
+	retention  clock.Timer
+	cleaning   clock.Timer
+	flushing   clock.Timer    // nil while nothing waits to be flushed
+	jobs       sync.WaitGroup // what the timers have started
 	closed     bool
 	done       chan struct{}
 	closeErr   error
@@ -113,7 +120,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	b.replicas = replication.NewReplicas(replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
-		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg})
+		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress})
 	b.groups = newGroups(b)
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
@@ -144,6 +151,11 @@ func (b *Broker) start(ctx context.Context) error {
 	b.server.serve(handlers.Table(), b.listeners)
 	b.scheduleCheckpoint()
 	b.scheduleUpkeep()
+	b.scheduleFlush()
+	b.scheduleRetention()
+	if b.conf.LogCleanerEnable {
+		b.scheduleCleaning()
+	}
 	return nil
 }
 
@@ -219,7 +231,7 @@ func (b *Broker) register(ctx context.Context) error {
 // checkpointInterval is how often the checkpoint files are written
 // (log.flush.offset.checkpoint.interval.ms and its kin).
 func (b *Broker) checkpointInterval() time.Duration {
-	return max(min(b.conf.FlushOffsetCheckpointInterval, b.conf.HighWatermarkCheckpoint), time.Second)
+	return max(min(b.conf.FlushOffsetCheckpointInterval, b.conf.FlushStartCheckpointInterval, b.conf.HighWatermarkCheckpoint), time.Second)
 }
 
 func (b *Broker) scheduleCheckpoint() {
@@ -231,11 +243,49 @@ func (b *Broker) scheduleCheckpoint() {
 }
 
 func (b *Broker) scheduleUpkeep() {
-	b.schedule(&b.upkeep, func() time.Duration {
-		return b.replicas.FlushEvery(max(b.conf.ProducerIDExpirationCheckInterval, time.Second))
-	}, func() {
-		if err := b.replicas.Upkeep(b.o.Clock.Now()); err != nil {
-			b.lg.Error("upkeep failed", zap.Error(err))
+	b.schedule(&b.upkeep, func() time.Duration { return max(b.conf.ProducerIDExpirationCheckInterval, time.Second) }, b.replicas.ExpireProducers)
+}
+
+// scheduleFlush has logs synced for the sake of flush.ms, as long as there are
+// topics that have one. It is called again when there may be another.
+func (b *Broker) scheduleFlush() {
+	every := b.replicas.FlushEvery()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || every == 0 || b.flushing != nil {
+		return
+	}
+	b.flushing = b.o.Clock.AfterFunc(every, func() {
+		b.job(func() {
+			if err := b.replicas.FlushDue(b.o.Clock.Now()); err != nil {
+				b.lg.Error("cannot flush", zap.Error(err))
+			}
+			b.mu.Lock()
+			b.flushing = nil
+			b.mu.Unlock()
+			b.scheduleFlush()
+		})
+	})
+}
+
+// firstRetention is how long after the start retention is enforced at the latest
+// (LogManager's initial delay).
+const firstRetention = 30 * time.Second
+
+func (b *Broker) scheduleRetention() {
+	wait := min(firstRetention, b.conf.LogRetentionCheckInterval)
+	b.schedule(&b.retention, func() time.Duration { return wait }, func() {
+		wait = b.conf.LogRetentionCheckInterval
+		if err := b.replicas.Retain(b.o.Clock.Now()); err != nil {
+			b.lg.Error("retention failed", zap.Error(err))
+		}
+	})
+}
+
+func (b *Broker) scheduleCleaning() {
+	b.schedule(&b.cleaning, func() time.Duration { return b.replicas.CleanEvery(b.controller.Image()) }, func() {
+		if err := b.replicas.Clean(b.controller.Image()); err != nil {
+			b.lg.Error("compaction failed", zap.Error(err))
 		}
 	})
 }
@@ -248,12 +298,21 @@ func (b *Broker) schedule(timer *clock.Timer, every func() time.Duration, f func
 		return
 	}
 	*timer = b.o.Clock.AfterFunc(every(), func() {
-		// The clock's callbacks must not block, and this writes to the disk.
-		go func() {
+		b.job(func() {
 			f()
 			b.schedule(timer, every, f)
-		}()
+		})
 	})
+}
+
+// job runs f on a goroutine of its own that Close waits for: a clock's callbacks
+// must not block, and f writes to the disk.
+func (b *Broker) job(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.jobs.Go(f)
+	}
 }
 
 // Addr returns the address of the first listener, as host:port.
@@ -305,7 +364,7 @@ func (b *Broker) Close() error {
 		return b.closeErr
 	}
 	b.closed = true
-	for _, t := range []clock.Timer{b.checkpoint, b.upkeep} {
+	for _, t := range []clock.Timer{b.checkpoint, b.upkeep, b.retention, b.cleaning, b.flushing} {
 		if t != nil {
 			t.Stop()
 		}
@@ -324,6 +383,8 @@ func (b *Broker) Close() error {
 		b.groups.close()
 	}
 	if b.replicas != nil {
+		b.replicas.StopCleaning()
+		b.jobs.Wait() // nothing writes to the directories once they are given up
 		err = errors.Join(err, b.replicas.Close(b.epoch))
 	}
 	if b.controller != nil {

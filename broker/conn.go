@@ -95,7 +95,7 @@ func (c *conn) touch() { c.touched.Store(c.srv.now().UnixNano()) }
 func (c *conn) serve() {
 	err := c.contained()
 	c.cancel()
-	c.wait() // each parked answer gets ready: by its commit, its timeout, or c.cancel
+	c.wait() // each parked answer gets complete: by its commit, its deadline, or c.cancel
 	c.nc.Close()
 	c.frames.release()
 	c.session.Close()
@@ -246,7 +246,7 @@ func (c *conn) versionUnknown(header wire.RequestHeader) error {
 // answer sends an answer, now or in its turn.
 func (c *conn) answer(header wire.RequestHeader, a api.Answer) error {
 	c.mu.Lock()
-	if a.Ready == nil && len(c.pending) == 0 {
+	if a.Wait == nil && len(c.pending) == 0 {
 		c.mu.Unlock()
 		return c.send(header, a)
 	}
@@ -278,9 +278,6 @@ func (c *conn) writeParked() {
 		c.mu.Lock()
 		p := c.pending[0]
 		c.mu.Unlock()
-		if p.answer.Ready != nil {
-			<-p.answer.Ready
-		}
 		if err := c.sendParked(p); err != nil {
 			c.ended(err)
 			c.nc.Close() // the reader notices
@@ -298,13 +295,17 @@ func (c *conn) writeParked() {
 	}
 }
 
-// sendParked is send, whose panics end the connection only.
+// sendParked waits until an answer is complete and sends it. Its panics end the
+// connection only.
 func (c *conn) sendParked(a parked) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = c.contain(p)
 		}
 	}()
+	if a.answer.Wait != nil {
+		a.answer.Wait()
+	}
 	return c.send(a.header, a.answer)
 }
 

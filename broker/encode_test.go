@@ -24,7 +24,7 @@ func TestAnswerThatCannotBeEncoded(t *testing.T) {
 			wire.Produce: func(*api.Call, []byte) (api.Answer, error) {
 				resp := new(msg.ProduceResponse)
 				resp.Responses = []msg.ProduceResponseTopicProduceResponse{{Name: long}}
-				return api.Answer{Response: resp, Ready: ready}, nil
+				return api.Answer{Response: resp, Wait: func() { <-ready }}, nil
 			},
 		})
 		now, turn := r.dial(t), r.dial(t)

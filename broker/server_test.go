@@ -212,7 +212,7 @@ func TestProducesPassAParkedProduce(t *testing.T) {
 				n := begun.Add(1)
 				a := api.Answer{Response: &msg.ProduceResponse{ThrottleTimeMs: n}}
 				if int(n) <= len(ready) {
-					a.Ready = ready[n-1]
+					a.Wait = func() { <-ready[n-1] }
 				}
 				return a, nil
 			},
@@ -389,7 +389,7 @@ func TestPanicInAnAnswer(t *testing.T) {
 			wire.Heartbeat: echo(&n),
 			wire.Produce: func(c *api.Call, _ []byte) (api.Answer, error) {
 				if c.Header.CorrelationID == 1 {
-					return api.Answer{Response: new(msg.ProduceResponse), Ready: ready}, nil
+					return api.Answer{Response: new(msg.ProduceResponse), Wait: func() { <-ready }}, nil
 				}
 				return api.Answer{Response: new(broken)}, nil
 			},

@@ -2,8 +2,11 @@ package broker
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"syscall"
 
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire"
@@ -16,6 +19,7 @@ type region interface {
 	prim.Region
 	File() vfs.File
 	Pos() int64
+	Failed(err error)
 }
 
 const (
@@ -107,12 +111,15 @@ func (w *writer) weave(b []byte) error {
 		if !ok {
 			return fmt.Errorf("a region of type %T cannot be read", cut.Records.Region)
 		}
-		if f := r.File().OSFile(); f != nil && r.Len() >= sendfileFrom {
+		if r.Len() >= sendfileFrom {
 			if out, err = w.flush(out); err != nil {
 				return err
 			}
-			handled, err := sendRegion(w.conn, f, r.Pos(), r.Len())
+			handled, err := w.sendfile(r)
 			if err != nil {
+				if errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF) { // of the file, not of the socket
+					r.Failed(err)
+				}
 				return fmt.Errorf("send %d bytes at %d of a segment: %w", r.Len(), r.Pos(), err)
 			}
 			if handled {
@@ -128,6 +135,7 @@ func (w *writer) weave(b []byte) error {
 			n := min(size-off, limit-len(out))
 			got, err := r.File().ReadAt(out[len(out):len(out)+n], r.Pos()+int64(off))
 			if got < n {
+				r.Failed(err)
 				return fmt.Errorf("read %d of %d bytes at %d of a segment: %w", got, n, off, err)
 			}
 			out = out[:len(out)+n]
@@ -139,6 +147,16 @@ func (w *writer) weave(b []byte) error {
 		_, err = w.flush(out)
 	}
 	return err
+}
+
+// sendfile has the kernel send a region. handled is false where it cannot.
+func (w *writer) sendfile(r region) (handled bool, err error) {
+	f, release := r.File().OSFile()
+	defer release()
+	if f == nil {
+		return false, nil
+	}
+	return sendRegion(w.conn, f, r.Pos(), r.Len())
 }
 
 func (w *writer) add(out, b []byte, limit int) ([]byte, error) {

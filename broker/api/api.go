@@ -70,9 +70,10 @@ func (c *Call) Park(wait func()) error {
 type Answer struct {
 	// Response is nil where nothing is to be sent: a produce with acks=0.
 	Response msg.Response
-	// Ready, where not nil, is closed once Response is complete. Only a produce
-	// leaves its answer pending; it has run its ordered part by then.
-	Ready <-chan struct{}
+	// Wait, where not nil, returns once Response is complete. It is called once,
+	// when the answers before this one are written. Only a produce leaves its
+	// answer pending; it has run its ordered part by then.
+	Wait func()
 	// Done, where not nil, is told when Response was written or dropped.
 	Done Releaser
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -200,25 +201,22 @@ func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool)
 		return nil
 	}
 	size := max(min(int(f.max), budget), 0)
-	chunk, err := l.Read(f.offset, limit, size, first)
-	if err != nil {
-		return err
-	}
-	if chunk.Len() == 0 {
-		chunk.Release()
-		return nil
-	}
-	if req.IsolationLevel == 1 {
-		aborted, err := l.AbortedTransactions(f.offset, limit)
-		if err != nil {
-			chunk.Release()
-			return err
-		}
+	if req.IsolationLevel != 1 {
+		r.chunk, err = l.Read(f.offset, limit, size, first)
+	} else {
+		var aborted []index.AbortedTxn
+		r.chunk, aborted, err = l.ReadCommitted(f.offset, limit, size, first)
 		for _, a := range aborted {
 			r.aborted = append(r.aborted, msg.FetchResponseAbortedTransaction{ProducerId: a.ProducerID, FirstOffset: a.FirstOffset})
 		}
 	}
-	r.chunk = chunk
+	if err != nil {
+		return err
+	}
+	if r.chunk.Len() == 0 {
+		r.chunk.Release()
+		r.chunk = nil
+	}
 	return nil
 }
 

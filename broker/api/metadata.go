@@ -164,7 +164,7 @@ func (h *Handlers) topicMetadata(c *Call, image *meta.Image, t *meta.Topic, ops 
 	for i, p := range t.Partitions {
 		leader, code := h.leaderOf(c, image, p)
 		out.Partitions[i] = msg.MetadataResponsePartition{ErrorCode: int16(code), PartitionIndex: int32(i),
-			LeaderId: leader, LeaderEpoch: p.LeaderEpoch, ReplicaNodes: p.Replicas, IsrNodes: p.InSync, OfflineReplicas: offline(image, p)}
+			LeaderId: leader, LeaderEpoch: p.LeaderEpoch, ReplicaNodes: p.Replicas, IsrNodes: p.InSync, OfflineReplicas: h.offline(image, t.Name, int32(i), p)}
 	}
 	return out
 }
@@ -184,11 +184,12 @@ func (h *Handlers) leaderOf(c *Call, image *meta.Image, p *meta.Partition) (int3
 	return p.Leader, kerr.None
 }
 
-// offline returns the replicas whose brokers are not alive.
-func offline(image *meta.Image, p *meta.Partition) []int32 {
+// offline returns the replicas whose brokers are not alive, and this broker where
+// its log directory is offline.
+func (h *Handlers) offline(image *meta.Image, topic string, index int32, p *meta.Partition) []int32 {
 	var out []int32
 	for _, id := range p.Replicas {
-		if b := image.Broker(id); b == nil || b.Fenced {
+		if b := image.Broker(id); b == nil || b.Fenced || id == h.NodeID && h.Replicas.Offline(topic, index) {
 			out = append(out, id)
 		}
 	}

@@ -58,13 +58,8 @@ func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 	if len(a.waiting) == 0 {
 		return Answer{Response: &a.resp, Done: a}, nil
 	}
-	ready := make(chan struct{})
-	timeout := time.Duration(max(req.TimeoutMs, 0)) * time.Millisecond
-	go func() {
-		h.awaitCommits(c.Context, a, timeout)
-		close(ready)
-	}()
-	return Answer{Response: &a.resp, Ready: ready, Done: a}, nil
+	ctx, deadline := c.Context, h.Clock.Now().Add(time.Duration(max(req.TimeoutMs, 0))*time.Millisecond)
+	return Answer{Response: &a.resp, Wait: func() { h.awaitCommits(ctx, a, deadline) }, Done: a}, nil
 }
 
 // errAcksNone closes the connection of a client that asked for no answers, when
@@ -225,27 +220,37 @@ func (h *Handlers) currentLeader(c *Call, topic string, index int32) (leader, ep
 	return p.Leader, p.LeaderEpoch, msg.FetchResponseNodeEndpoint{NodeId: b.ID, Host: host, Port: port, Rack: b.Rack}, ok
 }
 
-// awaitCommits waits for every pending commit of a produce, up to its timeout.
-func (h *Handlers) awaitCommits(ctx context.Context, a *produced, timeout time.Duration) {
-	expired := make(chan struct{})
-	timer := h.Clock.AfterFunc(timeout, func() { close(expired) })
-	defer timer.Stop()
+// awaitCommits waits for every pending commit of a produce, up to its deadline.
+func (h *Handlers) awaitCommits(ctx context.Context, a *produced, deadline time.Time) {
+	var expired chan struct{} // made for the first commit that must be waited for
 	for _, w := range a.waiting {
-		r := &a.resp.Responses[w.topic].PartitionResponses[w.index]
-		var err error
 		select {
 		case <-w.commit.Done():
-			err = w.commit.Err()
-		case <-expired:
-			w.p.Abandon(w.commit)
-			err = kerr.RequestTimedOut
-		case <-ctx.Done():
-			w.p.Abandon(w.commit)
-			err = kerr.NotLeaderOrFollower
+		default:
+			if expired == nil {
+				expired = make(chan struct{})
+				defer h.Clock.AfterFunc(deadline.Sub(h.Clock.Now()), func() { close(expired) }).Stop()
+			}
 		}
-		if err != nil {
+		if err := awaitOne(ctx, w, expired); err != nil {
+			r := &a.resp.Responses[w.topic].PartitionResponses[w.index]
+			index := r.Index
 			r.SetDefaults()
-			r.Index, r.BaseOffset, r.ErrorCode = a.resp.Responses[w.topic].PartitionResponses[w.index].Index, -1, int16(h.code(err))
+			r.Index, r.BaseOffset, r.ErrorCode = index, -1, int16(h.code(err))
 		}
+	}
+}
+
+// awaitOne waits for one commit, until expired is closed or ctx ends.
+func awaitOne(ctx context.Context, w waiting, expired <-chan struct{}) error {
+	select {
+	case <-w.commit.Done():
+		return w.commit.Err()
+	case <-expired:
+		w.p.Abandon(w.commit)
+		return kerr.RequestTimedOut
+	case <-ctx.Done():
+		w.p.Abandon(w.commit)
+		return kerr.NotLeaderOrFollower
 	}
 }

@@ -323,7 +323,7 @@ func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartit
 			d := msg.DescribeTopicPartitionsResponsePartition{}
 			d.SetDefaults()
 			d.ErrorCode, d.PartitionIndex, d.LeaderId, d.LeaderEpoch = int16(code), int32(i), leader, p.LeaderEpoch
-			d.ReplicaNodes, d.IsrNodes, d.OfflineReplicas = p.Replicas, p.InSync, offline(image, p)
+			d.ReplicaNodes, d.IsrNodes, d.OfflineReplicas = p.Replicas, p.InSync, h.offline(image, t.Name, int32(i), p)
 			// Null is allowed on the wire and breaks the Java client.
 			d.EligibleLeaderReplicas = append([]int32{}, p.EligibleLeader...)
 			d.LastKnownElr = append([]int32{}, p.LastKnownELR...)
@@ -362,6 +362,11 @@ func (h *Handlers) describeLogDirs(c *Call, req *msg.DescribeLogDirsRequest) (*m
 		out := msg.DescribeLogDirsResponseDescribeLogDirsResult{}
 		out.SetDefaults()
 		out.LogDir = dir.Path
+		if dir.Err() != nil { // what is in it is unknown
+			out.ErrorCode = int16(kerr.KafkaStorageError)
+			resp.Results = append(resp.Results, out)
+			continue
+		}
 		out.TotalBytes, out.UsableBytes = dir.Space()
 		topics := make(map[string]int)
 		h.Replicas.Each(func(p *replication.Partition) bool {
@@ -373,9 +378,6 @@ func (h *Handlers) describeLogDirs(c *Call, req *msg.DescribeLogDirsRequest) (*m
 				at = len(out.Topics)
 				topics[p.Topic] = at
 				out.Topics = append(out.Topics, msg.DescribeLogDirsResponseDescribeLogDirsTopic{Name: p.Topic})
-			}
-			if p.Log().Err() != nil {
-				out.ErrorCode = int16(kerr.KafkaStorageError)
 			}
 			lag := max(p.HighWatermark()-p.Log().EndOffset(), 0)
 			out.Topics[at].Partitions = append(out.Topics[at].Partitions, msg.DescribeLogDirsResponseDescribeLogDirsPartition{PartitionIndex: p.Index, PartitionSize: p.Log().Size(), OffsetLag: lag})
