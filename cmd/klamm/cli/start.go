@@ -2,10 +2,14 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -14,6 +18,7 @@ import (
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication"
 )
 
 func newStart() *cobra.Command {
@@ -68,7 +73,10 @@ Logs go to stderr.`,
 				lg.Warn("config", zap.String("key", w.Key), zap.String("warning", w.Message))
 			}
 			o.Config = static
+			opening := openingBar{w: cmd.ErrOrStderr()}
+			o.Progress = opening.at
 			b, err := broker.Start(cmd.Context(), o)
+			opening.finish()
 			if err != nil {
 				return err
 			}
@@ -88,6 +96,46 @@ Logs go to stderr.`,
 	f.BoolVar(&inMemory, "in-memory", false, "keep the data in memory; it ends with the broker")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
+}
+
+// openingBar shows on a terminal how far a broker has come with opening its
+// partitions, if that takes long enough to be seen.
+type openingBar struct {
+	w io.Writer
+
+	mu    sync.Mutex // guards the fields below
+	began time.Time
+	bar   *progressbar.ProgressBar
+}
+
+func (o *openingBar) at(p replication.Progress) {
+	if !terminal(o.w) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.began.IsZero():
+		o.began = time.Now()
+	case o.bar == nil && time.Since(o.began) > 300*time.Millisecond:
+		o.bar = progressbar.NewOptions(p.Total, progressbar.OptionSetWriter(o.w), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	if o.bar != nil {
+		what := "opening partitions"
+		if p.Checked > 0 {
+			what = fmt.Sprintf("opening partitions, %.1f GB checked", float64(p.Checked)/1e9)
+		}
+		o.bar.Describe(what)
+		o.bar.Set(p.Opened)
+	}
+}
+
+func (o *openingBar) finish() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.bar != nil {
+		o.bar.Finish()
+	}
 }
 
 // newLogger logs to stderr: lines to read on a terminal, JSON otherwise.

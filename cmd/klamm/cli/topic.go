@@ -210,7 +210,7 @@ const topicSource = 1
 func partitionRows(ctx context.Context, a *client.Admin, t client.TopicInfo) (*rows, error) {
 	start, end := make(map[client.TopicPartition]client.Position), make(map[client.TopicPartition]client.Position)
 	for _, p := range t.Partitions {
-		if p.Leader >= 0 {
+		if p.Leader >= 0 && !slices.Contains(p.Offline, p.Leader) {
 			tp := client.TopicPartition{Topic: t.Name, Partition: p.Partition}
 			start[tp], end[tp] = client.AtStart(0), client.AtEnd(0)
 		}
@@ -223,10 +223,14 @@ func partitionRows(ctx context.Context, a *client.Admin, t client.TopicInfo) (*r
 	if err != nil {
 		return nil, err
 	}
-	r := &rows{columns: []string{"partition", "leader", "epoch", "replicas", "isr", "start_offset", "end_offset"}}
+	r := &rows{columns: []string{"partition", "leader", "epoch", "replicas", "isr", "offline", "start_offset", "end_offset"}}
 	for _, p := range t.Partitions {
 		tp := client.TopicPartition{Topic: t.Name, Partition: p.Partition}
-		r.add(p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, low[tp], high[tp])
+		var from, to any // nobody knows them of a partition that is offline
+		if _, ok := start[tp]; ok {
+			from, to = low[tp], high[tp]
+		}
+		r.add(p.Partition, p.Leader, p.LeaderEpoch, p.Replicas, p.ISR, p.Offline, from, to)
 	}
 	return r, nil
 }
