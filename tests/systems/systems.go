@@ -56,11 +56,29 @@ func Klamm(dir string, overrides ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	return klamm(exec.Command(path, klammArgs(dir, overrides)...))
+}
+
+// KlammLimited is Klamm under a limit of open files (ulimit -n).
+func KlammLimited(dir string, files int, overrides ...string) (*Process, error) {
+	path, err := KlammBinary()
+	if err != nil {
+		return nil, err
+	}
+	script := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files)
+	return klamm(exec.Command("sh", append([]string{"-c", script, path}, klammArgs(dir, overrides)...)...))
+}
+
+func klammArgs(dir string, overrides []string) []string {
 	args := []string{"start", "--listen", "127.0.0.1:0", "--data-dir", dir, "--log-level", "warn"}
 	for _, o := range overrides {
 		args = append(args, "--override", o)
 	}
-	p := &Process{Name: "klamm", cmd: exec.Command(path, args...), output: new(tail)}
+	return args
+}
+
+func klamm(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{Name: "klamm", cmd: cmd, output: new(tail)}
 	p.cmd.Stderr = p.output
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -272,17 +290,32 @@ func (p *Process) CPU() (user, system time.Duration, err error) {
 
 // RSS returns the resident memory of the process, in bytes.
 func (p *Process) RSS() (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+	kb, err := Status(p.Pid, "VmRSS")
+	return kb << 10, err
+}
+
+// Threads returns the number of threads of the process.
+func (p *Process) Threads() (int64, error) { return Status(p.Pid, "Threads") }
+
+// Descriptors returns the number of files that the process has open.
+func (p *Process) Descriptors() (int, error) {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid))
+	return len(entries), err
+}
+
+// Status returns a number in /proc/pid/status; memory is in units of 1,024
+// bytes.
+func Status(pid int, key string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range strings.Split(string(text), "\n") {
-		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
+	for l := range strings.SplitSeq(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(l, key+":"); ok {
+			return strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 		}
 	}
-	return 0, errors.New("no VmRSS")
+	return 0, fmt.Errorf("no %s in the status of process %d", key, pid)
 }
 
 // Stop asks the process to end and waits for it.
