@@ -36,6 +36,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bare:", serveBare(os.Args[2]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 3 && os.Args[1] == "child" {
+		if err := serveChild(os.Args[2], os.Args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	var names string
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of every measurement")
@@ -84,17 +91,23 @@ type measurement struct {
 	run  func(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error)
 	// fresh measurements start their own processes.
 	fresh bool
-	once  bool // one round tells enough
-	// alone is what is measured in place of the systems, if not empty.
-	alone string
+	small bool // moves so little that the brokers need not be warm
+	most  int  // rounds that tell enough, if not 0
+	// instead are measured in place of the systems, if any; figures of the first
+	// are also shown as ratios to those of the second.
+	instead []string
 }
 
 func (m *measurement) of(o options) []string {
-	if m.alone != "" {
-		return []string{m.alone}
+	if len(m.instead) > 0 {
+		return m.instead
 	}
 	return o.systems
 }
+
+// storageDir is where a measurement of storage keeps its files until it has been
+// reported.
+func (o options) storageDir() string { return filepath.Join(o.dir, "storage") }
 
 func run(ctx context.Context, o options) error {
 	if err := os.RemoveAll(o.dir); err != nil {
@@ -122,12 +135,16 @@ func run(ctx context.Context, o options) error {
 		}
 	}()
 	if slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh }) {
+		bulk := slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh && !m.small })
 		for _, name := range o.systems {
 			p, err := start(name, filepath.Join(o.dir, name))
 			if err != nil {
 				return err
 			}
 			procs[name] = p
+			if !bulk {
+				continue
+			}
 			if err := warm(ctx, p, o.warm); err != nil {
 				return fmt.Errorf("warm %s: %w", name, err)
 			}
@@ -136,8 +153,8 @@ func run(ctx context.Context, o options) error {
 	for _, m := range list {
 		results := make(map[string]map[string][]float64) // system -> figure -> rounds
 		rounds := o.rounds
-		if m.once {
-			rounds = 1
+		if m.most > 0 {
+			rounds = min(rounds, m.most)
 		}
 		for round := range rounds {
 			for _, name := range m.of(o) {
@@ -154,6 +171,9 @@ func run(ctx context.Context, o options) error {
 			}
 		}
 		report(m.name, m.of(o), results)
+		if err := os.RemoveAll(o.storageDir()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 )
 
 func measurements() []measurement {
-	return []measurement{
+	return append([]measurement{
 		{name: "start: exec to first acknowledged produce", run: startUp, fresh: true},
-		{name: "bare loops, 1 MB at a time", run: bare, fresh: true, alone: "bare"},
+		{name: "bare loops, 1 MB at a time", run: bare, fresh: true, instead: []string{"bare"}},
 		{name: "produce 1 MB batches of 100 B records", run: produce(100, 1<<20)},
 		{name: "produce 1 MB batches of 1 KB records", run: produce(1000, 1<<20)},
 		{name: "produce 1 MB batches of 10 KB records", run: produce(10_000, 1<<20)},
@@ -30,8 +30,8 @@ func measurements() []measurement {
 		{name: "fetch one 1 KB record a request", run: fetchOne},
 		{name: "low load, 1,000 records/s of 1 KB", run: lowLoad},
 		{name: "create a topic until usable", run: createTopic},
-		{name: "5,000 partitions, one record each", run: manyPartitions, fresh: true, once: true},
-	}
+		{name: "5,000 partitions, one record each", run: manyPartitions, fresh: true, most: 1},
+	}, storage()...)
 }
 
 const partitions = 6

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/tests/systems"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+const (
+	pacedRate  = 500 // appends a second
+	pacedCount = 2500
+)
+
+// interference measures appends at a fixed rate while the old segments of the
+// same log are read again and again; name says how, or that they are not. The
+// bare loops read the files past the log, which tells what comes of sharing the
+// cores and the disk only.
+func interference(ctx context.Context, o options, name string, _ *systems.Process, _ int) (map[string]float64, error) {
+	segmentBytes := o.bytes / 8
+	dir, err := filledLog(ctx, o, segmentBytes)
+	if err != nil {
+		return nil, err
+	}
+	addr, stop, err := discard()
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	return child(ctx, "paced", job{What: name, Dir: dir, Addr: addr, Records: 16, Size: 1000, Segment: segmentBytes})
+}
+
+// pacedAppends appends beside a scan.
+func pacedAppends(j job) (map[string]float64, error) {
+	in, err := recordBatch(j.Records, j.Size)
+	if err != nil {
+		return nil, err
+	}
+	l, err := openLog(j.Dir, log.Config{SegmentBytes: j.Segment})
+	if err != nil {
+		return nil, err
+	}
+	var stopped atomic.Bool
+	var scanned int64
+	var scanErr error
+	var wg sync.WaitGroup
+	if j.What != "alone" {
+		// What was appended by rounds before is not scanned: it is of no one size.
+		to := min(l.EndOffset(), int64(readRecords)*(8*j.Segment/int64(len(in))))
+		wg.Go(func() { scanned, scanErr = scanAgain(l, j, to, func() bool { return !stopped.Load() }) })
+	}
+	time.Sleep(200 * time.Millisecond)
+	begin := time.Now()
+	took, late, err := pace(l, in)
+	wall := time.Since(begin)
+	stopped.Store(true)
+	wg.Wait()
+	if err == nil {
+		err = scanErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	figures := map[string]float64{"p50 us": quantile(took, 0.5), "p99 us": quantile(took, 0.99), "woken late p99 us": quantile(late, 0.99)}
+	if j.What != "alone" {
+		figures["scan MB/s"] = float64(scanned) / 1e6 / (wall + 200*time.Millisecond).Seconds()
+	}
+	return figures, l.Close()
+}
+
+// pace appends at the fixed rate, whether or not the append before was slow. An
+// append is timed from when it was due; but how late the timer fires, which the
+// log has no part in, is told apart.
+func pace(l *log.Log, in record.Batch) (took, late []float64, err error) {
+	begin := time.Now()
+	for i := range pacedCount {
+		from := begin.Add(time.Duration(i) * time.Second / pacedRate)
+		if d := time.Until(from); d > 0 {
+			time.Sleep(d)
+			woken := time.Now()
+			late = append(late, us(woken.Sub(from)))
+			from = woken
+		}
+		in.SetBaseOffset(0)
+		if _, err := l.Append(in, log.AppendOptions{}); err != nil {
+			return nil, nil, err
+		}
+		took = append(took, us(time.Since(from)))
+	}
+	return took, late, nil
+}
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+// quantile returns the value below which the share q of v lies, 0 of none.
+func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[int(q*float64(len(v)-1))]
+}
+
+var errStopped = errors.New("stopped")
+
+// scanAgain reads the log up to offset to from its beginning, again and again
+// while more is true, and returns the number of bytes.
+func scanAgain(l *log.Log, j job, to int64, more func() bool) (bytes int64, err error) {
+	c, err := dial(j.Addr)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	files, err := segmentFiles(j.Dir)
+	if err != nil {
+		return 0, err
+	}
+	files = files[:min(len(files), 7)]
+	buf := make([]byte, bareChunk)
+	count := func(n int64, err error) error {
+		bytes += n
+		return err
+	}
+	for err == nil && more() {
+		switch j.What {
+		case "Each":
+			err = l.Each(l.StartOffset(), to, func(b record.Batch) error {
+				bytes += int64(len(b))
+				if !more() {
+					return errStopped
+				}
+				return nil
+			})
+		case "sendfile":
+			err = count(sendRange(c, l, l.StartOffset(), to, more))
+		case "bare read":
+			for i := 0; err == nil && i < len(files) && more(); i++ {
+				err = count(checkFile(files[i], buf))
+			}
+		case "bare sendfile":
+			for i := 0; err == nil && i < len(files) && more(); i++ {
+				err = count(sendFile(c, files[i]))
+			}
+		}
+	}
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
+	return bytes, err
+}
