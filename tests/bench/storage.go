@@ -1,15 +1,5 @@
 package main
 
-import (
-	"context"
-	"fmt"
-
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/klamm-io/klamm/tests/systems"
-)
-
 // storage lists the measurements of logs on disk. Those with "bare" measure the
 // package itself, without a broker, beside a loop that only moves the bytes.
 func storage() []measurement {
@@ -23,33 +13,5 @@ func storage() []measurement {
 		{name: "storage: append 16 KB at 500/s while old segments are sent", run: interference, fresh: true, instead: []string{"sendfile", "alone", "bare sendfile"}},
 		{name: "storage: 64 producers, flush.messages=1", run: produceDurable(1), small: true},
 		{name: "storage: 64 producers, flush.messages=1, 6 partitions", run: produceDurable(6), small: true},
-	}
-}
-
-// produceDurable has 64 producers wait for each of their records, in a topic
-// whose records must be on disk before they are acknowledged.
-func produceDurable(partitions int32) func(context.Context, options, string, *systems.Process, int) (map[string]float64, error) {
-	return func(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error) {
-		t := fmt.Sprint("durable-", partitions)
-		if round == 0 {
-			cl, err := kgo.NewClient(kgo.SeedBrokers(p.Addr))
-			if err != nil {
-				return nil, err
-			}
-			defer cl.Close()
-			one := "1"
-			r, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, map[string]*string{"flush.messages": &one}, t)
-			if err == nil {
-				err = r.Err
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		n := 64 * 500
-		if name == "jvm" {
-			n /= 5 // it takes as long
-		}
-		return produceSync(ctx, p, t, 64, n)
 	}
 }
