@@ -35,6 +35,12 @@ func children(kind string) func(job) (map[string]float64, error) {
 		return sendLoop
 	case "paced":
 		return pacedAppends
+	case "check":
+		return checkLoop
+	case "dirty":
+		return dirtyLog
+	case "compact":
+		return compactRound
 	}
 	return nil
 }

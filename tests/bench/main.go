@@ -22,6 +22,9 @@ type options struct {
 	dir     string
 	bytes   int64 // per produce run
 	warm    int64
+	recover int64 // for an unclean start
+	compact int64 // for a round of compaction
+	many    int   // partitions that are idle
 	systems []string
 	only    string
 	fill    int64 // bytes of file to warm the page cache with
@@ -50,6 +53,9 @@ func main() {
 	flag.Int64Var(&o.bytes, "bytes", 1<<30, "bytes of values in one produce run")
 	flag.Int64Var(&o.warm, "warm", 5<<30, "bytes to warm a broker with before it is measured")
 	flag.Int64Var(&o.fill, "fill", 12<<30, "bytes of a file that is written first and kept, so that the page cache is warm")
+	flag.Int64Var(&o.recover, "recover", 2_000_000_000, "bytes of values that an unclean start has to check")
+	flag.Int64Var(&o.compact, "compact", 1_000_000_000, "bytes of log that are compacted, in records of 200 B, five of a key")
+	flag.IntVar(&o.many, "partitions", 10_000, "partitions that are idle, in 10 topics")
 	flag.StringVar(&names, "systems", "klamm,jvm", "what to measure: klamm, jvm, kfake")
 	flag.StringVar(&o.only, "only", "", "measurements whose name has this in it")
 	flag.Parse()

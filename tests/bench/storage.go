@@ -13,5 +13,8 @@ func storage() []measurement {
 		{name: "storage: append 16 KB at 500/s while old segments are sent", run: interference, fresh: true, instead: []string{"sendfile", "alone", "bare sendfile"}},
 		{name: "storage: 64 producers, flush.messages=1", run: produceDurable(1), small: true},
 		{name: "storage: 64 producers, flush.messages=1, 6 partitions", run: produceDurable(6), small: true},
+		{name: "storage: idle partitions, ulimit -n 1024", run: idlePartitions, fresh: true, most: 1, instead: []string{"klamm"}},
+		{name: "storage: unclean start", run: uncleanStart, fresh: true, instead: beside("klamm", "bare")},
+		{name: "storage: compaction of 200 B records, five of a key", run: compaction, fresh: true, most: 3},
 	}
 }
