@@ -99,8 +99,8 @@ type measurement struct {
 	fresh bool
 	small bool // moves so little that the brokers need not be warm
 	most  int  // rounds that tell enough, if not 0
-	// instead are measured in place of the systems, if any; figures of the first
-	// are also shown as ratios to those of the second.
+	// instead are measured in place of the systems, if any. Figures of the first
+	// are also shown as ratios to those of each other.
 	instead []string
 }
 
@@ -204,8 +204,10 @@ func report(name string, names []string, results map[string]map[string][]float64
 				fmt.Printf("  %s %10.4g [%.4g..%.4g]", n, median(v), slices.Min(v), slices.Max(v))
 			}
 		}
-		if len(names) > 1 && len(results[names[1]][f]) > 0 {
-			fmt.Printf("  ratio %.2f", median(results[names[0]][f])/median(results[names[1]][f]))
+		for _, n := range names[1:] {
+			if v := results[n][f]; len(v) > 0 && median(v) != 0 {
+				fmt.Printf("  ratio %.2f", median(results[names[0]][f])/median(v))
+			}
 		}
 		fmt.Println()
 	}

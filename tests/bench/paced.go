@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/klamm-io/klamm/log"
@@ -75,17 +76,21 @@ func pacedAppends(j job) (map[string]float64, error) {
 }
 
 // pace appends at the fixed rate, whether or not the append before was slow. An
-// append is timed from when it was due; but how late the timer fires, which the
-// log has no part in, is told apart.
+// append is timed from when it was due. How late this thread was woken, which the
+// log has no part in, is told apart: it moves what was due meanwhile, too.
 func pace(l *log.Log, in record.Batch) (took, late []float64, err error) {
 	begin := time.Now()
+	var shift time.Duration
 	for i := range pacedCount {
-		from := begin.Add(time.Duration(i) * time.Second / pacedRate)
-		if d := time.Until(from); d > 0 {
-			time.Sleep(d)
-			woken := time.Now()
-			late = append(late, us(woken.Sub(from)))
-			from = woken
+		due := begin.Add(time.Duration(i) * time.Second / pacedRate)
+		from := due.Add(shift)
+		if d := time.Until(due); d > 0 {
+			nanosleep(d)
+			from = time.Now()
+			shift = from.Sub(due)
+			late = append(late, us(shift))
+		} else if now := time.Now(); from.After(now) {
+			from = now
 		}
 		in.SetBaseOffset(0)
 		if _, err := l.Append(in, log.AppendOptions{}); err != nil {
@@ -94,6 +99,13 @@ func pace(l *log.Log, in record.Batch) (took, late []float64, err error) {
 		took = append(took, us(time.Since(from)))
 	}
 	return took, late, nil
+}
+
+// nanosleep has the kernel wake this thread. Go's timers fire up to 25 ms late
+// while another goroutine calls sendfile without a pause.
+func nanosleep(d time.Duration) {
+	t := syscall.NsecToTimespec(int64(d))
+	syscall.Nanosleep(&t, nil)
 }
 
 func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
