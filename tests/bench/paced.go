@@ -16,7 +16,7 @@ import (
 
 const (
 	pacedRate  = 500 // appends a second
-	pacedCount = 2500
+	pacedCount = 1500
 )
 
 // interference measures appends at a fixed rate while the old segments of the
