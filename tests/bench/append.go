@@ -17,15 +17,26 @@ import (
 
 // appends measures a log, without a broker, beside writes of the same bytes.
 func appends(partitions, records, size int) func(context.Context, options, string, *systems.Process, int) (map[string]float64, error) {
-	return func(ctx context.Context, o options, name string, _ *systems.Process, _ int) (map[string]float64, error) {
+	return func(ctx context.Context, o options, name string, _ *systems.Process, round int) (map[string]float64, error) {
 		dir := filepath.Join(o.storageDir(), name)
-		// Not rewritten: that would spare the bare loop the making of pages. What
-		// the last round wrote is freed now, and is warm.
-		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
-			return nil, err
+		j := job{What: name, Dir: dir, Partitions: partitions, Records: records, Size: size, Total: o.bytes}
+		if round == 0 { // what it takes of memory may be cold
+			if _, err := appendAnew(ctx, j); err != nil {
+				return nil, err
+			}
 		}
-		return child(ctx, "append", job{What: name, Dir: dir, Partitions: partitions, Records: records, Size: size, Total: o.bytes})
+		return appendAnew(ctx, j)
 	}
+}
+
+// appendAnew removes what the last round wrote, whose memory is free now and
+// warm, and appends. Files are not rewritten: that would spare the bare loop the
+// making of pages.
+func appendAnew(ctx context.Context, j job) (map[string]float64, error) {
+	if err := errors.Join(os.RemoveAll(j.Dir), os.MkdirAll(j.Dir, 0o755)); err != nil {
+		return nil, err
+	}
+	return child(ctx, "append", j)
 }
 
 // recordBatch makes a batch as a producer sends it.
