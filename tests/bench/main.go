@@ -193,10 +193,13 @@ func median(v []float64) float64 {
 func report(name string, names []string, results map[string]map[string][]float64) {
 	fmt.Printf("\n%s\n", name)
 	var figures []string
-	for f := range results[names[0]] {
-		figures = append(figures, f)
+	for _, n := range names { // some figures are of one system only
+		for f := range results[n] {
+			figures = append(figures, f)
+		}
 	}
 	slices.Sort(figures)
+	figures = slices.Compact(figures)
 	for _, f := range figures {
 		fmt.Printf("  %-28s", f)
 		for _, n := range names {
@@ -205,7 +208,7 @@ func report(name string, names []string, results map[string]map[string][]float64
 			}
 		}
 		for _, n := range names[1:] {
-			if v := results[n][f]; len(v) > 0 && median(v) != 0 {
+			if v := results[n][f]; len(v) > 0 && len(results[names[0]][f]) > 0 && median(v) != 0 {
 				fmt.Printf("  ratio %.2f", median(results[names[0]][f])/median(v))
 			}
 		}
