@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
@@ -55,73 +56,279 @@ type twin struct {
 	rounds []string
 }
 
+// compaction is the JVM broker and klamm's logs, compacted side by side.
+type compaction struct {
+	*history
+	configs map[string]map[string]*string // of the JVM broker's topics, c.*
+	source  string                        // of the JVM broker
+	jvm     *systems.Process
+	dir     string // of klamm's logs, k.*
+	twins   []*twin
+	began   time.Time // the last round
+}
+
+// jvmCleaner are the broker configs that its cleaner needs to be quick.
+var jvmCleaner = []string{"log.cleaner.backoff.ms=100", "transaction.state.log.num.partitions=1", "offsets.topic.num.partitions=1"}
+
 // TestCompaction writes a random history to compacted topics of the JVM broker
 // whose cleaner is held back, copies their logs into logs of klamm, and has both
 // compact them, round after round. What is left must be the same: batches and
-// records, aborted transactions and producers.
+// records, aborted transactions and producers. Then each broker gets the logs of
+// both, must tell the same of them, and compacts them once more.
 func TestCompaction(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	source := t.TempDir()
-	logs := filepath.Join(source, "logs")
-	jvm := begin(t, systems.JVM, source, "log.cleaner.backoff.ms=100", "transaction.state.log.num.partitions=1", "offsets.topic.num.partitions=1")
 	configs := compactedTopics()
-	makeTopics(t, jvm, configs)
-	topics := topicsOf(configs)
-	h := &history{Rand: rand.New(rand.NewPCG(seed, 1)), topics: topics, clock: past, keyed: map[string]bool{"c.mixed": true, "c.append": true, "c.zstd": true}}
-	dir := t.TempDir()
-	var twins []*twin
-	for _, topic := range topics {
-		w := &twin{topic: topic, jvm: filepath.Join(logs, topic+"-0"), keys: compact.NewMap(1 << 20), next: -1}
-		w.open(t, filepath.Join(dir, topic+"-0"), configs[topic])
-		twins = append(twins, w)
+	c := &compaction{configs: configs, source: t.TempDir(), dir: t.TempDir()}
+	c.history = &history{Rand: rand.New(rand.NewPCG(seed, 1)), topics: topicsOf(configs), clock: past, keyed: map[string]bool{"c.mixed": true, "c.append": true, "c.zstd": true}}
+	c.jvm = begin(t, systems.JVM, c.source, jvmCleaner...)
+	makeTopics(t, c.jvm, configs)
+	makeTopics(t, c.jvm, c.second())
+	for _, topic := range c.topics {
+		w := &twin{topic: topic, jvm: filepath.Join(c.logs(), topic+"-0"), keys: compact.NewMap(1 << 20), next: -1}
+		w.open(t, filepath.Join(c.dir, second(topic)+"-0"), configs[topic])
+		c.twins = append(c.twins, w)
 	}
-	var last time.Time
 	for round, n := range []int{150, 80, 80, 40} {
-		h.write(t, jvm, n, true)
-		h.keyed["c.late"] = true
-		for _, w := range twins {
-			w.catchUp(t)
-			w.same(t, jvm, fmt.Sprintf("before round %d", round+1))
-		}
-		if t.Failed() {
-			return
-		}
-		switch round {
-		case 1:
-			time.Sleep(time.Until(last.Add(slack + time.Second))) // so that there is a time between those due
-		case 2, 3: // what the round before the last marked is due
-			time.Sleep(time.Until(last.Add(compactedRetention - slack - time.Second)))
-		}
-		awaitHorizons(t, twins)
-		last = time.Now()
-		hold(t, jvm, topics, false)
-		for _, w := range twins {
-			w.compact(t)
-		}
-		for _, w := range twins {
-			holds(t, filepath.Join(logs, "cleaner-offset-checkpoint"), fmt.Sprintf("%s 0 %d\n", w.topic, w.next))
-		}
-		if took := time.Since(last); took > slack {
-			t.Logf("round %d took %v: too slow to tell what is due", round+1, took)
-			return
-		}
-		hold(t, jvm, topics, true)
-		for _, w := range twins {
-			w.same(t, jvm, fmt.Sprintf("after round %d", round+1))
-		}
-		if t.Failed() {
+		c.last = round == 3
+		c.write(t, c.jvm, n, true)
+		c.keyed["c.late"] = true
+		if !c.cleanBoth(t, round) || t.Failed() {
 			return
 		}
 	}
-	for _, w := range twins {
+	want := views(t, c.jvm, c.topics)
+	c.jvm.Stop()
+	c.closeLogs(t)
+	verifiedCompacted(t, c.logs(), c.dir)
+	for _, w := range c.twins {
+		suffixes := []string{".log", ".index", ".txnindex", ".snapshot"}
+		if w.topic != "c.append" { // of which the dump tool finds fault with the JVM broker's time indexes too
+			suffixes = append(suffixes, ".timeindex")
+		}
+		kafkaDump(t, filesOf(t, w.log.Dir(), suffixes...))
+		kafkaDump(t, filesOf(t, w.log.Dir(), ".index", ".timeindex"), "--index-sanity-check")
+	}
+	t.Run("klamm", func(t *testing.T) { c.underKlamm(t, want) })
+	t.Run("jvm", func(t *testing.T) { c.underJVM(t, want) })
+}
+
+func (c *compaction) logs() string { return filepath.Join(c.source, "logs") }
+
+// second names the topic that klamm's log of a topic goes under.
+func second(topic string) string { return "k." + strings.TrimPrefix(topic, "c.") }
+
+// second returns these topics with their configs.
+func (c *compaction) second() map[string]map[string]*string {
+	out := make(map[string]map[string]*string)
+	for topic, configs := range c.configs {
+		out[second(topic)] = configs
+	}
+	return out
+}
+
+// cleanBoth does a round on both sides and compares before and after. It is
+// false where the machine was too slow to tell what should be left.
+func (c *compaction) cleanBoth(t *testing.T, round int) bool {
+	t.Helper()
+	for _, w := range c.twins {
+		w.catchUp(t)
+		w.same(t, c.jvm, fmt.Sprintf("before round %d", round+1))
+	}
+	if t.Failed() {
+		return false
+	}
+	var dirs []string
+	for _, w := range c.twins {
+		dirs = append(dirs, w.jvm, w.log.Dir())
+	}
+	switch round {
+	case 1:
+		time.Sleep(time.Until(c.began.Add(slack + time.Second))) // so that there is a time between those due
+	case 2, 3: // what the round before the last marked is due
+		time.Sleep(time.Until(c.began.Add(compactedRetention - slack - time.Second)))
+	}
+	awaitHorizons(t, dirs...)
+	c.began = time.Now()
+	hold(t, c.jvm, c.topics, false)
+	for _, w := range c.twins {
+		w.compact(t)
+	}
+	for _, w := range c.twins {
+		holds(t, filepath.Join(c.logs(), "cleaner-offset-checkpoint"), fmt.Sprintf("%s 0 %d\n", w.topic, w.next))
+	}
+	if took := time.Since(c.began); took > slack {
+		t.Logf("round %d took %v: too slow to tell what is due", round+1, took)
+		return false
+	}
+	hold(t, c.jvm, c.topics, true)
+	for _, w := range c.twins {
+		w.same(t, c.jvm, fmt.Sprintf("after round %d", round+1))
+	}
+	return true
+}
+
+// closeLogs closes klamm's logs and notes how far they are compacted.
+func (c *compaction) closeLogs(t *testing.T) {
+	t.Helper()
+	text := fmt.Sprintf("0\n%d\n", len(c.twins))
+	for _, w := range c.twins {
 		t.Logf("%s: %s", w.topic, strings.Join(w.rounds, "; "))
 		if err := w.log.Close(); err != nil {
 			t.Fatal(err)
 		}
+		text += fmt.Sprintf("%s 0 %d\n", second(w.topic), w.next)
+	}
+	if err := os.WriteFile(filepath.Join(c.dir, "cleaner-offset-checkpoint"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// underKlamm moves both kinds of logs under klamm.
+func (c *compaction) underKlamm(t *testing.T, want map[string]view) {
+	dir := t.TempDir()
+	b := begin(t, systems.Klamm, dir)
+	makeTopics(t, b, c.configs)
+	makeTopics(t, b, c.second())
+	takeProducerIDs(t, b)
+	if err := stop(b); err != nil {
+		t.Fatal(err)
+	}
+	movedCompacted(t, c.logs(), dir, c.topics)
+	movedCompacted(t, c.dir, dir, topicsOf(c.second()))
+	verifiedCompacted(t, dir)
+	b = begin(t, systems.Klamm, dir, "log.cleaner.backoff.ms=50")
+	c.again(t, b, dir, want)
+	if err := stop(b); err != nil {
+		t.Fatal(err)
 	}
 	verifiedCompacted(t, dir)
+}
+
+// takeProducerIDs has a broker give out a producer id, so that after a restart
+// it begins with others than the JVM broker gave to those whose records it gets.
+func takeProducerIDs(t *testing.T, b *systems.Process) {
+	t.Helper()
+	c, err := dialRaw(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	req := kmsg.NewPtrInitProducerIDRequest()
+	noError(t, "producer id", c.ok(t, req).(*kmsg.InitProducerIDResponse).ErrorCode)
+}
+
+// underJVM moves klamm's logs under the JVM broker, beside its own.
+func (c *compaction) underJVM(t *testing.T, want map[string]view) {
+	movedCompacted(t, c.dir, c.logs(), topicsOf(c.second()))
+	b := begin(t, systems.JVMLogging, c.source, jvmCleaner...)
+	all := append(topicsOf(c.second()), c.topics...)
+	for _, topic := range all {
+		if err := awaitTopic(t.Context(), b, topic, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.again(t, b, c.logs(), want)
+	quietAbout(t, b, all)
+	b.Stop()
+	verifiedCompacted(t, c.logs())
+}
+
+// again checks what a broker tells of logs that klamm compacted, and of those
+// that the JVM broker did, has it compact both once more, and compares them.
+func (c *compaction) again(t *testing.T, b *systems.Process, dir string, want map[string]view) {
+	t.Helper()
+	for _, topic := range c.topics {
+		for _, name := range []string{topic, second(topic)} {
+			v := look(t, b, name)
+			sameLines(t, name+" under "+b.Name, plain(t, v), plain(t, want[topic]))
+			inTime(t, b, name, v)
+			if got, w := committed(t, b, name, v), expectCommitted(want[topic]); !slices.Equal(got, w) {
+				t.Errorf("%s under %s: a read_committed consumer reads\n%q\nwant\n%q", name, b.Name, got, w)
+			}
+		}
+	}
+	all := append(topicsOf(c.second()), c.topics...)
+	alter(t, b, all, map[string]string{"message.timestamp.type": "CreateTime"})
+	more := &history{Rand: rand.New(rand.NewPCG(c.Uint64(), 2)), topics: c.topics, clock: c.clock, keyed: map[string]bool{}, also: make(map[string]string)}
+	for _, topic := range c.topics {
+		more.keyed[topic], more.also[topic] = true, second(topic)
+	}
+	more.write(t, b, 40, false)
+	var dirs []string
+	for _, topic := range all {
+		dirs = append(dirs, filepath.Join(dir, topic+"-0"))
+	}
+	awaitHorizons(t, dirs...)
+	began := time.Now()
+	hold(t, b, all, false)
+	for i, topic := range all {
+		bases := basesIn(t, dirs[i])
+		active, err := strconv.Atoi(strings.TrimSuffix(bases[len(bases)-1], ".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds(t, filepath.Join(dir, "cleaner-offset-checkpoint"), fmt.Sprintf("%s 0 %d\n", topic, active))
+	}
+	if took := time.Since(began); took > slack {
+		t.Logf("the round of %s took %v: too slow to tell what is due", b.Name, took)
+		return
+	}
+	for _, topic := range c.topics {
+		sameLogs(t, topic+" compacted by "+b.Name, filepath.Join(dir, second(topic)+"-0"), filepath.Join(dir, topic+"-0"))
+	}
+}
+
+// inTime checks the offsets that a broker finds by time. The JVM broker looks
+// into the first segment that claims a timestamp as large only, and finds nothing
+// where the record that had it is compacted away.
+func inTime(t *testing.T, b *systems.Process, topic string, v view) {
+	t.Helper()
+	c, err := dialRaw(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	type stamp struct{ offset, at int64 }
+	var records []stamp
+	for _, b := range v.batches {
+		it := b.Iterate(0)
+		for it.Next() {
+			records = append(records, stamp{it.Offset(), it.Timestamp()})
+		}
+		it.Close()
+	}
+	for i := 0; i < len(records); i += 1 + len(records)/60 {
+		for _, at := range []int64{records[i].at, records[i].at + 1} {
+			want := int64(-1)
+			if j := slices.IndexFunc(records, func(r stamp) bool { return r.at >= at }); j >= 0 {
+				want = records[j].offset
+			}
+			if got := listOffset(t, c, topic, at, 0); got != want && !(b.Name == "jvm" && got == -1) {
+				t.Errorf("%s under %s: timestamp %d is at offset %d, want %d", topic, b.Name, at, got, want)
+			}
+		}
+	}
+}
+
+// plain is what a view says, without the bytes of batches and offsets by time.
+func plain(t *testing.T, v view) []string {
+	t.Helper()
+	out := describeAll(t, v.batches)
+	for _, line := range v.lines {
+		if !strings.HasPrefix(line, "batch ") && !strings.HasPrefix(line, "timestamp ") {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// movedCompacted is moved, with how far the logs are compacted.
+func movedCompacted(t *testing.T, from, to string, topics []string) {
+	t.Helper()
+	moved(t, from, to, topics...)
+	mergeCheckpoint(t, filepath.Join(from, "cleaner-offset-checkpoint"), filepath.Join(to, "cleaner-offset-checkpoint"), topics)
 }
 
 // verifiedCompacted is verified, without a finding that is none: compaction takes
@@ -332,15 +539,14 @@ func basesIn(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-// awaitHorizons waits until nothing becomes due for a while.
-func awaitHorizons(t *testing.T, twins []*twin) {
+// awaitHorizons waits until nothing in partition directories becomes due for a
+// while.
+func awaitHorizons(t *testing.T, dirs ...string) {
 	t.Helper()
 	var due []time.Time
-	for _, w := range twins {
-		for _, batches := range [][]record.Batch{batchesIn(t, w.log.Dir()), batchesIn(t, w.jvm)} {
-			for _, at := range horizonsOf(batches) {
-				due = append(due, time.UnixMilli(at.Milliseconds()))
-			}
+	for _, dir := range dirs {
+		for _, at := range horizonsOf(batchesIn(t, dir)) {
+			due = append(due, time.UnixMilli(at.Milliseconds()))
 		}
 	}
 	slices.SortFunc(due, time.Time.Compare)
@@ -354,6 +560,16 @@ func awaitHorizons(t *testing.T, twins []*twin) {
 // hold holds the cleaner back from topics, or lets it go.
 func hold(t *testing.T, b *systems.Process, topics []string, back bool) {
 	t.Helper()
+	lag := "0"
+	if back {
+		lag = "86400000"
+	}
+	alter(t, b, topics, map[string]string{"min.compaction.lag.ms": lag, "cleanup.policy": "compact"})
+}
+
+// alter sets configs of topics.
+func alter(t *testing.T, b *systems.Process, topics []string, configs map[string]string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addr))
@@ -361,18 +577,17 @@ func hold(t *testing.T, b *systems.Process, topics []string, back bool) {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	lag := "0"
-	if back {
-		lag = "86400000"
+	var changes []kadm.AlterConfig
+	for k, v := range configs {
+		changes = append(changes, kadm.AlterConfig{Name: k, Value: &v})
 	}
-	changes := []kadm.AlterConfig{{Name: "min.compaction.lag.ms", Value: &lag}, {Name: "cleanup.policy", Value: ptr("compact")}}
-	r, err := kadm.NewClient(cl).AlterTopicConfigs(ctx, changes, topics...)
+	answers, err := kadm.NewClient(cl).AlterTopicConfigs(ctx, changes, topics...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range r {
+	for _, r := range answers {
 		if r.Err != nil {
-			t.Fatal(r.Name, r.Err)
+			t.Fatalf("%s: %v %s", r.Name, r.Err, r.ErrMessage)
 		}
 	}
 }

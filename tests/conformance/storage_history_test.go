@@ -21,9 +21,11 @@ import (
 type history struct {
 	*rand.Rand
 	topics []string
-	keyed  map[string]bool // topics that take no null keys
-	clock  int64           // ms, of the last record
+	also   map[string]string // a second topic for the records of the first
+	keyed  map[string]bool   // topics that take no null keys
+	clock  int64             // ms, of the last record
 	round  int
+	last   bool // no transaction stays open
 }
 
 // writer is one producer of a history.
@@ -79,8 +81,18 @@ func (h *history) write(t *testing.T, b *systems.Process, n int, transactions bo
 				}
 				w.open = true
 			}
-			if err := w.ProduceSync(ctx, h.batch(topic)...).FirstErr(); err != nil {
+			records := h.batch(topic)
+			if err := w.ProduceSync(ctx, records...).FirstErr(); err != nil {
 				t.Fatalf("%s: %v", topic, err)
+			}
+			if second := h.also[topic]; second != "" {
+				again := make([]*kgo.Record, len(records))
+				for i, r := range records {
+					again[i] = &kgo.Record{Topic: second, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}
+				}
+				if err := w.ProduceSync(ctx, again...).FirstErr(); err != nil {
+					t.Fatalf("%s: %v", second, err)
+				}
 			}
 			if w.open && h.IntN(5) == 0 {
 				end(w, kgo.TransactionEndTry(h.IntN(3) > 0))
@@ -96,7 +108,7 @@ func (h *history) write(t *testing.T, b *systems.Process, n int, transactions bo
 	}
 	open := make(map[int64]bool)
 	for _, w := range writers {
-		if w.open && h.IntN(2) == 0 {
+		if w.open && (h.last || h.IntN(2) == 0) {
 			end(w, kgo.TryAbort)
 		}
 		if w.open {
