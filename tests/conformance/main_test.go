@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,10 +25,12 @@ import (
 )
 
 // overrides are set on both brokers: a first member must not have to wait for
-// more of them, and what the JVM broker cannot do without is static on both.
+// more of them, what the JVM broker cannot do without is static on both, and the
+// background does its work soon.
 var overrides = []string{"group.initial.rebalance.delay.ms=0", "node.id=1", "offsets.topic.replication.factor=1",
 	"transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1",
-	"share.coordinator.state.topic.replication.factor=1", "share.coordinator.state.topic.min.isr=1"}
+	"share.coordinator.state.topic.replication.factor=1", "share.coordinator.state.topic.min.isr=1",
+	"log.retention.check.interval.ms=500", "log.cleaner.backoff.ms=200"}
 
 // klamm and jvm are the brokers, running for the whole package.
 var klamm, jvm *systems.Process
@@ -97,7 +100,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, stop(klamm)) }()
-	if jvm, err = systems.JVM(filepath.Join(dir, "jvm"), overrides...); err != nil {
+	if jvm, err = systems.JVM(filepath.Join(dir, "jvm"), append(slices.Clone(overrides), "log.initial.task.delay.ms=500")...); err != nil {
 		return 1, err
 	}
 	defer jvm.Stop() // it exits with the code of the signal
