@@ -337,7 +337,7 @@ var storageCases = []struct {
 		s.produce("no timestamp", one(-1))
 		s.produce("gzip, too old", batchOf(s.T, record.Gzip, []byte("k"), []byte("v"), s.now, s.now-500000))
 		s.records()
-		s.create(topic + ".default")
+		s.create(topic+".default", "retention.ms", "-1")
 		for _, d := range []int64{-s.now, 1 - s.now, -(100 * 24 * 3600_000), 3000_000, 4200_000} {
 			s.produce(fmt.Sprint("by default at ", d > -s.now, d < 0), one(s.now+d))
 		}
@@ -508,6 +508,7 @@ var storageCases = []struct {
 				s.Fatalf("%s does not compact", s.broker.Name)
 			}
 		}
+		time.Sleep(time.Second) // segments are replaced one by one
 		s.records()
 		s.offsets("compacted")
 	}},

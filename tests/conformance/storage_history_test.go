@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -40,7 +41,7 @@ type writer struct {
 func (h *history) writers(t *testing.T, b *systems.Process, transactions bool) (out []*writer) {
 	t.Helper()
 	start := func(codec int, opts ...kgo.Opt) *writer {
-		opts = append(opts, kgo.SeedBrokers(b.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgoCodecs[codec]))
+		opts = append(opts, kgo.SeedBrokers(b.Addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(), kgo.ProducerBatchCompression(kgoCodecs[codec]))
 		cl, err := kgo.NewClient(opts...)
 		if err != nil {
 			t.Fatal(err)
@@ -57,6 +58,18 @@ func (h *history) writers(t *testing.T, b *systems.Process, transactions bool) (
 		}
 	}
 	return append(out, start(h.IntN(5), kgo.DisableIdempotentWrite()))
+}
+
+// send writes records of one topic as one batch.
+func (w *writer) send(ctx context.Context, t *testing.T, records []*kgo.Record) {
+	t.Helper()
+	errs := make([]error, len(records))
+	for i, r := range records {
+		w.Produce(ctx, r, func(_ *kgo.Record, err error) { errs[i] = err })
+	}
+	if err := errors.Join(w.Flush(ctx), errors.Join(errs...)); err != nil {
+		t.Fatalf("%s: %v", records[0].Topic, err)
+	}
 }
 
 // write appends n batches to each topic.
@@ -82,17 +95,13 @@ func (h *history) write(t *testing.T, b *systems.Process, n int, transactions bo
 				w.open = true
 			}
 			records := h.batch(topic)
-			if err := w.ProduceSync(ctx, records...).FirstErr(); err != nil {
-				t.Fatalf("%s: %v", topic, err)
-			}
+			w.send(ctx, t, records)
 			if second := h.also[topic]; second != "" {
 				again := make([]*kgo.Record, len(records))
 				for i, r := range records {
 					again[i] = &kgo.Record{Topic: second, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}
 				}
-				if err := w.ProduceSync(ctx, again...).FirstErr(); err != nil {
-					t.Fatalf("%s: %v", second, err)
-				}
+				w.send(ctx, t, again)
 			}
 			if w.open && h.IntN(5) == 0 {
 				end(w, kgo.TransactionEndTry(h.IntN(3) > 0))
