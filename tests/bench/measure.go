@@ -142,12 +142,18 @@ func produce(size, batch int) func(context.Context, options, string, *systems.Pr
 
 // produceOne produces single records, each in a request of its own.
 func produceOne(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error) {
-	const t, n, writers = "one", 20_000, 8
+	const t = "one"
 	if round == 0 {
 		if err := topic(ctx, p, t); err != nil {
 			return nil, err
 		}
 	}
+	return produceSync(ctx, p, t, 8, 20_000)
+}
+
+// produceSync has writers produce n records of 100 B together, each a record at a
+// time, with a client of its own.
+func produceSync(ctx context.Context, p *systems.Process, t string, writers, n int) (map[string]float64, error) {
 	clients := make([]*kgo.Client, writers)
 	for i := range clients {
 		cl, err := kgo.NewClient(kgo.SeedBrokers(p.Addr), kgo.ProducerLinger(0), kgo.DefaultProduceTopic(t), kgo.ProducerBatchCompression(kgo.NoCompression()))
@@ -183,7 +189,7 @@ func produceOne(ctx context.Context, o options, name string, p *systems.Process,
 		took = time.Since(begin)
 		return nil
 	})
-	return map[string]float64{"CPU us/request": float64((user + system).Microseconds()) / n, "requests/s": n / took.Seconds()}, err
+	return map[string]float64{"CPU us/request": float64((user + system).Microseconds()) / float64(n), "requests/s": float64(n) / took.Seconds()}, err
 }
 
 // fetch reads the 1 KB records that produce wrote.
