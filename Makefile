@@ -36,6 +36,7 @@ bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests run ./bench
 
 nightly: race conformance
+	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
 	$(MAKE) fuzz FUZZTIME=5m
 
 check: ## what must hold before a commit
