@@ -64,6 +64,15 @@ func (b *bounded) Create(name string) (File, error) {
 	return b.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 }
 
+func (b *bounded) readFile(name string) ([]byte, error) {
+	content, err := ReadFile(b.FS, name)
+	if outOfDescriptors(err) {
+		b.makeRoom()
+		content, err = ReadFile(b.FS, name)
+	}
+	return content, err
+}
+
 func (b *bounded) Open(name string) (File, error) { return b.OpenFile(name, os.O_RDONLY, 0) }
 
 func (b *bounded) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
@@ -87,14 +96,23 @@ func (b *bounded) OpenFile(name string, flag int, perm os.FileMode) (File, error
 // some and tries again.
 func (b *bounded) openInner(name string, flag int, perm os.FileMode) (File, error) {
 	f, err := b.FS.OpenFile(name, flag, perm)
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		b.mu.Lock()
-		fewer := len(b.open) - len(b.open)/8 - 1
-		b.mu.Unlock()
-		b.shrink(fewer)
+	if outOfDescriptors(err) {
+		b.makeRoom()
 		f, err = b.FS.OpenFile(name, flag, perm)
 	}
 	return f, err
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// makeRoom closes an eighth of the descriptors.
+func (b *bounded) makeRoom() {
+	b.mu.Lock()
+	fewer := len(b.open) - len(b.open)/8 - 1
+	b.mu.Unlock()
+	b.shrink(fewer)
 }
 
 // shrink closes descriptors until no more than limit are open, or none is left

@@ -62,8 +62,17 @@ type File interface {
 	OSFile() (f *os.File, release func())
 }
 
+// fileReader is a file system that can read a small file in fewer calls than
+// opening it takes.
+type fileReader interface {
+	readFile(name string) ([]byte, error)
+}
+
 // ReadFile returns the content of a file.
 func ReadFile(fs FS, name string) ([]byte, error) {
+	if r, ok := fs.(fileReader); ok {
+		return r.readFile(name)
+	}
 	f, err := fs.Open(name)
 	if err != nil {
 		return nil, err
