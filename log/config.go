@@ -33,7 +33,7 @@ type Config struct {
 
 	Delete          bool          // cleanup.policy contains delete: Retain obeys the next two
 	Retention       time.Duration // remove segments whose records are all older; 0 keeps them (retention.ms)
-	RetentionBytes  int64         // remove the oldest segments while the rest has as many; 0 keeps them (retention.bytes)
+	RetentionBytes  int64         // remove the oldest segments while the rest has as many; 1 keeps none, 0 all (retention.bytes)
 	FileDeleteDelay time.Duration // between taking a segment out and removing its files; 0 means 1 minute (file.delete.delay.ms)
 	Preallocate     bool          // reserve SegmentBytes on disk for a new segment (preallocate)
 

@@ -129,7 +129,7 @@ func (l *Log) expired(now time.Time) ([]*segment.Segment, error) {
 		}
 		switch {
 		case i+1 < len(list) && end <= start:
-		case cfg.Delete && cfg.RetentionBytes > 0 && size-s.Size() >= cfg.RetentionBytes:
+		case cfg.Delete && cfg.RetentionBytes > 0 && (size-s.Size() >= cfg.RetentionBytes || cfg.RetentionBytes == 1):
 		case cfg.Delete && cfg.Retention > 0:
 			written, err := l.lastWritten(s, now)
 			if err != nil {

@@ -242,7 +242,7 @@ func LogConfig(t *config.Topic) log.Config {
 	}
 	return log.Config{
 		SegmentBytes: int64(t.SegmentBytes), SegmentAge: t.SegmentAge, SegmentJitter: jitter,
-		IndexIntervalBytes: t.IndexIntervalBytes, SegmentIndexBytes: t.SegmentIndexBytes, MaxMessageBytes: t.MaxMessageBytes,
+		IndexIntervalBytes: t.IndexIntervalBytes, SegmentIndexBytes: t.SegmentIndexBytes, MaxMessageBytes: max(t.MaxMessageBytes, 1),
 		Compact: t.Compact, LogAppendTime: t.LogAppendTime, TimestampBeforeMax: t.TimestampBefore, TimestampAfterMax: t.TimestampAfter,
 		Compression: compression, CompressionLevel: levels[compression],
 		FlushMessages: flushMessages, FlushInterval: flushInterval,

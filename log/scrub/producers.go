@@ -196,6 +196,8 @@ func (p *partition) disagrees(entries []msg.ProducerSnapshotProducerEntry, at in
 			continue
 		}
 		switch {
+		case e.Epoch > s.epoch && p.compacted != "": // the markers that raised it are compacted away
+			continue
 		case e.Epoch != s.epoch:
 			return fmt.Sprintf("producer %d has epoch %d, the log says %d", e.ProducerId, e.Epoch, s.epoch)
 		case e.LastOffset != s.lastOffset && !(s.lastOffset < 0 && e.LastOffset < p.segments[0]) && !(p.compacted != "" && e.LastOffset > s.lastOffset):

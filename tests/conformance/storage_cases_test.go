@@ -274,10 +274,8 @@ var storageDifferences = []difference{
 	{"special timestamps", "deleted to 5: timestamp -3", "the same, where klamm knows of none"},
 	{"special timestamps", "deleted to 12: timestamp -3", "the same"},
 	{"special timestamps", "written again: timestamp -3", "neither tells of the record that is left"},
-	{"no bytes retained", "log start", "klamm keeps the last segment"},
 	{"configs of storage", `cleanup.policy="compact,compact"`, "klamm refuses what is said twice"},
 	{"configs of storage", `min.cleanable.dirty.ratio="NaN"`, "klamm refuses it"},
-	{"largest batch", "produce of no bytes", "klamm takes no limit for the default"},
 }
 
 // storageCases are what a client sees of storage.
