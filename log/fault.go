@@ -61,7 +61,7 @@ func (l *Log) Err() error {
 	if e := l.failure.Load(); e != nil {
 		return *e
 	}
-	return l.o.Fault.Err()
+	return l.fault.Err()
 }
 
 // latch makes err, if it is one, the error of the log and of its directory for
@@ -81,7 +81,7 @@ func (l *Log) latchFailure(what string, err error) error {
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.o.Logger.Error("latched log after storage error", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
 	}
-	l.o.Fault.Set(err)
+	l.fault.Set(err)
 	return err
 }
 

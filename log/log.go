@@ -75,32 +75,37 @@ func (o Options) withDefaults() Options {
 //
 // Invariant: start <= high watermark <= end.
 type Log struct {
-	fs     vfs.FS
-	dir    string
-	o      *Options
-	config atomic.Pointer[Config]
+	// What an append touches stands together.
 
-	segments      atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
+	mu            sync.Mutex // the writer's
+	config        atomic.Pointer[Config]
+	now           func() time.Time
+	fault         *Fault
+	failure       atomic.Pointer[error]
+	closed        atomic.Bool      // changes under mu
+	idSynced      bool             // partition.metadata is durable; guarded by mu
+	tail          *segment.Segment // the one that is appended to; guarded by mu
+	flushFrom     int64            // records below were asked to be flushed (flush.messages); guarded by mu
 	start         atomic.Int64
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
-	unsealed      atomic.Int64 // base of the first sealed segment that was not flushed as such; changes under mu
-	swaps         atomic.Int64 // rounds of compaction that readers see
 	epochs        epochs
-	txnSegments   atomic.Pointer[[]int64] // base offsets of segments that may have a transaction index
-	failure       atomic.Pointer[error]
-	closed        atomic.Bool // changes under mu
+
+	segments    atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
+	unsealed    atomic.Int64                       // base of the first sealed segment that was not flushed as such; changes under mu
+	swaps       atomic.Int64                       // rounds of compaction that readers see
+	txnSegments atomic.Pointer[[]int64]            // base offsets of segments that may have a transaction index
+	fs          vfs.FS
+	dir         string
+	o           *Options
 
 	// shape is held while segments are synced, cut, removed or replaced. It is
 	// taken before mu.
 	shape sync.Mutex
 
-	mu        sync.Mutex // the writer's; guards what follows
-	idSynced  bool       // partition.metadata is durable
-	producers producers
-	snapshots []int64 // offsets of the producer snapshots, rising
-	flushFrom int64   // records below were asked to be flushed (flush.messages)
+	producers producers // guarded by mu
+	snapshots []int64   // offsets of the producer snapshots, rising; guarded by mu
 
 	txnMu    sync.Mutex // never held during I/O
 	ended    []txn      // ended, but the marker is not below the high watermark
@@ -116,6 +121,16 @@ func (l *Log) list() []*segment.Segment { return *l.segments.Load() }
 func (l *Log) active() *segment.Segment {
 	s := l.list()
 	return s[len(s)-1]
+}
+
+// setList replaces the segments. The caller holds mu, or has not shown l to
+// anybody.
+func (l *Log) setList(list []*segment.Segment) {
+	l.segments.Store(&list)
+	l.tail = nil
+	if len(list) > 0 {
+		l.tail = list[len(list)-1]
+	}
 }
 
 // StartOffset returns the log start offset: records below it are gone.
@@ -152,8 +167,7 @@ func (l *Log) Config() Config { return *l.config.Load() }
 // SetConfig changes the configuration for appends from now on. Segments keep the
 // index interval that they began with.
 func (l *Log) SetConfig(c Config) {
-	c = c.withDefaults()
-	l.config.Store(&c)
+	l.config.Store(shared(c.withDefaults()))
 }
 
 // SetHighWatermark stores the high watermark as a read limit, within the log.
@@ -201,7 +215,7 @@ func (l *Log) Producers() []ProducerState {
 func (l *Log) ExpireProducers() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.producers.expire(l.o.Now(), l.o.ProducerExpiry)
+	l.producers.expire(l.now(), l.o.ProducerExpiry)
 }
 
 // LatestEpoch returns the largest leader epoch that the log knows, -1 none.
