@@ -288,13 +288,8 @@ func (l *Log) complete() error {
 			return err
 		}
 	}
-	list := l.list()
-	for i, s := range list[:len(list)-1] {
-		if next := list[i+1].Base(); next > l.recoveryPoint.Load() || s.Base() >= l.unsealed.Load() {
-			if err := l.syncSealed(s, next); err != nil {
-				return err
-			}
-		}
+	if err := l.syncOlder(l.list()); err != nil {
+		return err
 	}
 	if err := l.syncFile(l.txnName(active.Base())); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return err
