@@ -87,7 +87,7 @@ func (l *Log) latchFailure(what string, err error) error {
 
 // writable reports why the log cannot be changed. The caller holds mu.
 func (l *Log) writable() error {
-	if l.closed.Load() {
+	if l.closed.Load() || l.finished {
 		return ErrClosed
 	}
 	return l.Err()

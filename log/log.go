@@ -10,9 +10,6 @@
 package log
 
 import (
-	"errors"
-	iofs "io/fs"
-	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -83,6 +80,7 @@ type Log struct {
 	fault         *Fault
 	failure       atomic.Pointer[error]
 	closed        atomic.Bool      // changes under mu
+	finished      bool             // Finish was called; guarded by mu
 	idSynced      bool             // partition.metadata is durable; guarded by mu
 	tail          *segment.Segment // the one that is appended to; guarded by mu
 	flushFrom     int64            // records below were asked to be flushed (flush.messages); guarded by mu
@@ -228,7 +226,7 @@ func (l *Log) AssignEpoch(epoch int32, startOffset int64) error {
 }
 
 // AssignEpochUnsynced is AssignEpoch for who syncs many logs at once, before any
-// of them serves ([vfs.SyncAll]).
+// of them serves ([vfs.Syncer]).
 func (l *Log) AssignEpochUnsynced(epoch int32, startOffset int64) error {
 	return l.assignEpoch(epoch, startOffset, vfs.WriteFileRenamed)
 }
@@ -246,76 +244,4 @@ func (l *Log) assignEpoch(epoch int32, startOffset int64, write func(fs vfs.FS, 
 // offset at which it ends; -1, -1 if epoch is above all.
 func (l *Log) EpochEndOffset(epoch int32) (foundEpoch int32, endOffset int64) {
 	return l.epochs.endOffset(epoch, l.end.Load())
-}
-
-// Close completes indexes, writes the producer snapshot, makes all durable and
-// closes. After it without an error the log may be opened with CleanShutdown.
-func (l *Log) Close() error {
-	l.shape.Lock()
-	defer l.shape.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed.Swap(true) {
-		return nil
-	}
-	err := l.Err()
-	if err == nil {
-		err = l.latch("close", l.complete())
-	}
-	for _, s := range l.list() {
-		if err != nil {
-			s.Abandon()
-		} else if e := s.Close(); e != nil {
-			err = l.latch("close", e)
-		}
-	}
-	return err
-}
-
-// complete makes durable what a clean start relies on. The caller holds shape and
-// mu.
-func (l *Log) complete() error {
-	active, end := l.active(), l.end.Load()
-	if end == l.recoveryPoint.Load() && l.unsealed.Load() == nothingUnsealed && !active.Dirty() {
-		return nil // nothing was appended since it was opened
-	}
-	if err := active.Seal(); err != nil {
-		return err
-	}
-	if l.Size() > 0 {
-		// If a power cut takes it away, the one before and the batches say the same.
-		if err := l.writeSnapshot(end); err != nil {
-			return err
-		}
-	}
-	if err := l.syncOlder(l.list()); err != nil {
-		return err
-	}
-	if err := l.syncFile(l.txnName(active.Base())); err != nil && !errors.Is(err, iofs.ErrNotExist) {
-		return err
-	}
-	if err := active.Flush(); err != nil {
-		return err
-	}
-	l.raiseRecoveryPoint(end)
-	return nil
-}
-
-// Delete closes the log and removes its directory. Readers keep what they hold.
-func (l *Log) Delete() error {
-	l.shape.Lock()
-	defer l.shape.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed.Swap(true) {
-		for _, s := range l.list() {
-			if err := s.Delete(); err != nil {
-				return l.latch("delete", err)
-			}
-		}
-	}
-	if err := l.fs.RemoveAll(l.dir); err != nil {
-		return l.latch("delete", err)
-	}
-	return l.latch("delete", l.fs.SyncDir(path.Dir(l.dir)))
 }

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -383,45 +382,4 @@ func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
 		return kerr.NotLeaderOrFollower
 	}
 	return kerr.KafkaStorageError
-}
-
-// Close syncs and closes every log and marks the directories as cleanly shut
-// down. It does not unlock them.
-func (r *Replicas) Close(brokerEpoch int64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.live {
-		return nil
-	}
-	r.live = false
-	r.cleaner.close()
-	r.trash.close()
-	r.background.close()
-	var all []*Partition
-	r.Each(func(p *Partition) bool {
-		all = append(all, p)
-		return true
-	})
-	var mu sync.Mutex // guards failed
-	failed := make(map[*Dir]error)
-	inParallel(len(all), syncers, func(i int) {
-		p := all[i]
-		if err := p.close(); err != nil {
-			mu.Lock()
-			failed[p.Dir] = errors.Join(failed[p.Dir], fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
-			mu.Unlock()
-		}
-	})
-	err := r.Checkpoint()
-	for _, d := range r.o.Dirs {
-		switch {
-		case failed[d] != nil || d.Err() != nil:
-			err = errors.Join(err, failed[d], d.Err())
-		case d.keepsSome():
-			// What did not open must be looked at again at the next start.
-		default:
-			err = errors.Join(err, d.markClean(brokerEpoch))
-		}
-	}
-	return err
 }

@@ -1,0 +1,98 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klamm-io/klamm/log"
+)
+
+// Close syncs and closes every log and marks the directories as cleanly shut
+// down. It does not unlock them.
+func (r *Replicas) Close(brokerEpoch int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return nil
+	}
+	r.live = false
+	r.cleaner.close()
+	r.trash.close()
+	r.background.close()
+	byDir := make(map[*Dir][]*Partition)
+	r.Each(func(p *Partition) bool {
+		byDir[p.Dir] = append(byDir[p.Dir], p)
+		return true
+	})
+	failed := make([]error, len(r.o.Dirs))
+	inParallel(len(r.o.Dirs), len(r.o.Dirs), func(i int) {
+		d := r.o.Dirs[i]
+		failed[i] = d.closeAll(byDir[d])
+	})
+	err := r.Checkpoint()
+	for i, d := range r.o.Dirs {
+		switch {
+		case failed[i] != nil:
+			err = errors.Join(err, failed[i])
+		case d.keepsSome():
+			// What did not open must be looked at again at the next start.
+		default:
+			err = errors.Join(err, d.markClean(brokerEpoch))
+		}
+	}
+	return err
+}
+
+// closeAll syncs and closes the logs of a directory. Many are synced together,
+// if the system can.
+func (d *Dir) closeAll(partitions []*Partition) error {
+	err := errors.Join(d.syncTogether(partitions), each(partitions, (*Partition).close))
+	if d.Err() != nil {
+		return d.Err() // which is why each of them failed
+	}
+	return err
+}
+
+// syncTogether syncs logs before they are closed, if there are many to be.
+func (d *Dir) syncTogether(partitions []*Partition) error {
+	var unsynced []*Partition
+	for _, p := range partitions {
+		if p.log.Unsynced() {
+			unsynced = append(unsynced, p)
+		}
+	}
+	if d.syncer == nil || len(unsynced) < manyLogs {
+		return nil
+	}
+	err := each(unsynced, func(p *Partition) error {
+		p.end()
+		return p.log.Finish()
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.syncer.Sync(); err != nil {
+		d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
+		return d.Err()
+	}
+	for _, p := range unsynced {
+		p.log.Durable()
+	}
+	return nil
+}
+
+// each calls f for partitions, many at once, and returns what went wrong.
+func each(partitions []*Partition, f func(p *Partition) error) error {
+	var mu sync.Mutex // guards failed
+	var failed error
+	inParallel(len(partitions), syncers, func(i int) {
+		p := partitions[i]
+		if err := f(p); err != nil {
+			mu.Lock()
+			failed = errors.Join(failed, fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
+			mu.Unlock()
+		}
+	})
+	return failed
+}
