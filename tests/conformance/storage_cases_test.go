@@ -270,10 +270,10 @@ func compareSteps(t *testing.T, name string, got [2][]string, used map[differenc
 
 // storageDifferences are known, by case and how the line begins.
 var storageDifferences = []difference{
-	{"special timestamps", "deleted to 1: timestamp -3", "the JVM broker tells of a record below the log start"},
-	{"special timestamps", "deleted to 5: timestamp -3", "the same, where klamm knows of none"},
-	{"special timestamps", "deleted to 12: timestamp -3", "the same"},
-	{"special timestamps", "written again: timestamp -3", "neither tells of the record that is left"},
+	{"special timestamps", "deleted to 1: timestamp -3", "klamm tells of the first record left that has the timestamp, the JVM broker of one below the log start"},
+	{"special timestamps", "deleted to 5: timestamp -3", "the same, until the JVM broker has removed the segment"},
+	{"special timestamps", "deleted to 12: timestamp -3", "klamm says that there is none, the JVM broker tells of one below the log start"},
+	{"special timestamps", "written again: timestamp -3", "klamm tells of the one record that is left, the JVM broker of one below the log start"},
 	{"configs of storage", `cleanup.policy="compact,compact"`, "klamm refuses what is said twice"},
 	{"configs of storage", `min.cleanable.dirty.ratio="NaN"`, "klamm refuses it"},
 }
