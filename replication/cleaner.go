@@ -206,7 +206,7 @@ type throttle struct {
 
 // wait waits until n more bytes may be read or written, or ctx ends.
 func (t *throttle) wait(ctx context.Context, n int) error {
-	if err := ctx.Err(); err != nil || t.rate > 1e18 {
+	if err := ctx.Err(); err != nil || !(t.rate <= 1e18) { // NaN is no limit
 		return err
 	}
 	now := t.clock.Now()

@@ -457,9 +457,9 @@ func TestCleaner(t *testing.T) {
 	s := openStore(t, m, clk, "/d", "log.cleaner.threads=2", "log.cleaner.dedupe.buffer.size=4194304")
 	s.create("compacted", 3, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.1")
 	s.create("kept", 1)
+	s.create("never", 1, "cleanup.policy=compact,compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=NaN")
 	value := strings.Repeat("x", 50_000)
-	for i := range int32(3) {
-		p := s.r.Get("compacted", i)
+	for _, p := range []*replication.Partition{s.r.Get("compacted", 0), s.r.Get("compacted", 1), s.r.Get("compacted", 2), s.r.Get("never", 0)} {
 		for range 50 {
 			b := record.NewBuilder(record.None, 0)
 			b.Append(clk.Now().UnixMilli(), []byte("key"), []byte(value), nil)
@@ -481,6 +481,9 @@ func TestCleaner(t *testing.T) {
 		if size := p.Log().Size(); size > before/2 || p.Log().EndOffset() != 50 {
 			t.Errorf("partition %d: %d bytes of %d are left, log end %d", i, size, before, p.Log().EndOffset())
 		}
+	}
+	if l := s.r.Get("never", 0).Log(); !l.Config().Compact || l.Size() != before {
+		t.Errorf("compacted though no log is dirty enough: %d bytes of %d are left", l.Size(), before)
 	}
 	text, err := vfs.ReadFile(m, "/d/cleaner-offset-checkpoint")
 	if err != nil || !strings.HasPrefix(string(text), "0\n3\ncompacted ") {

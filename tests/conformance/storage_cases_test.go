@@ -63,14 +63,20 @@ func (s *script) create(topic string, configs ...string) bool {
 	return code == 0
 }
 
-// alter changes one config of the topic.
+// alter sets one config of the topic.
 func (s *script) alter(key string, value *string, validate bool) {
+	s.Helper()
+	s.incremental(key, value, kmsg.IncrementalAlterConfigOpSet, validate)
+}
+
+// incremental changes one config of the topic.
+func (s *script) incremental(key string, value *string, op kmsg.IncrementalAlterConfigOp, validate bool) {
 	s.Helper()
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	req.SetVersion(1)
 	req.ValidateOnly = validate
 	c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	c.Name, c.Value = key, value
+	c.Name, c.Value, c.Op = key, value, op
 	r := kmsg.NewIncrementalAlterConfigsRequestResource()
 	r.ResourceType, r.ResourceName, r.Configs = topicRes, s.topic, append(r.Configs, c)
 	req.Resources = append(req.Resources, r)
@@ -80,6 +86,19 @@ func (s *script) alter(key string, value *string, validate bool) {
 		shown = fmt.Sprintf("%q", *value)
 	}
 	s.say("%s=%s: %s", key, shown, errorName(got.ErrorCode))
+}
+
+// describe notes what the broker tells of configs of the topic.
+func (s *script) describe(keys ...string) {
+	s.Helper()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.SetVersion(4)
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = topicRes, s.topic, keys
+	req.Resources = append(req.Resources, r)
+	for _, c := range s.conn.ok(s.T, req).(*kmsg.DescribeConfigsResponse).Resources[0].Configs {
+		s.say("\t%s is %q, source %v", c.Name, *c.Value, c.Source)
+	}
 }
 
 // produce sends a batch and notes the answer.
@@ -274,8 +293,6 @@ var storageDifferences = []difference{
 	{"special timestamps", "deleted to 5: timestamp -3", "the same, until the JVM broker has removed the segment"},
 	{"special timestamps", "deleted to 12: timestamp -3", "klamm says that there is none, the JVM broker tells of one below the log start"},
 	{"special timestamps", "written again: timestamp -3", "klamm tells of the one record that is left, the JVM broker of one below the log start"},
-	{"configs of storage", `cleanup.policy="compact,compact"`, "klamm refuses what is said twice"},
-	{"configs of storage", `min.cleanable.dirty.ratio="NaN"`, "klamm refuses it"},
 }
 
 // storageCases are what a client sees of storage.
@@ -441,6 +458,25 @@ var storageCases = []struct {
 			{"local.retention.ms", "-2", "retention.ms", "-1"}, {"local.retention.ms", "1000", "retention.ms", "-1"}, {"local.retention.ms", "-1", "retention.ms", "1000"},
 			{"segment.bytes", "1048576", "max.message.bytes", "2097152"}, {"cleanup.policy", "compact", "remote.storage.enable", "true"}, {"cleanup.policy", "", "retention.ms", "1000"}} {
 			s.create(fmt.Sprintf("%s.%d", topic, len(s.lines)), c...)
+		}
+	}},
+	{"configs said twice and no numbers", func(s *script, topic string) {
+		keys := []string{"cleanup.policy", "min.cleanable.dirty.ratio"}
+		change := func(key, value string, op kmsg.IncrementalAlterConfigOp) {
+			s.incremental(key, &value, op, false)
+			time.Sleep(200 * time.Millisecond)
+			s.describe(keys...)
+		}
+		s.create(topic, "cleanup.policy", "compact,compact", "min.cleanable.dirty.ratio", "NaN")
+		s.describe(keys...)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpAppend)
+		change("cleanup.policy", "delete,delete", kmsg.IncrementalAlterConfigOpAppend)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpSubtract)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpSubtract)
+		change("cleanup.policy", "delete, compact ,delete", kmsg.IncrementalAlterConfigOpSet)
+		change("cleanup.policy", "delete,delete,", kmsg.IncrementalAlterConfigOpSet)
+		for _, v := range []string{" NaN ", "nan", "NAN", "Infinity", "-Infinity", "inf", "Inf"} {
+			change("min.cleanable.dirty.ratio", v, kmsg.IncrementalAlterConfigOpSet)
 		}
 	}},
 	{"retention by size", func(s *script, topic string) {
