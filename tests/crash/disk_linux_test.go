@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -122,7 +124,11 @@ func TestFullDisk(t *testing.T) {
 	}
 	d.offline(ctx, t, of)
 	err := d.Stop()
-	t.Logf("stopped: %v", err)
+	lines := strings.Split(strings.TrimSpace(d.Output()), "\n")
+	last := lines[len(lines)-1]
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.HasPrefix(last, "klamm: ") || !strings.Contains(last, filepath.Join(dir, "small", "logs")+" is offline") {
+		t.Errorf("stopped: %v\n%s", err, last)
+	}
 	if err := syscall.Mount("tmpfs", filepath.Join(dir, "small"), "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
 		t.Fatal(err)
 	}
