@@ -160,7 +160,7 @@ func (d *disks) offline(ctx context.Context, t *testing.T, of [diskPartitions]st
 		t.Fatal(err)
 	}
 	for p, m := range md.Topics[topic].Partitions {
-		if got, want := len(m.OfflineReplicas) == 1, of[p] == "small"; got != want {
+		if got, want := len(m.OfflineReplicas) == 1, of[p] == "small"; got != want || m.Leader != 1 || m.Err != nil { // so that clients send, and are told why not
 			t.Errorf("partition %d in %q: leader %d, offline replicas %v, %v", p, of[p], m.Leader, m.OfflineReplicas, m.Err)
 		}
 	}
