@@ -28,7 +28,7 @@ func (r *Replicas) Checkpoint() error {
 		if d.Err() != nil {
 			continue
 		}
-		err = errors.Join(err, d.writeCheckpoint(recoveryFile, f.recovery), d.writeCheckpoint(highWatermarkFile, f.high), d.writeCheckpoint(logStartFile, f.start))
+		err = errors.Join(err, d.writeCheckpoint(log.RecoveryPointFile, f.recovery), d.writeCheckpoint(log.HighWatermarkFile, f.high), d.writeCheckpoint(log.LogStartFile, f.start))
 	}
 	return err
 }
@@ -52,7 +52,7 @@ func (r *Replicas) checkpointStart(p *Partition) error {
 		}
 		return true
 	})
-	return p.Dir.writeCheckpoint(logStartFile, starts)
+	return p.Dir.writeCheckpoint(log.LogStartFile, starts)
 }
 
 // CheckpointIfMoved is Checkpoint where anything has changed since the last one.

@@ -20,17 +20,10 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// Files of a log directory, as Kafka names them.
+// What ends the names of partition directories that are none any more.
 const (
-	lockFile          = ".lock"
-	propertiesFile    = "meta.properties"
-	cleanFile         = ".kafka_cleanshutdown"
-	recoveryFile      = "recovery-point-offset-checkpoint"
-	highWatermarkFile = "replication-offset-checkpoint"
-	logStartFile      = "log-start-offset-checkpoint"
-	cleanerFile       = "cleaner-offset-checkpoint"
-	deleteSuffix      = "-delete"
-	straySuffix       = "-stray"
+	deleteSuffix = "-delete"
+	straySuffix  = "-stray"
 )
 
 // Dir is one log directory (log.dirs), locked by this broker.
@@ -68,7 +61,7 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	if err := makeDir(fs, dir); err != nil {
 		return nil, got, err
 	}
-	if d.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
+	if d.lock, err = fs.Lock(path.Join(dir, log.LockFile)); err != nil {
 		if errors.Is(err, vfs.ErrLocked) {
 			return nil, got, fmt.Errorf("log directory %s is in use by another broker: %w", dir, err)
 		}
@@ -82,17 +75,17 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	if got, err = d.identity(want); err != nil {
 		return nil, got, err
 	}
-	if _, err := fs.Stat(d.file(cleanFile)); err == nil {
+	if _, err := fs.Stat(d.file(log.CleanFile)); err == nil {
 		d.clean = true
 		// The mark must not come back after a power cut.
-		if err := fs.Remove(d.file(cleanFile)); err != nil {
+		if err := fs.Remove(d.file(log.CleanFile)); err != nil {
 			return nil, got, err
 		}
 		if err := fs.SyncDir(dir); err != nil {
 			return nil, got, err
 		}
 	}
-	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start, cleanerFile: &d.cleaned} {
+	for name, into := range map[string]*map[string]int64{log.RecoveryPointFile: &d.recovery, log.HighWatermarkFile: &d.high, log.LogStartFile: &d.start, log.CleanerFile: &d.cleaned} {
 		var whole bool
 		if *into, whole, err = readCheckpoint(fs, d.file(name)); err != nil {
 			return nil, got, err
@@ -130,14 +123,14 @@ func (d *Dir) file(name string) string { return path.Join(d.Path, name) }
 
 // identity reads meta.properties, or writes it where there is none.
 func (d *Dir) identity(want Identity) (Identity, error) {
-	text, err := vfs.ReadFile(d.fs, d.file(propertiesFile))
+	text, err := vfs.ReadFile(d.fs, d.file(log.PropertiesFile))
 	if errors.Is(err, iofs.ErrNotExist) {
 		if want.ClusterID == "" {
 			want.ClusterID = NewUUID().String()
 		}
 		d.ID = NewUUID()
 		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
-		return want, vfs.WriteFileAtomic(d.fs, d.file(propertiesFile), []byte(text))
+		return want, vfs.WriteFileAtomic(d.fs, d.file(log.PropertiesFile), []byte(text))
 	}
 	if err != nil {
 		return want, err
@@ -145,16 +138,16 @@ func (d *Dir) identity(want Identity) (Identity, error) {
 	loader := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
 	p, err := loader.LoadBytes(text)
 	if err != nil {
-		return want, fmt.Errorf("%s: %w", d.file(propertiesFile), err)
+		return want, fmt.Errorf("%s: %w", d.file(log.PropertiesFile), err)
 	}
 	got := Identity{ClusterID: p.GetString("cluster.id", "")}
 	node, err := strconv.ParseInt(p.GetString("node.id", p.GetString("broker.id", "")), 10, 32)
 	if err != nil {
-		return got, fmt.Errorf("%s: node.id: %w", d.file(propertiesFile), err)
+		return got, fmt.Errorf("%s: node.id: %w", d.file(log.PropertiesFile), err)
 	}
 	got.NodeID = int32(node)
 	if d.ID, err = prim.ParseUUID(p.GetString("directory.id", "")); err != nil {
-		return got, fmt.Errorf("%s: directory.id: %w", d.file(propertiesFile), err)
+		return got, fmt.Errorf("%s: directory.id: %w", d.file(log.PropertiesFile), err)
 	}
 	if want.ClusterID != "" && want.ClusterID != got.ClusterID {
 		return got, fmt.Errorf("%s belongs to cluster %s, not %s", d.Path, got.ClusterID, want.ClusterID)
@@ -175,7 +168,7 @@ func (d *Dir) markClean(brokerEpoch int64) error {
 	if err != nil {
 		return err
 	}
-	return vfs.WriteFileAtomic(d.fs, d.file(cleanFile), text)
+	return vfs.WriteFileAtomic(d.fs, d.file(log.CleanFile), text)
 }
 
 // Close unlocks the directory.
@@ -316,7 +309,7 @@ func (d *Dir) setFirstDirty(name string, offset int64) error {
 	d.cleaned[name] = offset
 	all := maps.Clone(d.cleaned)
 	d.mu.Unlock()
-	return d.writeCheckpoint(cleanerFile, all)
+	return d.writeCheckpoint(log.CleanerFile, all)
 }
 
 // forget drops what is known of a partition that is deleted.

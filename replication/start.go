@@ -30,7 +30,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	}
 	var known time.Time // when a broker was last here
 	for _, d := range r.o.Dirs {
-		if info, err := r.o.FS.Stat(d.file(recoveryFile)); err == nil && info.ModTime().After(known) {
+		if info, err := r.o.FS.Stat(d.file(log.RecoveryPointFile)); err == nil && info.ModTime().After(known) {
 			known = info.ModTime()
 		}
 	}

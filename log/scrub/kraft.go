@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -13,12 +14,12 @@ import (
 // error is that of the context.
 func (p *partition) kraft() error {
 	for _, name := range p.names {
-		if _, suffix, ok := parseFileName(name); ok && suffix == checkpointSuffix {
+		if _, suffix, ok := parseFileName(name); ok && suffix == log.QuorumSnapshotSuffix {
 			if err := p.metadataSnapshot(p.file(name)); err != nil {
 				return err
 			}
 		}
-		if name != quorumFile {
+		if name != log.QuorumStateFile {
 			continue
 		}
 		b, err := vfs.ReadFile(p.c.fs, p.file(name))
