@@ -188,6 +188,15 @@ func (s *script) start(from int64) {
 	s.say("log start %d of %d", listOffset(s.T, s.conn, s.topic, -2, 0), listOffset(s.T, s.conn, s.topic, -1, 0))
 }
 
+// smallSegments makes a topic and writes batches to it, a few to a segment.
+func (s *script) smallSegments(topic string, batches int) {
+	s.Helper()
+	s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
+	for range batches {
+		s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
+	}
+}
+
 // batchOf returns a batch of records with the timestamps given.
 func batchOf(t *testing.T, codec record.Codec, key, value []byte, stamps ...int64) []byte {
 	t.Helper()
@@ -480,28 +489,19 @@ var storageCases = []struct {
 		}
 	}},
 	{"retention by size", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 20 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
-		}
+		s.smallSegments(topic, 20)
 		s.alter("retention.bytes", ptr("2500"), false)
 		s.start(0)
 		s.offsets("after retention")
 		s.records()
 	}},
 	{"no bytes retained", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 8 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
-		}
+		s.smallSegments(topic, 8)
 		s.alter("retention.bytes", ptr("0"), false)
 		s.start(0)
 	}},
 	{"no time retained", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 8 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
-		}
+		s.smallSegments(topic, 8)
 		s.alter("retention.ms", ptr("0"), false)
 		s.start(0)
 	}},
