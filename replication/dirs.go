@@ -307,9 +307,14 @@ func (d *Dir) firstDirty(name string) (offset int64, known bool) {
 func (d *Dir) setFirstDirty(name string, offset int64) error {
 	d.mu.Lock()
 	d.cleaned[name] = offset
-	all := maps.Clone(d.cleaned)
 	d.mu.Unlock()
-	return d.writeCheckpoint(log.CleanerFile, all)
+	return d.writeCheckpoint(log.CleanerFile, d.firstDirties)
+}
+
+func (d *Dir) firstDirties() map[string]int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.cleaned)
 }
 
 // forget drops what is known of a partition that is deleted.
@@ -320,15 +325,17 @@ func (d *Dir) forget(name string) {
 	delete(d.kept, name)
 }
 
-// writeCheckpoint writes a checkpoint file. An error takes the directory offline:
+// writeCheckpoint writes a checkpoint file. What goes in is collected when it is
+// this call's turn to write: else another one might have written, and somebody
+// have been answered for, what is newer. An error takes the directory offline:
 // what it holds is unknown.
-func (d *Dir) writeCheckpoint(name string, offsets map[string]int64) error {
+func (d *Dir) writeCheckpoint(name string, offsets func() map[string]int64) error {
 	if err := d.Err(); err != nil {
 		return err
 	}
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	err := writeCheckpoint(d.fs, d.file(name), offsets)
+	err := writeCheckpoint(d.fs, d.file(name), offsets())
 	if err != nil {
 		err = fmt.Errorf("%w: %w", log.ErrStorage, err)
 		d.fault.Set(err)

@@ -268,6 +268,45 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 	}
 }
 
+// Checkpoint takes what it writes from the logs at that moment: it had put a log
+// start offset back that was answered while it wrote the files of another
+// directory.
+func TestCheckpointKeepsAnsweredStarts(t *testing.T) {
+	m := vfs.NewMem()
+	var s *store
+	var hurt *replication.Partition
+	var armed atomic.Bool
+	s = openStore(t, vfs.Inject(m, func(op vfs.Op, name string) error {
+		if op != vfs.OpRename || !armed.CompareAndSwap(true, false) {
+			return nil
+		}
+		if hurt = s.r.Get("t", 0); strings.HasPrefix(name, hurt.Dir.Path+"/") {
+			hurt = s.r.Get("t", 1)
+		}
+		if low, err := hurt.DeleteRecords(3); low != 3 || err != nil {
+			t.Errorf("low watermark %d, %v", low, err)
+		}
+		return nil
+	}), clock.System(), "/a,/b")
+	s.create("t", 2)
+	for i := range int32(2) {
+		for range 5 {
+			s.append(s.r.Get("t", i), "value")
+		}
+	}
+	armed.Store(true)
+	if err := s.r.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	again := openStore(t, m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/a,/b")
+	if l := again.r.Get("t", hurt.Index).Log(); l.StartOffset() != 3 || l.EndOffset() != 5 {
+		t.Errorf("log [%d, %d) after the process died, want [3, 5)", l.StartOffset(), l.EndOffset())
+	}
+	if err := errors.Join(s.close(), again.close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A partition that is damaged in the middle is offline with its files as they
 // are, at every start until somebody has looked; the others serve.
 func TestDamagedPartitionIsQuarantined(t *testing.T) {
