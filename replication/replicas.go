@@ -61,7 +61,7 @@ type Replicas struct {
 	// at a time.
 	mu    sync.Mutex
 	live  bool
-	found map[string]*Dir // partition directories that were there at the start, until they are opened
+	found map[string]*Dir // partition directories that were there at the start, until their topic is deleted
 
 	trash      *trash
 	background background
@@ -359,6 +359,7 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 		r.count.Add(-1)
 		p.Dir.lose()
 		p.Dir.forget(dirName(p.Topic, p.Index))
+		delete(r.found, dirName(p.Topic, p.Index)) // another topic of that name begins anew
 		if err := p.close(); err != nil {
 			r.lg.Warn("close of a deleted partition failed", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
 		}

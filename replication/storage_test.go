@@ -22,6 +22,7 @@ import (
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -264,6 +265,35 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 		t.Errorf("log [%d, %d) after a power cut, want [3, 5)", l.StartOffset(), l.EndOffset())
 	}
 	if err := errors.Join(s.close(), again.close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A topic that is made again after a restart has nothing of the one that was
+// deleted, such as its log start offset.
+func TestTopicMadeAgainBeginsAnew(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, m, clock.System(), "/d")
+	s.create("t", 1)
+	for range 5 {
+		s.append(s.r.Get("t", 0), "value")
+	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, m, clock.System(), "/d")
+	if _, err := s.c.DeleteTopics(t.Context(), []prim.UUID{s.c.Image().Topic("t").ID}); err != nil {
+		t.Fatal(err)
+	}
+	s.create("t", 1)
+	s.append(s.r.Get("t", 0), "first")
+	if l := s.r.Get("t", 0).Log(); l.StartOffset() != 0 || l.EndOffset() != 1 || l.HighWatermark() != 1 {
+		t.Errorf("log [%d, %d), high watermark %d, want [0, 1)", l.StartOffset(), l.EndOffset(), l.HighWatermark())
+	}
+	if err := s.close(); err != nil {
 		t.Error(err)
 	}
 }
