@@ -14,18 +14,19 @@ func (r *Replicas) Checkpoint() error {
 		if d.Err() != nil {
 			continue
 		}
-		recovery := r.offsets(d, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
-		high := r.offsets(d, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
+		recovery := r.offsets(d, d.recovery, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
+		high := r.offsets(d, d.high, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
 		err = errors.Join(err, d.writeCheckpoint(log.RecoveryPointFile, recovery), d.writeCheckpoint(log.HighWatermarkFile, high),
-			d.writeCheckpoint(log.LogStartFile, r.offsets(d, startToKeep)))
+			d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep)))
 	}
 	return err
 }
 
-// offsets returns what collects an offset of each log in a directory that has it.
-func (r *Replicas) offsets(d *Dir, of func(*log.Log) (int64, bool)) func() map[string]int64 {
+// offsets returns what collects an offset of each log in a directory that has it;
+// of those that did not open, the one that was found.
+func (r *Replicas) offsets(d *Dir, found map[string]int64, of func(*log.Log) (int64, bool)) func() map[string]int64 {
 	return func() map[string]int64 {
-		out := make(map[string]int64)
+		out := d.ofKept(found)
 		r.Each(func(p *Partition) bool {
 			if p.Dir == d {
 				if offset, ok := of(p.log); ok {
@@ -48,7 +49,7 @@ func startToKeep(l *log.Log) (offset int64, moved bool) {
 // checkpointStart makes the log start offset of a partition durable, and those of
 // the others in its directory.
 func (r *Replicas) checkpointStart(p *Partition) error {
-	return p.Dir.writeCheckpoint(log.LogStartFile, r.offsets(p.Dir, startToKeep))
+	return p.Dir.writeCheckpoint(log.LogStartFile, r.offsets(p.Dir, p.Dir.start, startToKeep))
 }
 
 // CheckpointIfMoved is Checkpoint where anything has changed since the last one.

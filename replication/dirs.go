@@ -289,6 +289,19 @@ func (d *Dir) keep(name string) {
 	d.kept[name] = true
 }
 
+// ofKept returns the offsets of the partitions whose directories stay as they are.
+func (d *Dir) ofKept(offsets map[string]int64) map[string]int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[string]int64)
+	for name := range d.kept {
+		if offset, ok := offsets[name]; ok {
+			out[name] = offset
+		}
+	}
+	return out
+}
+
 func (d *Dir) keepsSome() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -48,6 +48,11 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		c, err := r.TopicConfig(m, t.Name)
 		if err != nil {
 			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
+			for i := range t.Partitions {
+				if d := r.found[dirName(t.Name, int32(i))]; d != nil {
+					d.keep(dirName(t.Name, int32(i)))
+				}
+			}
 			return true
 		}
 		into := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}

@@ -245,6 +245,39 @@ func TestOneLogDirectoryFails(t *testing.T) {
 	}
 }
 
+// The partitions of a topic whose config does not resolve with the broker's are
+// offline, and are there when it does again: what they were not checked for, they
+// are checked for then.
+func TestTopicWhoseConfigDoesNotResolve(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, m, clock.System(), "/d")
+	s.create("t", 1, "max.compaction.lag.ms=5000")
+	for range 3 {
+		s.append(s.r.Get("t", 0), "value")
+	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
+	m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}) // the process dies
+	bad := openStore(t, m, clock.System(), "/d", "log.cleaner.min.compaction.lag.ms=10000")
+	if bad.r.Get("t", 0) != nil || !bad.r.Offline("t", 0) {
+		t.Error("the partition is served")
+	}
+	if err := errors.Join(bad.close(), s.close()); err != nil {
+		t.Error(err)
+	}
+	s = openStore(t, m, clock.System(), "/d")
+	if s.dirs[0].Clean() {
+		t.Error("the directory counts as cleanly shut down")
+	}
+	if p := s.r.Get("t", 0); p == nil || p.Log().StartOffset() != 1 || p.Log().EndOffset() != 3 {
+		t.Error("the partition is not back as it was")
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What DeleteRecords has answered stays deleted, whatever happens next.
 func TestDeletedRecordsStayDeleted(t *testing.T) {
 	m := vfs.NewMem()
@@ -348,6 +381,9 @@ func TestDamagedPartitionIsQuarantined(t *testing.T) {
 			s.append(s.r.Get("t", i), "value")
 		}
 	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
 	m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}) // the process dies
 	name := segment.FileName("/d/t-0", 0, segment.LogSuffix)
 	good, err := vfs.ReadFile(m, name)
@@ -375,14 +411,30 @@ func TestDamagedPartitionIsQuarantined(t *testing.T) {
 			t.Errorf("the damaged file was changed: %v", err)
 		}
 	}
+	deleted := openStore(t, m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/d")
 	if err := vfs.WriteFileAtomic(m, name, good); err != nil {
 		t.Fatal(err)
 	}
-	repaired := openStore(t, m, clock.System(), "/d")
-	if p := repaired.r.Get("t", 0); p == nil || p.Log().EndOffset() != 3 {
-		t.Error("the partition is not back after its file is whole again")
+	if _, err := deleted.c.DeleteTopics(t.Context(), []prim.UUID{deleted.c.Image().Topic("t").ID}); err != nil {
+		t.Fatal(err)
 	}
-	if err := errors.Join(repaired.close(), s.close()); err != nil {
+	if _, err := deleted.fs.Stat("/d/t-0"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the damaged partition stays though its topic is deleted: %v", err)
+	}
+	deleted.create("t", 2)
+	deleted.append(deleted.r.Get("t", 0), "first")
+	if err := deleted.close(); err != nil {
+		t.Error(err)
+	}
+	deleted = openStore(t, deleted.fs, clock.System(), "/d")
+	if l := deleted.r.Get("t", 0).Log(); l.StartOffset() != 0 || l.EndOffset() != 1 || !deleted.dirs[0].Clean() {
+		t.Errorf("the topic made again has [%d, %d), clean %t", l.StartOffset(), l.EndOffset(), deleted.dirs[0].Clean())
+	}
+	repaired := openStore(t, m, clock.System(), "/d")
+	if p := repaired.r.Get("t", 0); p == nil || p.Log().StartOffset() != 1 || p.Log().EndOffset() != 3 {
+		t.Error("the partition is not back as it was after its file is whole again")
+	}
+	if err := errors.Join(repaired.close(), deleted.close(), s.close()); err != nil {
 		t.Error(err)
 	}
 }
