@@ -316,11 +316,33 @@ func (d *Dir) firstDirty(name string) (offset int64, known bool) {
 	return offset, known
 }
 
-// setFirstDirty notes, durably, up to where a partition was compacted.
-func (d *Dir) setFirstDirty(name string, offset int64) error {
+// setFirstDirty notes, durably, up to where a partition was compacted, if that is
+// still so.
+func (d *Dir) setFirstDirty(name string, offset int64, still func() bool) error {
 	d.mu.Lock()
-	d.cleaned[name] = offset
+	ok := still()
+	if ok {
+		d.cleaned[name] = offset
+	}
 	d.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return d.writeCheckpoint(log.CleanerFile, d.firstDirties)
+}
+
+// lowerFirstDirty notes, durably, that a partition was compacted up to offset at
+// most.
+func (d *Dir) lowerFirstDirty(name string, offset int64) error {
+	d.mu.Lock()
+	lower := d.cleaned[name] > offset
+	if lower {
+		d.cleaned[name] = offset
+	}
+	d.mu.Unlock()
+	if !lower {
+		return nil
+	}
 	return d.writeCheckpoint(log.CleanerFile, d.firstDirties)
 }
 

@@ -3,6 +3,7 @@ package replication_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
@@ -39,6 +41,11 @@ type store struct {
 // has a directory of its own.
 func openStore(t *testing.T, fs vfs.FS, clk clock.Clock, names string, overrides ...string) *store {
 	t.Helper()
+	return openStoreLogging(t, fs, clk, zap.NewNop(), names, overrides...)
+}
+
+func openStoreLogging(t *testing.T, fs vfs.FS, clk clock.Clock, lg *zap.Logger, names string, overrides ...string) *store {
+	t.Helper()
 	st := static(t, append(overrides, "log.dirs="+names)...)
 	b, err := st.Broker()
 	if err != nil {
@@ -54,7 +61,7 @@ func openStore(t *testing.T, fs vfs.FS, clk clock.Clock, names string, overrides
 		want = got
 		s.dirs = append(s.dirs, d)
 	}
-	s.r = replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: s.dirs, Broker: b, Static: st, Clock: clk, Logger: zap.NewNop()})
+	s.r = replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: s.dirs, Broker: b, Static: st, Clock: clk, Logger: lg})
 	s.c = startControllerIn(t, fs, path.Dir(s.dirs[0].Path), s.r.Apply)
 	if s.c.Image().Broker(1) == nil {
 		register(t, s.c, 1)
@@ -621,6 +628,104 @@ func TestCleaner(t *testing.T) {
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What is written after a truncation was never compacted, though records at those
+// offsets were: also where the truncation came while a round was under way, which
+// notes how far it came.
+func TestTruncationLowersTheCleanersCheckpoint(t *testing.T) {
+	const keys, size, full = 10, 30_000, 100
+	for _, c := range []struct {
+		name   string
+		cut    func(*replication.Partition) error
+		during bool
+	}{
+		{"to an offset inside of what is compacted", func(p *replication.Partition) error { return p.TruncateTo(60) }, false},
+		{"to an offset in the active segment", func(p *replication.Partition) error { return p.TruncateTo(90) }, false},
+		{"of all", func(p *replication.Partition) error { return p.TruncateFullyAndStartAt(20) }, false},
+		{"during a round", func(p *replication.Partition) error { return p.TruncateTo(60) }, true},
+	} {
+		m := vfs.NewMem()
+		var s *store
+		cut := func() {
+			if err := c.cut(s.r.Get("t", 0)); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+		lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.InfoLevel), zap.Hooks(func(e zapcore.Entry) error {
+			if e.Message == "compacted log" && c.during { // what came of it is noted next
+				c.during = false
+				cut()
+			}
+			return nil
+		}))
+		s = openStoreLogging(t, m, clock.System(), lg, "/d", "log.cleaner.threads=1", "log.cleaner.dedupe.buffer.size=4194304")
+		s.create("t", 1, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.01")
+		l := s.r.Get("t", 0).Log()
+		fill := func() {
+			for o := l.EndOffset(); o < full; o++ {
+				b := record.NewBuilder(record.None, 0)
+				b.Append(time.Now().UnixMilli(), fmt.Append(nil, "key", o%keys), make([]byte, size), nil)
+				out, err := b.Finish(record.NoProducer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				record.Batch(out).SetBaseOffset(o)
+				if _, err := l.AppendAsFollower(out); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.SetHighWatermark(full)
+		}
+		checkpoint := func() (offset int64) {
+			text, err := vfs.ReadFile(m, "/d/cleaner-offset-checkpoint")
+			if errors.Is(err, os.ErrNotExist) {
+				return -1
+			}
+			if _, e := fmt.Sscanf(string(text), "0\n1\nt 0 %d\n", &offset); err != nil || e != nil {
+				t.Fatalf("%s: checkpoint %q, %v", c.name, text, err)
+			}
+			return offset
+		}
+		fill()
+		during := c.during
+		if err := s.r.Clean(s.c.Image()); err != nil {
+			t.Fatal(err)
+		}
+		if !during {
+			before := checkpoint()
+			cut()
+			if got, want := checkpoint(), min(before, l.EndOffset()); got != want {
+				t.Errorf("%s: checkpoint %d, %d before, want %d", c.name, got, before, want)
+			}
+		} else if got := checkpoint(); got > l.EndOffset() {
+			t.Errorf("%s: checkpoint %d, log end %d", c.name, got, l.EndOffset())
+		}
+		fill()
+		if err := s.r.Clean(s.c.Image()); err != nil {
+			t.Fatal(err)
+		}
+		records := make(map[string]int)
+		err := l.Each(l.StartOffset(), checkpoint(), func(b record.Batch) error {
+			it := b.Iterate(0)
+			defer it.Close()
+			for it.Next() {
+				records[string(it.Record().Key)]++
+			}
+			return it.Err()
+		})
+		if err != nil || len(records) == 0 {
+			t.Fatalf("%s: %d keys, %v", c.name, len(records), err)
+		}
+		for key, n := range records {
+			if n > 1 {
+				t.Errorf("%s: %d records of %s are left below %d", c.name, n, key, checkpoint())
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
