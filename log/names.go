@@ -9,6 +9,9 @@ const (
 	HighWatermarkFile = "replication-offset-checkpoint"
 	LogStartFile      = "log-start-offset-checkpoint"
 	CleanerFile       = "cleaner-offset-checkpoint"
+	// BootstrapFile is a snapshot of the metadata that formatting makes. Only the
+	// JVM broker does, which begins an empty metadata log with it.
+	BootstrapFile = "bootstrap.checkpoint"
 )
 
 // Files of a partition's directory, beside those of its segments.

@@ -97,9 +97,13 @@ func Check(ctx context.Context, o Options, paths ...string) (*Report, error) {
 	}
 	for _, d := range c.dirs {
 		c.report.Running = c.report.Running || d.running
-		if d.asked {
-			c.take(d.compare())
+		if !d.asked {
+			continue
 		}
+		if err := d.bootstrap(c); err != nil {
+			return nil, err
+		}
+		c.take(d.compare())
 	}
 	c.report.sort()
 	return &c.report, nil

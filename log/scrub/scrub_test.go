@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -440,6 +442,44 @@ func baseFile(p place, all []place) string {
 func baseOf(p place) int64 {
 	base, _, _ := parseFileName(path.Base(p.file))
 	return base
+}
+
+// TestMetadataSnapshots checks a snapshot that the JVM broker wrote, both where it
+// formats a directory with it and among the snapshots of the metadata log.
+func TestMetadataSnapshots(t *testing.T) {
+	whole, err := os.ReadFile("testdata/bootstrap.checkpoint") // by kafka-storage format of 4.3.1
+	must(t, err)
+	const second, footer = 83, 336 // where batches begin
+	for _, c := range []struct {
+		name    string
+		content []byte
+		want    string
+	}{
+		{"whole", whole, ""},
+		{"empty", nil, " 0 -1 ends without a footer"},
+		{"a flipped bit", flip(second + 70)(bytes.Clone(whole)), " 83 -1 batch of offset 1: crc "},
+		{"cut between batches", whole[:footer], " 336 -1 ends without a footer"},
+		{"cut inside of one", whole[:footer+20], " 336 -1 "},
+		{"without its beginning", whole[second:], " 0 -1 begins without a header"},
+		{"another batch behind", slices.Concat(whole, whole[second:footer]), " "},
+		{"something else", []byte("version=1\n"), " 0 -1 "},
+	} {
+		for _, file := range []string{"/data/bootstrap.checkpoint", "/data/__cluster_metadata-0/00000000000000000008-0000000001.checkpoint"} {
+			m := fixture(t, "k")
+			if part := path.Dir(file); part != "/data" {
+				l, err := log.Open(log.Options{FS: m, Dir: part, Topic: metadataTopic, Now: now})
+				must(t, err)
+				must(t, l.Close())
+			}
+			write(t, m, file, string(c.content))
+			for _, asked := range []string{"/data", file} {
+				_, got := check(t, m, asked)
+				if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], "damage "+path.Base(file)+c.want)) {
+					t.Errorf("%s, %s, of %s: found %q, want %q", c.name, file, asked, got, c.want)
+				}
+			}
+		}
+	}
 }
 
 // TestHoles tells holes that compaction may have left from others.
