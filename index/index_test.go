@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klamm-io/klamm/log/vfs"
@@ -101,6 +103,7 @@ func TestModel(t *testing.T) {
 			offsets = append(offsets, OffsetEntry{next, pos})
 			e := TimeEntry{ts + r.Int64N(5) - 1, next}
 			check(t, x.Append(e))
+			check(t, errors.Join(o.Spill(), x.Spill()))
 			if len(times) == 0 && e.Timestamp >= 0 || len(times) > 0 && e.Timestamp > times[len(times)-1].Timestamp {
 				times, ts = append(times, e), e.Timestamp
 			}
@@ -172,6 +175,37 @@ func TestRefusesWhatIsNoIndex(t *testing.T) {
 	}
 }
 
+// Readers search while entries are appended and blocks of them written, whose
+// memory is used again: each finds what was there when it began.
+func TestReadersBesideTheWriter(t *testing.T) {
+	const n = 20_000
+	x, err := OpenOffset(vfs.NewMem(), "i", 0, 1<<40)
+	check(t, err)
+	var written atomic.Int64
+	var readers sync.WaitGroup
+	for seed := range uint64(3) {
+		readers.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 1))
+			for below := int64(0); below < n; below = written.Load() {
+				if below == 0 {
+					continue
+				}
+				at := r.Int64N(below)
+				if e, err := x.Lookup(at); err != nil || e.Offset != at || e.Position != 3*at {
+					t.Errorf("offset %d of %d: %+v, %v", at, below, e, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range int64(n) {
+		check(t, x.Append(i, 3*i))
+		check(t, x.Spill())
+		written.Store(i + 1)
+	}
+	readers.Wait()
+}
+
 func FuzzTxns(f *testing.F) {
 	f.Add(AppendTxn(nil, AbortedTxn{1, 2, 3, 4}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -196,6 +230,7 @@ func BenchmarkLookup(b *testing.B) {
 			check(b, err)
 			for i := range int64(n) {
 				check(b, x.Append(i*10, i*4096))
+				check(b, x.Spill())
 			}
 			r := rand.New(rand.NewPCG(1, 1))
 			b.ReportAllocs()

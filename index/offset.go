@@ -75,7 +75,8 @@ func (x *Offset) Fits(offset int64) bool {
 	return offset >= x.base && offset-x.base <= math.MaxInt32
 }
 
-// Append adds an entry, which must be larger than the last one.
+// Append adds an entry, which must be larger than the last one, in memory: call
+// Spill now and then.
 func (x *Offset) Append(offset, position int64) error {
 	if offset <= x.last || !x.Fits(offset) || position > math.MaxInt32 {
 		return fmt.Errorf("%w: %s: entry %d at %d after %d, base offset %d", ErrCorrupt, x.t.name, offset, position, x.last, x.base)
@@ -84,7 +85,8 @@ func (x *Offset) Append(offset, position int64) error {
 	binary.BigEndian.PutUint32(e[:], uint32(offset-x.base))
 	binary.BigEndian.PutUint32(e[4:], uint32(position))
 	x.last = offset
-	return x.t.append(e[:])
+	x.t.append(e[:])
+	return nil
 }
 
 func (x *Offset) decode(e []byte) OffsetEntry {
@@ -95,6 +97,7 @@ func (x *Offset) decode(e []byte) OffsetEntry {
 // position 0. It takes no lock that is held during I/O.
 func (x *Offset) Lookup(offset int64) (OffsetEntry, error) {
 	v := x.t.view()
+	defer v.done()
 	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset <= offset })
 	if err != nil || n == 0 {
 		return OffsetEntry{x.base, 0}, err
@@ -103,7 +106,11 @@ func (x *Offset) Lookup(offset int64) (OffsetEntry, error) {
 }
 
 // Entry returns entry i of Len.
-func (x *Offset) Entry(i int) (OffsetEntry, error) { return x.entry(x.t.view(), i) }
+func (x *Offset) Entry(i int) (OffsetEntry, error) {
+	v := x.t.view()
+	defer v.done()
+	return x.entry(v, i)
+}
 
 func (x *Offset) entry(v view, i int) (OffsetEntry, error) {
 	block := blocks.Get().(*[tailBytes + 64]byte)
@@ -118,6 +125,7 @@ func (x *Offset) entry(v view, i int) (OffsetEntry, error) {
 // LastEntry returns the last entry, if there is one.
 func (x *Offset) LastEntry() (OffsetEntry, bool, error) {
 	v := x.t.view()
+	defer v.done()
 	if v.count() == 0 {
 		return OffsetEntry{}, false, nil
 	}
@@ -128,6 +136,7 @@ func (x *Offset) LastEntry() (OffsetEntry, bool, error) {
 // Truncate drops entries at or above offset.
 func (x *Offset) Truncate(offset int64) error {
 	v := x.t.view()
+	defer v.done()
 	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset < offset })
 	if err != nil {
 		return err
@@ -151,6 +160,9 @@ func (x *Offset) Len() int { return x.t.count() }
 
 // Size returns the number of bytes the file has once all is written.
 func (x *Offset) Size() int { return x.t.count() * offsetEntry }
+
+// Spill writes what is in memory if that is a block or more.
+func (x *Offset) Spill() error { return x.t.spill() }
 
 // Write hands what is in memory to the file system, and makes the file if there
 // is none; Flush makes it durable too.

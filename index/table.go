@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/klamm-io/klamm/log/vfs"
@@ -23,8 +24,8 @@ var ErrCorrupt = errors.New("corrupt index")
 const tailBytes = 4 << 10
 
 // table is a file of fixed-size entries in rising order. The last ones stay in
-// memory until a block of them is full, so that an append mostly costs no system
-// call; what is in the file is read through it, never kept.
+// memory until a block of them is full, so that an append costs no system call;
+// what is in the file is read through it, never kept.
 //
 // One writer and any number of readers: mu is never held during I/O. The writer
 // alone changes the fields; it changes those that readers see under mu.
@@ -33,10 +34,11 @@ type table struct {
 	name  string
 	entry int // bytes
 
-	mu   sync.Mutex
-	file vfs.File // nil until the first write, or if there is none
-	disk int      // entries in the file
-	tail []byte   // entries after those
+	mu      sync.Mutex
+	file    vfs.File // nil until the first write, or if there is none
+	disk    int      // entries in the file
+	tail    []byte   // entries after those
+	readers int      // views in use, which see the tail's memory
 }
 
 // open reads the size of the file, if it exists.
@@ -67,16 +69,22 @@ func (t *table) count() int {
 	return t.disk + len(t.tail)/t.entry
 }
 
-// append adds an entry, and writes when a block is full.
-func (t *table) append(e []byte) error {
+// append adds an entry, in memory.
+func (t *table) append(e []byte) {
 	t.mu.Lock()
-	t.tail = append(t.tail, e...)
-	full := len(t.tail) >= tailBytes
-	t.mu.Unlock()
-	if full {
-		return t.write()
+	if len(t.tail)+len(e) > cap(t.tail) {
+		t.tail = slices.Grow(t.tail, max(3*len(t.tail), 16*t.entry))
 	}
-	return nil
+	t.tail = append(t.tail, e...)
+	t.mu.Unlock()
+}
+
+// spill writes if a block is full.
+func (t *table) spill() error {
+	if len(t.tail) < tailBytes {
+		return nil
+	}
+	return t.write()
 }
 
 // write moves the tail into the file.
@@ -92,7 +100,9 @@ func (t *table) write() error {
 	}
 	t.mu.Lock()
 	t.disk += len(t.tail) / t.entry
-	t.tail = nil // a reader may still search it
+	if t.tail = t.tail[:0]; t.readers > 0 {
+		t.tail = nil // they may still search it
+	}
 	t.mu.Unlock()
 	return nil
 }
@@ -153,8 +163,8 @@ func (t *table) truncate(n int) error {
 	cut := disk < t.disk
 	t.disk = disk
 	t.tail = t.tail[:min(len(t.tail), (n-disk)*t.entry)]
-	if len(t.tail) > 0 {
-		t.tail = append([]byte(nil), t.tail...)
+	if t.readers > 0 {
+		t.tail = slices.Clone(t.tail)
 	}
 	t.mu.Unlock()
 	if !cut {
@@ -166,8 +176,10 @@ func (t *table) truncate(n int) error {
 	return nil
 }
 
-// view is what a reader sees: a prefix of the table that does not change.
+// view is what a reader sees: a prefix of the table that does not change. It is
+// to be given back with done.
 type view struct {
+	t     *table
 	file  vfs.File
 	entry int
 	disk  int
@@ -177,7 +189,14 @@ type view struct {
 func (t *table) view() view {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return view{t.file, t.entry, t.disk, t.tail}
+	t.readers++
+	return view{t, t.file, t.entry, t.disk, t.tail}
+}
+
+func (v view) done() {
+	v.t.mu.Lock()
+	v.t.readers--
+	v.t.mu.Unlock()
 }
 
 func (v view) count() int { return v.disk + len(v.tail)/v.entry }
@@ -249,6 +268,7 @@ func (v view) searchBlock(lo, hi int, buf []byte, before func(e []byte) bool) (i
 // each calls f for every entry, in order.
 func (t *table) each(f func(i int, e []byte) error) error {
 	v := t.view()
+	defer v.done()
 	block := blocks.Get().(*[tailBytes + 64]byte)
 	defer blocks.Put(block)
 	perBlock := tailBytes / t.entry

@@ -44,6 +44,7 @@ func (x *Time) none() TimeEntry { return TimeEntry{-1, x.base} }
 
 func (x *Time) check() error {
 	v := x.t.view()
+	defer v.done()
 	if v.count() == 0 {
 		return nil
 	}
@@ -77,7 +78,8 @@ func (x *Time) Check() error {
 	})
 }
 
-// Append adds an entry if its timestamp is larger than that of the last one.
+// Append adds an entry, in memory, if its timestamp is larger than that of the
+// last one: call Spill now and then.
 func (x *Time) Append(e TimeEntry) error {
 	if e.Timestamp <= x.last.Timestamp {
 		return nil
@@ -89,7 +91,8 @@ func (x *Time) Append(e TimeEntry) error {
 	binary.BigEndian.PutUint64(b[:], uint64(e.Timestamp))
 	binary.BigEndian.PutUint32(b[8:], uint32(e.Offset-x.base))
 	x.last = e
-	return x.t.append(b[:])
+	x.t.append(b[:])
+	return nil
 }
 
 func (x *Time) decode(e []byte) TimeEntry {
@@ -107,12 +110,17 @@ func (x *Time) entry(v view, i int) (TimeEntry, error) {
 }
 
 // Entry returns entry i of Len.
-func (x *Time) Entry(i int) (TimeEntry, error) { return x.entry(x.t.view(), i) }
+func (x *Time) Entry(i int) (TimeEntry, error) {
+	v := x.t.view()
+	defer v.done()
+	return x.entry(v, i)
+}
 
 // Lookup returns the last entry whose timestamp is at most ts, or timestamp -1
 // at the base offset: records at or after ts are not before its offset.
 func (x *Time) Lookup(ts int64) (TimeEntry, error) {
 	v := x.t.view()
+	defer v.done()
 	n, err := v.search(func(e []byte) bool { return x.decode(e).Timestamp <= ts })
 	if err != nil || n == 0 {
 		return x.none(), err
@@ -123,6 +131,7 @@ func (x *Time) Lookup(ts int64) (TimeEntry, error) {
 // LastEntry returns the last entry, or timestamp -1 at the base offset.
 func (x *Time) LastEntry() (TimeEntry, error) {
 	v := x.t.view()
+	defer v.done()
 	if v.count() == 0 {
 		return x.none(), nil
 	}
@@ -132,6 +141,7 @@ func (x *Time) LastEntry() (TimeEntry, error) {
 // Truncate drops entries at or above offset.
 func (x *Time) Truncate(offset int64) error {
 	v := x.t.view()
+	defer v.done()
 	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset < offset })
 	if err != nil {
 		return err
@@ -151,6 +161,9 @@ func (x *Time) Len() int { return x.t.count() }
 
 // Size returns the number of bytes the file has once all is written.
 func (x *Time) Size() int { return x.t.count() * timeEntry }
+
+// Spill writes what is in memory if that is a block or more.
+func (x *Time) Spill() error { return x.t.spill() }
 
 // Write hands what is in memory to the file system, and makes the file if there
 // is none; Flush makes it durable too.

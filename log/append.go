@@ -55,7 +55,7 @@ const zstdSince = 7
 // was; a *BatchError tells about single records. ErrStorage latches the log.
 func (l *Log) Append(b []byte, o AppendOptions) (AppendInfo, error) {
 	cfg := l.config.Load()
-	now := l.o.Now()
+	now := l.now()
 	v := validator{cfg: cfg, origin: o.Origin, version: o.ProduceVersion, now: now.UnixMilli()}
 	batch, err := v.run(b)
 	if err != nil {
@@ -71,7 +71,7 @@ func (l *Log) Append(b []byte, o AppendOptions) (AppendInfo, error) {
 	}
 	info := AppendInfo{BaseOffset: l.end.Load(), LogAppendTime: -1, LogStart: l.start.Load()}
 	if cfg.LogAppendTime {
-		info.LogAppendTime = l.o.Now().UnixMilli()
+		info.LogAppendTime = l.now().UnixMilli() // while it holds mu: they rise with offsets
 		batch.SetLogAppendTime(info.LogAppendTime)
 	}
 	batch.SetBaseOffset(info.BaseOffset)
@@ -170,12 +170,12 @@ func (l *Log) checkReplicated(b []byte) (first record.Batch, whole []byte, err e
 // them everywhere. The caller holds mu.
 func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 	last, maxTimestamp := lastOf(b)
-	seg := l.active()
+	seg := l.tail
 	if l.shouldRoll(seg, cfg, int64(len(b)), last, maxTimestamp) {
 		if err := l.latch("roll", l.roll(segment.Describe(first).Base)); err != nil {
 			return err
 		}
-		seg = l.active()
+		seg = l.tail
 	}
 	if err := l.latch("assign leader epoch", l.assignEpochs(b)); err != nil {
 		return err
@@ -196,8 +196,10 @@ func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 		if batch == nil {
 			return l.latch("append", err)
 		}
-		if err := l.latch("transaction index", l.replay(batch)); err != nil {
-			return err
+		if batch.Magic() >= record.Magic && batch.ProducerID() >= 0 {
+			if err := l.latch("transaction index", l.replay(batch)); err != nil {
+				return err
+			}
 		}
 		rest = after
 	}
@@ -274,7 +276,7 @@ func (l *Log) shouldRoll(s *segment.Segment, cfg *Config, bytes, last, maxTimest
 	if cfg.Compact { // only what is no longer appended to can be compacted
 		age = min(age, cfg.MaxCompactionLag)
 	}
-	return s.Age(maxTimestamp, l.o.Now()) > age
+	return s.Age(maxTimestamp, l.now) > age
 }
 
 // Roll begins a new segment at the log's end, unless the active one is empty.
@@ -302,13 +304,13 @@ func (l *Log) roll(base int64) error {
 	if err := l.writeSnapshot(base); err != nil {
 		return err
 	}
-	l.producers.expire(l.o.Now(), l.o.ProducerExpiry)
+	l.producers.expire(l.now(), l.o.ProducerExpiry)
 	empty := old.Size() == 0
 	if empty {
 		list = list[:len(list)-1]
 	}
 	grown := append(list[:len(list):len(list)], segment.Create(l.segmentOptions(base)))
-	l.segments.Store(&grown)
+	l.setList(grown)
 	if empty {
 		return old.Delete()
 	}
@@ -323,7 +325,7 @@ func (l *Log) roll(base int64) error {
 
 func (l *Log) segmentOptions(base int64) segment.Options {
 	c := l.config.Load()
-	o := segment.Options{FS: l.fs, Dir: l.dir, Base: base, Created: l.o.Now(), IndexInterval: c.IndexIntervalBytes}
+	o := segment.Options{FS: l.fs, Dir: l.dir, Base: base, Created: l.now(), IndexInterval: c.IndexIntervalBytes}
 	if c.Preallocate {
 		o.Preallocate = c.SegmentBytes
 	}

@@ -369,7 +369,7 @@ func (l *Log) swap(at int, group []*segment.Segment, cleaned *segment.Segment, t
 	l.mu.Lock()
 	list := l.list()
 	next := slices.Concat(list[:at], []*segment.Segment{cleaned}, list[at+len(group):])
-	l.segments.Store(&next)
+	l.setList(next)
 	err := l.dropSnapshots(func(at int64) bool {
 		return slices.ContainsFunc(group[1:], func(s *segment.Segment) bool { return s.Base() == at })
 	})

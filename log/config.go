@@ -2,7 +2,10 @@ package log
 
 import (
 	"math"
+	"runtime"
+	"sync"
 	"time"
+	"weak"
 
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -62,7 +65,36 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxCompactionLag, math.MaxInt64)
 	orDefault(&c.DeleteRetention, 24*time.Hour)
 	orDefault(&c.DirtyRatio, 0.5)
+	if math.IsNaN(c.DirtyRatio) {
+		c.DirtyRatio = math.Inf(1) // no ratio is above it, as of NaN
+	}
 	return c
+}
+
+// configs holds one copy of each configuration that is in use. Thousands of
+// partitions mostly have few: that saves memory, and the writer's cache.
+var configs = struct {
+	sync.Mutex
+	m map[Config]weak.Pointer[Config]
+}{m: make(map[Config]weak.Pointer[Config])}
+
+// shared returns the copy of c that all logs share.
+func shared(c Config) *Config {
+	configs.Lock()
+	defer configs.Unlock()
+	if p := configs.m[c].Value(); p != nil {
+		return p
+	}
+	p := &c
+	configs.m[c] = weak.Make(p)
+	runtime.AddCleanup(p, func(c Config) {
+		configs.Lock()
+		defer configs.Unlock()
+		if configs.m[c].Value() == nil { // nobody has made it again
+			delete(configs.m, c)
+		}
+	}, c)
+	return p
 }
 
 // codec returns the codec that a batch compressed with from is stored in.

@@ -23,16 +23,26 @@ type epochEntry struct {
 // entry to entry. Every change is durable before it is seen. Changing is for one
 // goroutine at a time; reading is free.
 type epochs struct {
+	list    atomic.Pointer[[]epochEntry]
+	last    atomic.Int32 // the largest epoch, -1 none
+	pending bool         // the list is not in the file yet; the writer's
 	fs      vfs.FS
 	name    string
-	list    atomic.Pointer[[]epochEntry]
-	pending bool // the list is not in the file yet; the writer's
+}
+
+func (e *epochs) store(list []epochEntry) {
+	e.list.Store(&list)
+	last := int32(-1)
+	if len(list) > 0 {
+		last = list[len(list)-1].epoch
+	}
+	e.last.Store(last)
 }
 
 // load reads the checkpoint. It is false if there is none that can be right.
 func (e *epochs) load(fs vfs.FS, dir string) (ok bool, err error) {
 	e.fs, e.name = fs, path.Join(dir, EpochFile)
-	e.list.Store(new([]epochEntry))
+	e.store(nil)
 	b, err := vfs.ReadFile(fs, e.name)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
@@ -44,7 +54,7 @@ func (e *epochs) load(fs vfs.FS, dir string) (ok bool, err error) {
 	if err != nil {
 		return false, nil
 	}
-	e.list.Store(&list)
+	e.store(list)
 	return true, nil
 }
 
@@ -92,7 +102,7 @@ func (e *epochs) write(list []epochEntry, write func(fs vfs.FS, name string, b [
 	if err := write(e.fs, e.name, formatEpochs(list)); err != nil {
 		return err
 	}
-	e.list.Store(&list)
+	e.store(list)
 	e.pending = false
 	return nil
 }
@@ -107,12 +117,7 @@ func (e *epochs) persist() error {
 	return vfs.WriteFileRenamed(e.fs, e.name, formatEpochs(e.entries()))
 }
 
-func (e *epochs) latest() int32 {
-	if l := e.entries(); len(l) > 0 {
-		return l[len(l)-1].epoch
-	}
-	return -1
-}
+func (e *epochs) latest() int32 { return e.last.Load() }
 
 // withEpoch returns the list after epoch began at start; entries that contradict
 // it are dropped. It returns the same list if it changes nothing.
@@ -136,7 +141,7 @@ func (e *epochs) assign(epoch int32, start int64, write func(fs vfs.FS, name str
 	if len(old) == 0 && start == 0 {
 		// The first epoch of an empty log: a partition that is never written to
 		// has no file for it, and the next leader begins its own.
-		e.list.Store(&list)
+		e.store(list)
 		e.pending = true
 		return nil
 	}

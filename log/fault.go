@@ -61,7 +61,7 @@ func (l *Log) Err() error {
 	if e := l.failure.Load(); e != nil {
 		return *e
 	}
-	return l.o.Fault.Err()
+	return l.fault.Err()
 }
 
 // latch makes err, if it is one, the error of the log and of its directory for
@@ -79,7 +79,7 @@ func (l *Log) latchFailure(what string, err error) error {
 		return ErrClosed
 	}
 	err = l.fail(what, err)
-	l.o.Fault.Set(err)
+	l.fault.Set(err)
 	return err
 }
 
@@ -94,7 +94,7 @@ func (l *Log) fail(what string, err error) error {
 
 // writable reports why the log cannot be changed. The caller holds mu.
 func (l *Log) writable() error {
-	if l.closed.Load() {
+	if l.closed.Load() || l.finished {
 		return ErrClosed
 	}
 	return l.Err()

@@ -15,27 +15,18 @@ import (
 func (l *Log) Flush() error {
 	l.mu.Lock()
 	err := l.writable()
-	end := l.end.Load()
+	to := l.end.Load()
 	l.mu.Unlock()
-	if err != nil {
+	if err != nil || l.recoveryPoint.Load() >= to {
 		return err
-	}
-	return l.flushTo(end)
-}
-
-// flushTo makes durable what lies below offset to. Whoever waits for the lock
-// mostly finds that the one before it has synced its records too.
-func (l *Log) flushTo(to int64) error {
-	if l.recoveryPoint.Load() >= to {
-		return nil
 	}
 	l.shape.Lock()
 	defer l.shape.Unlock()
 	if l.recoveryPoint.Load() >= to {
-		return nil
+		return nil // the one that held the lock has synced these records too
 	}
 	l.mu.Lock()
-	err := l.writable()
+	err = l.writable()
 	end := l.end.Load()
 	l.mu.Unlock()
 	if err != nil {
@@ -62,15 +53,10 @@ func (l *Log) flushSealed() error {
 // durable with what belongs to them, also where their batches are on disk
 // already. end is at least the active segment's base. The caller holds shape.
 func (l *Log) syncSegments(end int64) error {
-	from, unsealed, list := l.recoveryPoint.Load(), l.unsealed.Load(), l.list()
+	list := l.list()
 	last := list[len(list)-1]
-	for i, s := range list[:len(list)-1] {
-		if next := list[i+1].Base(); next > from || s.Base() >= unsealed {
-			if err := l.syncSealed(s, next); err != nil {
-				return err
-			}
-			l.raiseRecoveryPoint(next)
-		}
+	if err := l.syncOlder(list); err != nil {
+		return err
 	}
 	if end > last.Base() {
 		if err := last.Sync(); err != nil {
@@ -84,6 +70,21 @@ func (l *Log) syncSegments(end int64) error {
 		l.unsealed.Store(last.Base())
 	} else {
 		l.unsealed.Store(nothingUnsealed)
+	}
+	return nil
+}
+
+// syncOlder makes durable what is not yet of all segments but the last of list.
+// The caller holds shape.
+func (l *Log) syncOlder(list []*segment.Segment) error {
+	from, unsealed := l.recoveryPoint.Load(), l.unsealed.Load()
+	for i, s := range list[:len(list)-1] {
+		if next := list[i+1].Base(); next > from || s.Base() >= unsealed {
+			if err := l.syncSealed(s, next); err != nil {
+				return err
+			}
+			l.raiseRecoveryPoint(next)
+		}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 // *HoleError means that offsets between two segments are missing.
 func Open(o Options) (*Log, error) {
 	o = o.withDefaults()
-	l := &Log{fs: o.FS, dir: o.Dir, o: &o, open: -1}
+	l := &Log{fs: o.FS, dir: o.Dir, o: &o, now: o.Now, fault: o.Fault, open: -1}
 	l.SetConfig(o.Config)
 	l.unstable.Store(noUnstable)
 	l.unsealed.Store(nothingUnsealed)

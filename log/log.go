@@ -10,9 +10,6 @@
 package log
 
 import (
-	"errors"
-	iofs "io/fs"
-	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -75,32 +72,38 @@ func (o Options) withDefaults() Options {
 //
 // Invariant: start <= high watermark <= end.
 type Log struct {
-	fs     vfs.FS
-	dir    string
-	o      *Options
-	config atomic.Pointer[Config]
+	// What an append touches stands together.
 
-	segments      atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
+	mu            sync.Mutex // the writer's
+	config        atomic.Pointer[Config]
+	now           func() time.Time
+	fault         *Fault
+	failure       atomic.Pointer[error]
+	closed        atomic.Bool      // changes under mu
+	finished      bool             // Finish was called; guarded by mu
+	idSynced      bool             // partition.metadata is durable; guarded by mu
+	tail          *segment.Segment // the one that is appended to; guarded by mu
+	flushFrom     int64            // records below were asked to be flushed (flush.messages); guarded by mu
 	start         atomic.Int64
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
-	unsealed      atomic.Int64 // base of the first sealed segment that was not flushed as such; changes under mu
-	swaps         atomic.Int64 // rounds of compaction that readers see
 	epochs        epochs
-	txnSegments   atomic.Pointer[[]int64] // base offsets of segments that may have a transaction index
-	failure       atomic.Pointer[error]
-	closed        atomic.Bool // changes under mu
+
+	segments    atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
+	unsealed    atomic.Int64                       // base of the first sealed segment that was not flushed as such; changes under mu
+	swaps       atomic.Int64                       // rounds of compaction that readers see
+	txnSegments atomic.Pointer[[]int64]            // base offsets of segments that may have a transaction index
+	fs          vfs.FS
+	dir         string
+	o           *Options
 
 	// shape is held while segments are synced, cut, removed or replaced. It is
 	// taken before mu.
 	shape sync.Mutex
 
-	mu        sync.Mutex // the writer's; guards what follows
-	idSynced  bool       // partition.metadata is durable
-	producers producers
-	snapshots []int64 // offsets of the producer snapshots, rising
-	flushFrom int64   // records below were asked to be flushed (flush.messages)
+	producers producers // guarded by mu
+	snapshots []int64   // offsets of the producer snapshots, rising; guarded by mu
 
 	txnMu    sync.Mutex // never held during I/O
 	ended    []txn      // ended, but the marker is not below the high watermark
@@ -116,6 +119,16 @@ func (l *Log) list() []*segment.Segment { return *l.segments.Load() }
 func (l *Log) active() *segment.Segment {
 	s := l.list()
 	return s[len(s)-1]
+}
+
+// setList replaces the segments. The caller holds mu, or has not shown l to
+// anybody.
+func (l *Log) setList(list []*segment.Segment) {
+	l.segments.Store(&list)
+	l.tail = nil
+	if len(list) > 0 {
+		l.tail = list[len(list)-1]
+	}
 }
 
 // StartOffset returns the log start offset: records below it are gone.
@@ -152,8 +165,7 @@ func (l *Log) Config() Config { return *l.config.Load() }
 // SetConfig changes the configuration for appends from now on. Segments keep the
 // index interval that they began with.
 func (l *Log) SetConfig(c Config) {
-	c = c.withDefaults()
-	l.config.Store(&c)
+	l.config.Store(shared(c.withDefaults()))
 }
 
 // SetHighWatermark stores the high watermark as a read limit, within the log.
@@ -201,7 +213,7 @@ func (l *Log) Producers() []ProducerState {
 func (l *Log) ExpireProducers() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.producers.expire(l.o.Now(), l.o.ProducerExpiry)
+	l.producers.expire(l.now(), l.o.ProducerExpiry)
 }
 
 // LatestEpoch returns the largest leader epoch that the log knows, -1 none.
@@ -214,7 +226,7 @@ func (l *Log) AssignEpoch(epoch int32, startOffset int64) error {
 }
 
 // AssignEpochUnsynced is AssignEpoch for who syncs many logs at once, before any
-// of them serves ([vfs.SyncAll]).
+// of them serves ([vfs.Syncer]).
 func (l *Log) AssignEpochUnsynced(epoch int32, startOffset int64) error {
 	return l.assignEpoch(epoch, startOffset, vfs.WriteFileRenamed)
 }
@@ -232,81 +244,4 @@ func (l *Log) assignEpoch(epoch int32, startOffset int64, write func(fs vfs.FS, 
 // offset at which it ends; -1, -1 if epoch is above all.
 func (l *Log) EpochEndOffset(epoch int32) (foundEpoch int32, endOffset int64) {
 	return l.epochs.endOffset(epoch, l.end.Load())
-}
-
-// Close completes indexes, writes the producer snapshot, makes all durable and
-// closes. After it without an error the log may be opened with CleanShutdown.
-func (l *Log) Close() error {
-	l.shape.Lock()
-	defer l.shape.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed.Swap(true) {
-		return nil
-	}
-	err := l.Err()
-	if err == nil {
-		err = l.latch("close", l.complete())
-	}
-	for _, s := range l.list() {
-		if err != nil {
-			s.Abandon()
-		} else if e := s.Close(); e != nil {
-			err = l.latch("close", e)
-		}
-	}
-	return err
-}
-
-// complete makes durable what a clean start relies on. The caller holds shape and
-// mu.
-func (l *Log) complete() error {
-	active, end := l.active(), l.end.Load()
-	if end == l.recoveryPoint.Load() && l.unsealed.Load() == nothingUnsealed && !active.Dirty() {
-		return nil // nothing was appended since it was opened
-	}
-	if err := active.Seal(); err != nil {
-		return err
-	}
-	if l.Size() > 0 {
-		// If a power cut takes it away, the one before and the batches say the same.
-		if err := l.writeSnapshot(end); err != nil {
-			return err
-		}
-	}
-	list := l.list()
-	for i, s := range list[:len(list)-1] {
-		if next := list[i+1].Base(); next > l.recoveryPoint.Load() || s.Base() >= l.unsealed.Load() {
-			if err := l.syncSealed(s, next); err != nil {
-				return err
-			}
-		}
-	}
-	if err := l.syncFile(l.txnName(active.Base())); err != nil && !errors.Is(err, iofs.ErrNotExist) {
-		return err
-	}
-	if err := active.Flush(); err != nil {
-		return err
-	}
-	l.raiseRecoveryPoint(end)
-	return nil
-}
-
-// Delete closes the log and removes its directory. Readers keep what they hold.
-func (l *Log) Delete() error {
-	l.shape.Lock()
-	defer l.shape.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed.Swap(true) {
-		for _, s := range l.list() {
-			if err := s.Delete(); err != nil {
-				return l.latch("delete", err)
-			}
-		}
-	}
-	if err := l.fs.RemoveAll(l.dir); err != nil {
-		return l.latch("delete", err)
-	}
-	return l.latch("delete", l.fs.SyncDir(path.Dir(l.dir)))
 }

@@ -357,7 +357,7 @@ func TestIdempotence(t *testing.T) {
 		if got := l.Producers(); len(got) != 2 || got[0].ProducerID != 7 || got[0].Epoch != 1 || got[1].LastSequence != 9 {
 			t.Errorf("%s: producers %+v", restart, got)
 		}
-		l.o.Now = func() time.Time { return now().Add(25 * time.Hour) }
+		l.now = func() time.Time { return now().Add(25 * time.Hour) }
 		l.ExpireProducers()
 		_, err := l.Append(idem(t, 8, 0, 77, 1), AppendOptions{})
 		if err != nil {

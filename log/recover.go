@@ -139,7 +139,7 @@ func (l *Log) removeOrphans(names []string, bases []int64) error {
 func (l *Log) openSegments(bases []int64) (recovered int64, err error) {
 	recovered = math.MaxInt64
 	var list []*segment.Segment
-	defer func() { l.segments.Store(&list) }()
+	defer func() { l.setList(list) }()
 	lastData, err := l.lastWithData(bases)
 	if err != nil {
 		return recovered, err

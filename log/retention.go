@@ -86,7 +86,7 @@ func (l *Log) takeOut(old []*segment.Segment) error {
 		}
 		l.start.Store(start)
 	}
-	l.segments.Store(&rest)
+	l.setList(rest)
 	for _, s := range old { // oldest first, so that a crash leaves no hole
 		l.o.Logger.Info("removed old segment", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition),
 			zap.Int64("offset", s.Base()), zap.Int64("bytes", s.Size()))

@@ -38,7 +38,7 @@ func (l *Log) truncate(offset int64) error {
 	}
 	keep := list[:n:n]
 	l.lower(offset)
-	l.segments.Store(&keep)
+	l.setList(keep)
 	for i := len(list) - 1; i >= n; i-- { // last first, so that a crash leaves no hole
 		if err := errors.Join(list[i].Delete(), l.removeTxns(list[i].Base())); err != nil {
 			return err
@@ -99,7 +99,7 @@ func (l *Log) startAt(offset int64) error {
 		}
 	}
 	next := segment.Create(l.segmentOptions(offset))
-	l.segments.Store(&[]*segment.Segment{next})
+	l.setList([]*segment.Segment{next})
 	l.highWatermark.Store(offset)
 	l.recoveryPoint.Store(offset)
 	l.flushFrom = offset

@@ -31,10 +31,11 @@ type Dir struct {
 	Path string
 	ID   prim.UUID // directory.id
 
-	fs    vfs.FS
-	lock  io.Closer
-	clean bool // the last shutdown was a clean one
-	fault log.Fault
+	fs     vfs.FS
+	lock   io.Closer
+	syncer vfs.Syncer // nil where there is none
+	clean  bool       // the last shutdown was a clean one
+	fault  log.Fault
 
 	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
 	unreadable            []string         // checkpoint files that were not as they are written
@@ -69,9 +70,12 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	}
 	defer func() {
 		if err != nil {
-			d.lock.Close()
+			d.Close()
 		}
 	}()
+	if d.syncer, err = vfs.NewSyncer(fs, dir); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, got, err
+	}
 	if got, err = d.identity(want); err != nil {
 		return nil, got, err
 	}
@@ -172,7 +176,13 @@ func (d *Dir) markClean(brokerEpoch int64) error {
 }
 
 // Close unlocks the directory.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	err := d.lock.Close()
+	if d.syncer != nil {
+		err = errors.Join(err, d.syncer.Close())
+	}
+	return err
+}
 
 // dirName returns the name of a partition's directory.
 func dirName(topic string, partition int32) string {

@@ -389,9 +389,16 @@ func (p *Partition) DeleteRecords(offset int64) (low int64, err error) {
 	return p.log.StartOffset(), nil
 }
 
-// close ends the partition: nothing is appended from then on and whoever waits
-// is told.
+// close ends the partition.
 func (p *Partition) close() error {
+	p.end()
+	err := p.log.Close()
+	p.flusher.Wait()
+	return err
+}
+
+// end has nothing be appended from then on, and tells whoever waits.
+func (p *Partition) end() {
 	p.leadership.Lock()
 	p.closed.Store(true)
 	p.leadership.Unlock()
@@ -399,7 +406,4 @@ func (p *Partition) close() error {
 	p.dropCommits(kerr.NotLeaderOrFollower)
 	p.wake()
 	p.mu.Unlock()
-	err := p.log.Close()
-	p.flusher.Wait()
-	return err
 }

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -389,51 +388,4 @@ func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
 		return kerr.NotLeaderOrFollower
 	}
 	return kerr.KafkaStorageError
-}
-
-// Close syncs and closes every log and marks the directories as cleanly shut
-// down. It does not unlock them. The error names each directory that it could not
-// mark, with the first thing that went wrong there.
-func (r *Replicas) Close(brokerEpoch int64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.live {
-		return nil
-	}
-	r.live = false
-	r.cleaner.close()
-	r.trash.close()
-	r.background.close()
-	var all []*Partition
-	r.Each(func(p *Partition) bool {
-		all = append(all, p)
-		return true
-	})
-	var mu sync.Mutex // guards failed
-	failed := make(map[*Dir][]error)
-	inParallel(len(all), syncers, func(i int) {
-		p := all[i]
-		if err := p.close(); err != nil {
-			mu.Lock()
-			failed[p.Dir] = append(failed[p.Dir], err)
-			mu.Unlock()
-		}
-	})
-	r.Checkpoint() // its errors are those of directories
-	var err error
-	for _, d := range r.o.Dirs {
-		switch of := failed[d]; {
-		case d.Err() != nil:
-			err = errors.Join(err, fmt.Errorf("log directory %s is offline: %w", d.Path, d.Err()))
-		case len(of) > 0:
-			err = errors.Join(err, fmt.Errorf("log directory %s: of %d logs that failed, the first: %w", d.Path, len(of), of[0]))
-		case d.keepsSome():
-			// What did not open must be looked at again at the next start.
-		default:
-			if e := d.markClean(brokerEpoch); e != nil {
-				err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, e))
-			}
-		}
-	}
-	return err
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
-	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/meta"
 )
 
@@ -100,18 +99,18 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	return nil
 }
 
-// manyEpochs is from how many partitions on new leader epochs are synced together.
-const manyEpochs = 64
+// manyLogs is from how many on logs of a directory are synced together.
+const manyLogs = 64
 
 // epochSyncing returns how leader epochs are assigned to n partitions at the
 // start, and how a directory is synced after that: of many partitions all files
 // at once, if the system can, since after an unclean stop each has a new epoch.
 func (r *Replicas) epochSyncing(n int) (assign func(l *log.Log, epoch int32, start int64) error, sync func(*Dir) error) {
 	assign, sync = (*log.Log).AssignEpoch, func(d *Dir) error { return r.o.FS.SyncDir(d.Path) }
-	if n < manyEpochs || !vfs.CanSyncAll(r.o.FS) || !slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return !d.clean }) {
+	if n < manyLogs || !slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return !d.clean }) || slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return d.syncer == nil }) {
 		return assign, sync
 	}
-	return (*log.Log).AssignEpochUnsynced, func(d *Dir) error { return vfs.SyncAll(r.o.FS, d.Path) }
+	return (*log.Log).AssignEpochUnsynced, func(d *Dir) error { return d.syncer.Sync() }
 }
 
 // progress tells how far Start has come: to who wants to know, and in the log

@@ -14,10 +14,10 @@ func (s *Segment) Seal() error {
 		return err
 	}
 	s.mu.Lock()
-	s.recent = nil
+	s.tail = tail{}
 	s.mu.Unlock()
-	if f := s.data.Load(); f != nil && s.preallocate > 0 {
-		return f.Truncate(s.size) // gives back what was reserved
+	if s.opened.Load() && s.preallocate > 0 {
+		return s.data.Truncate(s.size) // gives back what was reserved
 	}
 	return nil
 }
@@ -49,11 +49,10 @@ func (s *Segment) Sync() error {
 }
 
 func (s *Segment) sync() error {
-	f := s.data.Load()
-	if f == nil {
+	if !s.opened.Load() {
 		return nil // it was not written to since it was opened
 	}
-	if err := f.Sync(); err != nil {
+	if err := s.data.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", FileName(s.dir, s.base, LogSuffix), err)
 	}
 	if s.dirSynced.Load() {
@@ -69,7 +68,7 @@ func (s *Segment) sync() error {
 // Materialize makes the data file of an empty segment, so that its name tells the
 // log's end, durably.
 func (s *Segment) Materialize() error {
-	if s.data.Load() == nil {
+	if !s.opened.Load() {
 		if err := s.create(); err != nil {
 			return err
 		}
@@ -99,11 +98,14 @@ func (s *Segment) truncate(offset, pos int64) error {
 	if err != nil {
 		return err
 	}
+	if err := s.enterAll(x); err != nil {
+		return err
+	}
 	if err := errors.Join(x.offsets.Truncate(offset), x.times.Truncate(offset)); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.size, s.recent = pos, nil
+	s.size, s.tail = pos, tail{}
 	s.mu.Unlock()
 	if err := f.Truncate(pos); err != nil {
 		return fmt.Errorf("truncate %s to %d bytes: %w", s.name(LogSuffix), pos, err)
@@ -111,7 +113,7 @@ func (s *Segment) truncate(offset, pos int64) error {
 	if err := s.findEnd(); err != nil {
 		return err
 	}
-	s.sinceEntry, s.dirty = 0, true
+	s.indexer.since, s.dirty = 0, true
 	if pos == 0 {
 		s.first.Store(-1)
 	}

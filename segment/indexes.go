@@ -15,6 +15,17 @@ type indexes struct {
 	times   *index.Time
 }
 
+// entries returns the number of entries of the larger one.
+func (x *indexes) entries() int32 { return int32(max(x.offsets.Len(), x.times.Len())) }
+
+// spill writes full blocks.
+func (x *indexes) spill() error {
+	if err := x.offsets.Spill(); err != nil {
+		return err
+	}
+	return x.times.Spill()
+}
+
 func (x *indexes) close(discard bool) error {
 	if discard {
 		return errors.Join(x.offsets.Discard(), x.times.Discard())
@@ -49,6 +60,7 @@ func (s *Segment) indexes() (*indexes, error) {
 		return nil, err
 	}
 	s.index.Store(x)
+	s.entries.Store(x.entries())
 	return x, nil
 }
 
@@ -151,26 +163,16 @@ func (s *Segment) reindex() (*indexes, error) {
 	if err != nil {
 		return nil, errors.Join(err, x.close(true))
 	}
-	largest, since := index.TimeEntry{Timestamp: -1, Offset: s.base}, 0
+	entries := indexer{interval: s.indexer.interval, max: s.noTime()}
 	err = s.scan(f, 0, s.size, HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
 		d := Describe(b)
-		if d.MaxTimestamp > largest.Timestamp {
-			largest = index.TimeEntry{Timestamp: d.MaxTimestamp, Offset: d.Last}
+		if err := entries.add(x, d.Last, d.MaxTimestamp, pos, d.Size); err != nil {
+			return false, err
 		}
-		if since > int(s.interval) {
-			if err := x.offsets.Append(d.Last, pos); err != nil {
-				return false, err
-			}
-			if err := x.times.Append(largest); err != nil {
-				return false, err
-			}
-			since = 0
-		}
-		since += d.Size
-		return true, nil
+		return true, x.spill()
 	})
 	if err == nil {
-		err = x.times.Append(largest)
+		err = x.times.Append(entries.max)
 	}
 	if err == nil {
 		err = errors.Join(x.offsets.Write(), x.times.Write())
@@ -183,21 +185,24 @@ func (s *Segment) reindex() (*indexes, error) {
 
 func (s *Segment) resetPosition() {
 	s.dirty = true
-	s.next, s.sinceEntry = s.base, 0
+	s.next, s.tail = s.base, tail{}
 	s.first.Store(-1)
-	s.maxKnown, s.max = true, index.TimeEntry{Timestamp: -1, Offset: s.base}
+	s.maxKnown, s.max = true, s.noTime()
 	s.maxSeen.Store(-1)
-	s.recent = nil
+	s.indexer.since, s.indexer.max = 0, s.noTime()
 }
+
+// noTime stands for the largest timestamp of no batch.
+func (s *Segment) noTime() index.TimeEntry { return index.TimeEntry{Timestamp: -1, Offset: s.base} }
 
 // Age returns how much time lies between the first batch and ts, the largest
 // timestamp in ms that is to be appended; without timestamps, between the making
 // of the segment and now.
-func (s *Segment) Age(ts int64, now time.Time) time.Duration {
+func (s *Segment) Age(ts int64, now func() time.Time) time.Duration {
 	if first, err := s.FirstTimestamp(); err == nil && first >= 0 {
 		return time.Duration(ts-first) * time.Millisecond
 	}
-	return now.Sub(s.created)
+	return now().Sub(s.created)
 }
 
 // FirstTimestamp returns the largest timestamp of the first batch in ms, -1 if it
@@ -299,9 +304,13 @@ func (s *Segment) Complete() error {
 	if err != nil {
 		return err
 	}
+	if err := s.enterAll(x); err != nil {
+		return err
+	}
 	if err := x.times.Append(e); err != nil {
 		return err
 	}
+	s.entries.Store(x.entries())
 	if err := errors.Join(x.offsets.Write(), x.times.Write()); err != nil {
 		return err
 	}

@@ -9,57 +9,18 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// recent knows where the last batches are, so that reads at the end of the log
-// touch no index. It covers offsets from from on.
-type recent struct {
-	from int64
-	n    int // batches ever added
-	ring [16]span
-}
-
-type span struct{ last, pos, end int64 }
-
-func (r *recent) add(last, pos, end int64) {
-	at := &r.ring[r.n%len(r.ring)]
-	if r.n >= len(r.ring) {
-		r.from = at.last + 1
-	}
-	*at = span{last, pos, end}
-	r.n++
-}
-
-// find returns the first batch that ends at or after offset.
-func (r *recent) find(offset int64) (span, bool) {
-	if r == nil || offset < r.from {
-		return span{}, false
-	}
-	lo, hi := max(0, r.n-len(r.ring)), r.n
-	for lo < hi {
-		mid := (lo + hi) / 2
-		if r.ring[mid%len(r.ring)].last < offset {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	if lo == r.n {
-		return span{}, false
-	}
-	return r.ring[lo%len(r.ring)], true
-}
-
 // locate returns the bytes [pos, end) of the first batch that ends at or after
 // offset. If there is none, both are the size.
 func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 	s.mu.Lock()
 	size, next := s.size, s.next
-	sp, ok := s.recent.find(offset)
+	pos, end, ok := s.tail.find(offset, s.base)
 	s.mu.Unlock()
 	switch {
 	case offset >= next:
 		return size, size, nil
 	case ok:
-		return sp.pos, sp.end, nil
+		return pos, end, nil
 	}
 	x, err := s.indexes()
 	if err != nil {

@@ -51,15 +51,17 @@ func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err
 			if displaced = s.displaced(b, pos); displaced != nil {
 				return false, displaced
 			}
-			if err := s.note(x, Describe(b), pos); err != nil {
+			d := Describe(b)
+			s.observe(d, pos)
+			if err := s.indexer.add(x, d.Last, d.MaxTimestamp, pos, d.Size); err != nil {
 				return false, err
 			}
-			s.next = Describe(b).Last + 1
-			valid = pos + int64(Describe(b).Size)
+			s.next = d.Last + 1
+			valid = pos + int64(d.Size)
 			if checked != nil {
-				checked(int64(Describe(b).Size))
+				checked(int64(d.Size))
 			}
-			return true, nil
+			return true, x.spill()
 		})
 		if isInvalid(err) {
 			bad, err = err, nil

@@ -39,51 +39,53 @@ type Options struct {
 // Segment is one segment. The methods that change it are for one goroutine at a
 // time.
 type Segment struct {
+	// What an append touches stands together.
+
+	mu   sync.Mutex // guards size, next and tail; never held during I/O
+	size int64      // bytes
+	next int64      // offset after the last batch
+	base int64
+	tail tail
+
+	// opening is held while files are opened. It guards suffix, and the change
+	// of opened and index from nil.
+	opening sync.Mutex
+	data    vfs.File    // for who has seen opened
+	opened  atomic.Bool // data is
+	index   atomic.Pointer[indexes]
+	entries atomic.Int32 // in the larger index
+
+	// The writer's.
+	maxKnown bool            // max is set
+	dirty    bool            // the indexes lack the last entry
+	spill    bool            // the indexes may have a block to write
+	first    atomic.Int64    // largest timestamp of the first batch in ms; -1 unknown
+	max      index.TimeEntry // largest timestamp and its batch's last offset
+	maxSeen  atomic.Int64    // max.Timestamp for readers; noMax if not known
+
+	indexer     indexer // for the batches that have left the tail
 	fs          vfs.FS
 	dir         string
-	base        int64
-	interval    int32
+	suffix      string
 	dirSynced   atomic.Bool // the files' directory entries are durable
 	discard     atomic.Bool // the last release writes nothing more
 	refs        atomic.Int64
 	created     time.Time
 	preallocate int64
-
-	// opening is held while files are opened. It guards suffix, and the change
-	// of data and index from nil.
-	opening sync.Mutex
-	suffix  string
-	data    atomic.Pointer[dataFile]
-	index   atomic.Pointer[indexes]
-
-	mu     sync.Mutex // guards what follows; never held during I/O
-	size   int64      // bytes
-	next   int64      // offset after the last batch
-	recent *recent
-
-	// The writer's.
-	sinceEntry int             // bytes since the last index entry
-	first      atomic.Int64    // largest timestamp of the first batch in ms; -1 unknown
-	maxKnown   bool            // max is set
-	dirty      bool            // the indexes lack the last entry
-	max        index.TimeEntry // largest timestamp and its batch's last offset
-	maxSeen    atomic.Int64    // max.Timestamp for readers; noMax if not known
 }
-
-type dataFile struct{ vfs.File }
 
 const noMax = -2
 
 // Create returns an empty segment. Its files are made by the first append.
 func Create(o Options) *Segment {
 	s := newSegment(o)
-	s.maxKnown, s.max = true, index.TimeEntry{Timestamp: -1, Offset: o.Base}
+	s.maxKnown, s.max = true, s.noTime()
 	s.maxSeen.Store(-1)
 	return s
 }
 
 func newSegment(o Options) *Segment {
-	s := &Segment{fs: o.FS, dir: o.Dir, base: o.Base, suffix: o.Suffix, interval: int32(min(o.IndexInterval, math.MaxInt32)), created: o.Created,
+	s := &Segment{fs: o.FS, dir: o.Dir, base: o.Base, suffix: o.Suffix, indexer: indexer{interval: o.IndexInterval}, created: o.Created,
 		preallocate: o.Preallocate, next: o.Base}
 	s.refs.Store(1)
 	s.first.Store(-1)
@@ -138,8 +140,8 @@ func (s *Segment) measure() error {
 
 // file returns the data file, opened.
 func (s *Segment) file() (vfs.File, error) {
-	if f := s.data.Load(); f != nil {
-		return f, nil
+	if s.opened.Load() {
+		return s.data, nil
 	}
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -148,14 +150,15 @@ func (s *Segment) file() (vfs.File, error) {
 
 // fileLocked is file for who holds opening.
 func (s *Segment) fileLocked() (vfs.File, error) {
-	if f := s.data.Load(); f != nil {
-		return f, nil
+	if s.opened.Load() {
+		return s.data, nil
 	}
 	f, err := s.fs.OpenFile(s.name(LogSuffix), os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	s.data.Store(&dataFile{f})
+	s.data = f
+	s.opened.Store(true)
 	return f, nil
 }
 
@@ -167,7 +170,8 @@ func (s *Segment) create() error {
 	if err != nil {
 		return err
 	}
-	s.data.Store(&dataFile{f})
+	s.data = f
+	s.opened.Store(true)
 	if s.preallocate > 0 {
 		return vfs.Allocate(f, s.preallocate)
 	}
@@ -236,7 +240,7 @@ func (s *Segment) findEnd() error {
 // endAfter finds the end from a batch boundary on; next is the end if no batch
 // follows.
 func (s *Segment) endAfter(from, next int64) error {
-	largest := index.TimeEntry{Timestamp: -1, Offset: s.base}
+	largest := s.noTime()
 	err := s.Scan(from, s.size, HeadersOnly, func(b record.Batch, _ int64) (bool, error) {
 		d := Describe(b)
 		if next = d.Last + 1; d.MaxTimestamp > largest.Timestamp {
@@ -261,7 +265,7 @@ func (s *Segment) endAfter(from, next int64) error {
 // with one write. After an error none of them is readable; the caller must not
 // append again.
 func (s *Segment) Append(b []byte) error {
-	if s.size == 0 && s.data.Load() == nil {
+	if s.size == 0 && !s.opened.Load() {
 		if err := s.create(); err != nil {
 			return err
 		}
@@ -279,32 +283,41 @@ func (s *Segment) Append(b []byte) error {
 			return err
 		}
 	}
+	if s.spill {
+		if err := x.spill(); err != nil {
+			return err
+		}
+		s.spill = false
+	}
 	pos := s.size
+	if pos+int64(len(b)) > math.MaxUint32 {
+		return fmt.Errorf("%s: no room for %d bytes after %d", s.name(LogSuffix), len(b), pos)
+	}
 	if _, err := f.WriteAt(b, pos); err != nil {
 		// Bytes beyond size are not readable. Taking them back spares the next
 		// start a torn tail.
 		f.Truncate(pos)
 		return fmt.Errorf("write %s at byte %d: %w", s.name(LogSuffix), pos, err)
 	}
-	first := pos
-	for rest := b; len(rest) > 0; {
-		batch, next, err := record.Next(rest)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(b) > 0 {
+		batch, rest, err := record.Next(b)
 		if batch == nil {
 			return err
 		}
-		if err := s.note(x, Describe(batch), pos); err != nil {
+		d := Describe(batch)
+		s.observe(d, s.size)
+		if err := s.publish(x, d); err != nil {
 			return err
 		}
-		pos += int64(len(batch))
-		rest = next
+		b = rest
 	}
-	s.publish(b, first)
 	return nil
 }
 
-// note enters one batch at pos: an index entry, if enough bytes went by since
-// the last one, and the largest timestamp (LogSegment.append).
-func (s *Segment) note(x *indexes, b Info, pos int64) error {
+// observe takes in the timestamp of the batch at pos.
+func (s *Segment) observe(b Info, pos int64) {
 	s.dirty = true
 	if pos == 0 {
 		s.first.Store(b.MaxTimestamp)
@@ -313,34 +326,6 @@ func (s *Segment) note(x *indexes, b Info, pos int64) error {
 		s.max = index.TimeEntry{Timestamp: b.MaxTimestamp, Offset: b.Last}
 		s.maxSeen.Store(b.MaxTimestamp)
 	}
-	if s.sinceEntry > int(s.interval) {
-		if err := x.offsets.Append(b.Last, pos); err != nil {
-			return err
-		}
-		if err := x.times.Append(s.max); err != nil {
-			return err
-		}
-		s.sinceEntry = 0
-	}
-	s.sinceEntry += b.Size
-	return nil
-}
-
-// publish lets readers see whole batches that were written at pos.
-func (s *Segment) publish(b []byte, pos int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.recent == nil {
-		s.recent = &recent{from: s.next}
-	}
-	for len(b) > 0 {
-		batch, rest, _ := record.Next(b)
-		end := pos + int64(len(batch))
-		s.next = Describe(batch).Last + 1
-		s.recent.add(s.next-1, pos, end)
-		pos, b = end, rest
-	}
-	s.size = pos
 }
 
 // Fits reports whether a batch with that last offset can go into this segment.
@@ -350,7 +335,13 @@ func (s *Segment) Fits(last int64) bool { return last >= s.base && last-s.base <
 // of that many bytes.
 func (s *Segment) IndexFull(bytes int) bool {
 	x := s.index.Load()
-	return x != nil && (x.offsets.Len() >= bytes/8 || x.times.Len() >= bytes/12-1)
+	if x == nil || int(s.entries.Load())+tailBatches < bytes/12-1 {
+		return false
+	}
+	if err := s.enterAll(x); err != nil {
+		return true
+	}
+	return x.offsets.Len() >= bytes/8 || x.times.Len() >= bytes/12-1
 }
 
 // acquire takes a reference, unless the segment is closed.
@@ -382,8 +373,8 @@ func (s *Segment) closeFiles() error {
 	if x := s.index.Swap(nil); x != nil {
 		err = x.close(s.discard.Load())
 	}
-	if f := s.data.Swap(nil); f != nil {
-		if e := f.Close(); err == nil {
+	if s.opened.Swap(false) {
+		if e := s.data.Close(); err == nil {
 			err = e
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -120,6 +121,79 @@ func TestIndexRule(t *testing.T) {
 
 // After truncation the largest timestamp is that of the batches left, even where
 // the index knows less.
+// The indexes learn late of what is appended, but of the same as one that reads
+// the batches would find, and no reader can tell.
+func TestIndexesAreThoseOfTheBatches(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range 20 {
+		m := vfs.NewMem()
+		s, o := create(t, m, 100, r.IntN(1000))
+		next, pos, positions, truncated := int64(100), int64(0), map[int64]int64{}, false
+		for range 1 + r.IntN(40) {
+			var all []byte
+			for range 1 + r.IntN(r.IntN(90)+1) {
+				b := batch(t, next, r.IntN(300), r.Int64N(1000), r.Int64N(1000))
+				positions[next], positions[next+1] = pos, pos
+				next, pos, all = next+2, pos+int64(len(b)), append(all, b...)
+			}
+			must(t, s.Append(all))
+			if got := s.IndexFull(1000); got != (s.index.Load().offsets.Len() >= 125 || s.index.Load().times.Len() >= 82) {
+				t.Fatalf("index full: %v", got)
+			}
+			switch r.IntN(20) {
+			case 0:
+				must(t, s.Complete())
+			case 1:
+				cut := 100 + r.Int64N((next-100)/2+1)*2
+				if next > cut {
+					pos = positions[cut]
+				}
+				next, truncated = cut, true
+				must(t, s.Truncate(cut))
+			}
+			for at := int64(100); at < next; at++ {
+				if got, err := s.Position(at); err != nil || got != positions[at] {
+					t.Fatalf("offset %d of %d is at byte %d, want %d, %v", at, next, got, positions[at], err)
+				}
+			}
+		}
+		must(t, s.Seal())
+		must(t, s.Close())
+		entries := func(s *Segment) (e []int64) {
+			x, err := s.indexes()
+			must(t, err)
+			for i := range x.offsets.Len() {
+				entry, err := x.offsets.Entry(i)
+				must(t, err)
+				if want := positions[entry.Offset]; entry.Position != want {
+					t.Fatalf("entry %+v, want byte %d", entry, want)
+				}
+				e = append(e, entry.Offset)
+			}
+			for i := range x.times.Len() {
+				entry, err := x.times.Entry(i)
+				must(t, err)
+				e = append(e, entry.Timestamp, entry.Offset)
+			}
+			return e
+		}
+		s, err := Open(o)
+		must(t, err)
+		was := entries(s)
+		must(t, s.Close())
+		must(t, m.Remove(FileName("/p", 100, IndexSuffix)))
+		s, err = Open(o)
+		must(t, err)
+		now := entries(s)
+		must(t, s.Close())
+		if !truncated && !slices.Equal(was, now) { // a cut begins to count bytes anew
+			t.Fatalf("index entries as appended %v\nand of the batches %v", was, now)
+		}
+	}
+}
+
 func TestTruncateFindsLargestTimestamp(t *testing.T) {
 	s, _ := create(t, vfs.NewMem(), 0, 1<<20)
 	for i, ts := range []int64{5, 90, 20, 100} {

@@ -330,7 +330,7 @@ func BenchmarkMemAppend(b *testing.B) {
 	}
 }
 
-func TestSyncAll(t *testing.T) {
+func TestSyncer(t *testing.T) {
 	m := NewMem()
 	fs := Bounded(Inject(m, func(Op, string) error { return nil }), 4)
 	check(t, fs.MkdirAll("/a/b", 0o755))
@@ -338,14 +338,31 @@ func TestSyncAll(t *testing.T) {
 	check(t, err)
 	_, err = f.WriteAt([]byte("kept"), 0)
 	check(t, err)
+	syncer, err := NewSyncer(fs, "/a")
+	check(t, err)
 	if _, err := m.CrashClone(CrashPolicy{}).Stat("/a"); err == nil {
 		t.Error("kept though nothing was synced")
 	}
-	check(t, SyncAll(fs, "/a"))
+	check(t, syncer.Sync())
 	if got := content(t, m.CrashClone(CrashPolicy{}), "/a/b/file"); string(got) != "kept" {
 		t.Errorf("%q after a power cut", got)
 	}
-	if CanSyncAll(OS()) {
-		check(t, SyncAll(OS(), t.TempDir()))
+	bad := errors.New("bad")
+	syncer, err = NewSyncer(Bounded(Inject(m, func(op Op, name string) error {
+		if op == OpSync && name == "/a" {
+			return bad
+		}
+		return nil
+	}), 4), "/a")
+	check(t, err)
+	if err := syncer.Sync(); !errors.Is(err, bad) {
+		t.Errorf("%v, want the injected error", err)
 	}
+	real, err := NewSyncer(OS(), t.TempDir())
+	if errors.Is(err, errors.ErrUnsupported) {
+		return
+	}
+	check(t, err)
+	check(t, real.Sync())
+	check(t, real.Close())
 }

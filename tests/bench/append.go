@@ -50,9 +50,12 @@ func recordBatch(records, size int) (record.Batch, error) {
 	return record.Batch(out), err
 }
 
+// directory is the log directory of all logs of a process.
+var directory log.Fault
+
 // openLog opens a log that was closed in order, or makes one.
 func openLog(dir string, c log.Config) (*log.Log, error) {
-	return log.Open(log.Options{Dir: dir, Topic: "t", Config: c, CleanShutdown: true})
+	return log.Open(log.Options{Dir: dir, Topic: "t", Config: c, CleanShutdown: true, Fault: &directory})
 }
 
 // appendLoop appends one batch again and again, to one partition after the

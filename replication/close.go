@@ -1,0 +1,110 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klamm-io/klamm/log"
+)
+
+// Close syncs and closes every log and marks the directories as cleanly shut
+// down. It does not unlock them. The error names each directory that it could not
+// mark, with the first thing that went wrong there.
+func (r *Replicas) Close(brokerEpoch int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return nil
+	}
+	r.live = false
+	r.cleaner.close()
+	r.trash.close()
+	r.background.close()
+	byDir := make(map[*Dir][]*Partition)
+	r.Each(func(p *Partition) bool {
+		byDir[p.Dir] = append(byDir[p.Dir], p)
+		return true
+	})
+	failed := make([]error, len(r.o.Dirs))
+	inParallel(len(r.o.Dirs), len(r.o.Dirs), func(i int) {
+		d := r.o.Dirs[i]
+		failed[i] = d.closeAll(byDir[d])
+	})
+	r.Checkpoint() // its errors are those of directories
+	var err error
+	for i, d := range r.o.Dirs {
+		switch {
+		case d.Err() != nil: // which is why its logs failed
+			err = errors.Join(err, fmt.Errorf("log directory %s is offline: %w", d.Path, d.Err()))
+		case failed[i] != nil:
+			err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, failed[i]))
+		case d.keepsSome():
+			// What did not open must be looked at again at the next start.
+		default:
+			if e := d.markClean(brokerEpoch); e != nil {
+				err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, e))
+			}
+		}
+	}
+	return err
+}
+
+// closeAll syncs and closes the logs of a directory. Many are synced together,
+// if the system can.
+func (d *Dir) closeAll(partitions []*Partition) error {
+	if err := d.syncTogether(partitions); err != nil {
+		each(partitions, (*Partition).close)
+		return err
+	}
+	return each(partitions, (*Partition).close)
+}
+
+// syncTogether syncs logs before they are closed, if there are many to be.
+func (d *Dir) syncTogether(partitions []*Partition) error {
+	var unsynced []*Partition
+	for _, p := range partitions {
+		if p.log.Unsynced() {
+			unsynced = append(unsynced, p)
+		}
+	}
+	if d.syncer == nil || len(unsynced) < manyLogs {
+		return nil
+	}
+	err := each(unsynced, func(p *Partition) error {
+		p.end()
+		return p.log.Finish()
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.syncer.Sync(); err != nil {
+		d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
+		return d.Err()
+	}
+	for _, p := range unsynced {
+		p.log.Durable()
+	}
+	return nil
+}
+
+// each calls f for partitions, many at once, and returns what went wrong first.
+func each(partitions []*Partition, f func(p *Partition) error) error {
+	var mu sync.Mutex // guards the two below
+	var first error
+	failed := 0
+	inParallel(len(partitions), syncers, func(i int) {
+		p := partitions[i]
+		if err := f(p); err != nil {
+			mu.Lock()
+			if failed++; first == nil {
+				first = fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err)
+			}
+			mu.Unlock()
+		}
+	})
+	if failed > 1 {
+		return fmt.Errorf("of %d logs that failed, the first: %w", failed, first)
+	}
+	return first
+}
