@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klamm-io/klamm/log"
@@ -53,37 +54,61 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 // closeAll syncs and closes the logs of a directory. Many are synced together,
 // if the system can.
 func (d *Dir) closeAll(partitions []*Partition) error {
-	if err := d.syncTogether(partitions); err != nil {
-		each(partitions, (*Partition).close)
-		return err
-	}
-	return each(partitions, (*Partition).close)
-}
-
-// syncTogether syncs logs before they are closed, if there are many to be.
-func (d *Dir) syncTogether(partitions []*Partition) error {
 	var unsynced []*Partition
 	for _, p := range partitions {
 		if p.log.Unsynced() {
 			unsynced = append(unsynced, p)
 		}
 	}
-	if d.syncer == nil || len(unsynced) < manyLogs {
-		return nil
+	var err error
+	if d.syncer != nil && len(unsynced) >= manyLogs {
+		err = d.closeTogether(unsynced)
 	}
-	err := each(unsynced, func(p *Partition) error {
-		p.end()
-		return p.log.Finish()
-	})
-	if err != nil {
-		return err
+	if e := each(partitions, (*Partition).close); err == nil {
+		err = e
 	}
+	return err
+}
+
+// closeAtOnce is how many logs are written, and then synced and closed: it bounds
+// the files that are open.
+const closeAtOnce = 1000
+
+// closeTogether syncs and closes logs of the directory.
+func (d *Dir) closeTogether(partitions []*Partition) error {
+	if len(partitions) > closeAtOnce {
+		// Files whose descriptors are closed to make room need no sync of their own.
+		if err := d.syncAll(); err != nil {
+			return err
+		}
+	}
+	for some := range slices.Chunk(partitions, closeAtOnce) {
+		err := each(some, func(p *Partition) error {
+			p.end()
+			return p.log.Finish()
+		})
+		if err == nil {
+			err = d.syncAll()
+		}
+		if err != nil {
+			return err
+		}
+		err = each(some, func(p *Partition) error {
+			p.log.Durable()
+			return p.close()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncAll syncs the file system of the directory.
+func (d *Dir) syncAll() error {
 	if err := d.syncer.Sync(); err != nil {
 		d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
 		return d.Err()
-	}
-	for _, p := range unsynced {
-		p.log.Durable()
 	}
 	return nil
 }

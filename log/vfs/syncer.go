@@ -1,6 +1,9 @@
 package vfs
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Syncer makes durable, with one call, all that was written to the file system
 // that a directory is on, directories too, and by others as well.
@@ -19,10 +22,15 @@ type syncable interface {
 // NewSyncer returns a Syncer. The error is errors.ErrUnsupported where there is
 // none: then each file is to be synced by itself.
 func NewSyncer(fs FS, dir string) (Syncer, error) {
-	if s, ok := fs.(syncable); ok {
-		return s.newSyncer(dir)
+	from, ok := fs.(syncable)
+	if !ok {
+		return nil, errors.ErrUnsupported
 	}
-	return nil, errors.ErrUnsupported
+	s, err := from.newSyncer(dir)
+	if err != nil {
+		return nil, err // and no wrapper of nothing
+	}
+	return s, nil
 }
 
 type memSyncer struct{ m *Mem }
@@ -52,7 +60,47 @@ func (d *memDir) sync() {
 	}
 }
 
-func (b *bounded) newSyncer(dir string) (Syncer, error) { return NewSyncer(b.FS, dir) }
+type boundedSyncer struct {
+	Syncer
+	b *bounded
+}
+
+func (b *bounded) newSyncer(dir string) (Syncer, error) {
+	s, err := NewSyncer(b.FS, dir)
+	return boundedSyncer{s, b}, err
+}
+
+// Sync spares the files that were written to before the call a sync of their own
+// when their descriptors are closed.
+func (s boundedSyncer) Sync() error {
+	written := s.b.written()
+	err := s.Syncer.Sync()
+	if err != nil {
+		for _, f := range written {
+			f.mu.Lock()
+			f.dirty = true
+			f.mu.Unlock()
+		}
+	}
+	return err
+}
+
+// written returns the handles that have unsynced writes, and counts those writes
+// as synced.
+func (b *bounded) written() (list []*boundedFile) {
+	b.mu.Lock()
+	all := slices.Clone(b.open)
+	b.mu.Unlock()
+	for _, f := range all {
+		f.mu.Lock()
+		if f.dirty && f.users == 0 {
+			f.dirty = false
+			list = append(list, f)
+		}
+		f.mu.Unlock()
+	}
+	return list
+}
 
 type injectedSyncer struct {
 	Syncer

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -365,4 +366,73 @@ func TestSyncer(t *testing.T) {
 	check(t, err)
 	check(t, real.Sync())
 	check(t, real.Close())
+}
+
+// What a Syncer has synced needs no sync of its own when its descriptor is closed
+// to make room; what was written since, or if the Syncer failed, does.
+func TestSyncerSparesBoundedFiles(t *testing.T) {
+	var failing atomic.Bool
+	var alone atomic.Int64
+	m := NewMem()
+	fs := Bounded(Inject(m, func(op Op, name string) error {
+		switch {
+		case op != OpSync:
+		case name != "/":
+			alone.Add(1)
+		case failing.Load():
+			return syscall.EIO
+		}
+		return nil
+	}), 4)
+	syncer, err := NewSyncer(fs, "/")
+	check(t, err)
+	var files []File
+	write := func(i int) {
+		_, err := files[i].WriteAt([]byte("x"), 0)
+		check(t, err)
+	}
+	for i := range 4 {
+		f, err := fs.Create(fmt.Sprint("/", i))
+		check(t, err)
+		files = append(files, f)
+		write(i)
+	}
+	makeRoom := func() {
+		for i := range 8 {
+			f, err := fs.Open(fmt.Sprint("/", i%4))
+			check(t, err)
+			_, err = f.Size()
+			check(t, err)
+			check(t, f.Close())
+		}
+		for i := range 8 {
+			f, err := fs.Create(fmt.Sprint("/new", i))
+			check(t, err)
+			defer f.Close()
+		}
+	}
+	check(t, syncer.Sync())
+	makeRoom()
+	if n := alone.Load(); n > 0 {
+		t.Errorf("%d files were synced again", n)
+	}
+	for i := range files {
+		write(i)
+	}
+	failing.Store(true)
+	if err := syncer.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("sync: %v", err)
+	}
+	makeRoom()
+	if n := alone.Load(); n == 0 {
+		t.Error("what a failed sync left was closed without a sync")
+	}
+}
+
+// A file system without Syncers has none behind wrappers either.
+func TestNoSyncer(t *testing.T) {
+	plain := struct{ FS }{NewMem()}
+	if s, err := NewSyncer(Bounded(Inject(plain, func(Op, string) error { return nil }), 4), "/"); s != nil || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%v, %v", s, err)
+	}
 }
