@@ -20,7 +20,7 @@ type constraint struct {
 	byDuration bool     // also by_duration:<ISO 8601 duration>
 
 	notEmpty   bool     // string or list
-	noRepeat   bool     // list items differ
+	noRepeat   bool     // list items differ: what comes again is dropped, and none is empty
 	throttled  bool     // partition:broker pairs, or *
 	clientKeys []string // items are key=regex of these keys
 }
@@ -129,6 +129,21 @@ func (c *constraint) text(v string) error {
 
 var throttledPair = regexp.MustCompile(`^[0-9]+:[0-9]+$`)
 
+// distinct drops list items that came before, if they may not come twice
+// (ConfigDef.parseValue).
+func (c *constraint) distinct(items []string) []string {
+	if !c.noRepeat {
+		return items
+	}
+	var out []string
+	for _, item := range items {
+		if !slices.Contains(out, item) {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
 func (c *constraint) list(items []string) error {
 	if len(items) == 0 && c.notEmpty {
 		return errors.New("must not be empty")
@@ -136,14 +151,12 @@ func (c *constraint) list(items []string) error {
 	if c.throttled && len(items) == 1 && items[0] == "*" {
 		return nil
 	}
-	for i, item := range items {
+	for _, item := range items {
 		switch {
 		case c.throttled && !throttledPair.MatchString(item):
 			return fmt.Errorf("%q is not partition:broker", item)
 		case c.noRepeat && item == "":
 			return errors.New("an item is empty")
-		case c.noRepeat && slices.Contains(items[:i], item):
-			return fmt.Errorf("%q comes twice", item)
 		case c.choices != nil && !slices.Contains(c.choices, item):
 			return fmt.Errorf("%q is not one of %s", item, strings.Join(c.choices, ", "))
 		case c.clientKeys != nil:

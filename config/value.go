@@ -76,12 +76,14 @@ func (k *Key) parse(value string) (string, error) {
 		return strconv.FormatInt(n, 10), c.number(float64(n))
 	case TypeDouble:
 		f, err := strconv.ParseFloat(v, 64)
-		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+		// NaN is within all bounds, as none of them is above or below it
+		// (ConfigDef.Range).
+		if err != nil || math.IsNaN(f) && v != "NaN" || math.IsInf(f, 0) {
 			return "", errors.New("not a number of type double")
 		}
 		return javaDouble(f), c.number(f)
 	case TypeList:
-		items := splitList(v)
+		items := c.distinct(splitList(v))
 		return strings.Join(items, ","), c.list(items)
 	case TypePassword:
 		return value, nil
@@ -114,6 +116,9 @@ func splitList(v string) []string {
 
 // javaDouble prints f as java.lang.Double.toString does.
 func javaDouble(f float64) string {
+	if math.IsNaN(f) {
+		return "NaN"
+	}
 	if a := math.Abs(f); f == 0 || a >= 1e-3 && a < 1e7 {
 		s := strconv.FormatFloat(f, 'f', -1, 64)
 		if !strings.Contains(s, ".") {

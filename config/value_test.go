@@ -30,7 +30,9 @@ func TestValues(t *testing.T) {
 		{KindTopic, "compression.gzip.level", "10", "!"},
 		{KindTopic, "cleanup.policy", "compact , delete", "compact,delete"},
 		{KindTopic, "cleanup.policy", "", ""},
-		{KindTopic, "cleanup.policy", "compact,compact", "!"},
+		{KindTopic, "cleanup.policy", "compact,compact", "compact"},
+		{KindTopic, "cleanup.policy", "delete,compact, delete,compact", "delete,compact"},
+		{KindTopic, "cleanup.policy", "delete,delete,", "!"},
 		{KindTopic, "cleanup.policy", "erase", "!"},
 		{KindTopic, "cleanup.policy", "compact,,delete", "!"},
 		{KindTopic, "compression.type", "lz4", "lz4"},
@@ -39,7 +41,9 @@ func TestValues(t *testing.T) {
 		{KindTopic, "preallocate", "yes", "!"},
 		{KindTopic, "min.cleanable.dirty.ratio", "1", "1.0"},
 		{KindTopic, "min.cleanable.dirty.ratio", "1.01", "!"},
-		{KindTopic, "min.cleanable.dirty.ratio", "NaN", "!"},
+		{KindTopic, "min.cleanable.dirty.ratio", "NaN", "NaN"},
+		{KindTopic, "min.cleanable.dirty.ratio", "nan", "!"},
+		{KindTopic, "min.cleanable.dirty.ratio", "Infinity", "!"},
 		{KindTopic, "leader.replication.throttled.replicas", "*", "*"},
 		{KindTopic, "leader.replication.throttled.replicas", "0:1,1:2", "0:1,1:2"},
 		{KindTopic, "leader.replication.throttled.replicas", "0-1", "!"},
@@ -49,6 +53,7 @@ func TestValues(t *testing.T) {
 		{KindBroker, "transaction.state.log.replication.factor", "32768", "!"},
 		{KindBroker, "process.roles", "", "!"},
 		{KindBroker, "process.roles", "broker,controller", "broker,controller"},
+		{KindBroker, "process.roles", "broker,broker", "broker"},
 		{KindBroker, "process.roles", "zookeeper", "!"},
 		{KindBroker, "group.consumer.migration.policy", "Upgrade", "Upgrade"},
 		{KindBroker, "remote.log.manager.task.retry.jitter", "0.6", "!"},
@@ -115,7 +120,7 @@ func TestISODuration(t *testing.T) {
 // FuzzNormalize: no value makes it panic, and what it returns it takes again
 // unchanged.
 func FuzzNormalize(f *testing.F) {
-	for _, v := range []string{"", "1", "-1", "a,b", "true", "0.5", "by_duration:PT1S", "client_id=x", " 7 ", "1e309", ",", "[hidden]"} {
+	for _, v := range []string{"", "1", "-1", "a,b", "true", "0.5", "by_duration:PT1S", "client_id=x", " 7 ", "1e309", ",", "[hidden]", "NaN", "b,a,b"} {
 		f.Add(v, uint16(len(v)))
 	}
 	var keys []Key

@@ -40,7 +40,7 @@ type Config struct {
 	FileDeleteDelay time.Duration // between taking a segment out and removing its files; 0 means 1 minute (file.delete.delay.ms)
 	Preallocate     bool          // reserve SegmentBytes on disk for a new segment (preallocate)
 
-	DirtyRatio       float64       // compact when this share of the log is not; 0 means 0.5 (min.cleanable.dirty.ratio)
+	DirtyRatio       float64       // compact when this share of the log is not; 0 means 0.5, NaN never (min.cleanable.dirty.ratio)
 	MinCompactionLag time.Duration // leave younger records alone (min.compaction.lag.ms)
 	MaxCompactionLag time.Duration // compact records that are older whatever the ratio; 0 means never (max.compaction.lag.ms)
 	DeleteRetention  time.Duration // how long tombstones stay after they were compacted; 0 means 1 day (delete.retention.ms)

@@ -23,7 +23,7 @@ func TestConfigsAreShared(t *testing.T) {
 		t.Errorf("another configuration is %+v", c)
 	}
 	nan := Config{DirtyRatio: math.NaN()}.withDefaults()
-	if shared(nan) != shared(nan) {
+	if c, d := shared(nan), shared(nan); c != d {
 		t.Error("a ratio of NaN is shared with nobody and kept for ever")
 	}
 	runtime.KeepAlive(a)

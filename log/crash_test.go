@@ -139,7 +139,7 @@ func TestDerivedFilesAreRebuilt(t *testing.T) {
 	check(t, err)
 	tried := 0
 	for _, name := range names {
-		if path.Ext(name) == segment.LogSuffix || name == metadataFile {
+		if path.Ext(name) == segment.LogSuffix || name == MetadataFile {
 			continue
 		}
 		file := path.Join(o.Dir, name)
@@ -419,7 +419,7 @@ func TestCrashDuringRecovery(t *testing.T) {
 		"killed":         func(*vfs.Mem) {},
 		"torn":           func(m *vfs.Mem) { put(t, m, last, whole[:len(whole)-30]) },
 		"tail of zeros":  func(m *vfs.Mem) { put(t, m, last, append(bytes.Clone(whole), make([]byte, 500)...)) },
-		"without epochs": func(m *vfs.Mem) { check(t, m.Remove(path.Join(o.Dir, epochFile))) },
+		"without epochs": func(m *vfs.Mem) { check(t, m.Remove(path.Join(o.Dir, EpochFile))) },
 		"without indexes and snapshots": func(m *vfs.Mem) {
 			names, err := m.List(o.Dir)
 			check(t, err)

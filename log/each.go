@@ -86,7 +86,7 @@ func (l *Log) FirstSegmentOffset() int64 {
 // ReadTopicID returns the topic id that partition.metadata in dir names, the
 // zero id if there is no such file.
 func ReadTopicID(fs vfs.FS, dir string) (prim.UUID, error) {
-	b, err := vfs.ReadFile(fs, path.Join(dir, metadataFile))
+	b, err := vfs.ReadFile(fs, path.Join(dir, MetadataFile))
 	if errors.Is(err, iofs.ErrNotExist) || err == nil && len(b) == 0 {
 		return prim.UUID{}, nil
 	}
@@ -96,7 +96,7 @@ func ReadTopicID(fs vfs.FS, dir string) (prim.UUID, error) {
 	_, text, found := strings.Cut(string(b), "\ntopic_id: ")
 	id, err := prim.ParseUUID(strings.TrimSpace(text))
 	if !found || err != nil {
-		return id, fmt.Errorf("%w: %s in %s: %q", ErrCorrupt, metadataFile, dir, b)
+		return id, fmt.Errorf("%w: %s in %s: %q", ErrCorrupt, MetadataFile, dir, b)
 	}
 	return id, nil
 }

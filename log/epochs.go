@@ -13,8 +13,6 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 )
 
-const epochFile = "leader-epoch-checkpoint"
-
 // epochEntry says that a leader epoch's first record is at or after start.
 type epochEntry struct {
 	epoch int32
@@ -43,7 +41,7 @@ func (e *epochs) store(list []epochEntry) {
 
 // load reads the checkpoint. It is false if there is none that can be right.
 func (e *epochs) load(fs vfs.FS, dir string) (ok bool, err error) {
-	e.fs, e.name = fs, path.Join(dir, epochFile)
+	e.fs, e.name = fs, path.Join(dir, EpochFile)
 	e.store(nil)
 	b, err := vfs.ReadFile(fs, e.name)
 	if errors.Is(err, os.ErrNotExist) {

@@ -73,15 +73,22 @@ func (l *Log) latch(what string, err error) error {
 	return l.latchFailure(what, err)
 }
 
+// latchFailure is latch of what is an error.
 func (l *Log) latchFailure(what string, err error) error {
 	if errors.Is(err, segment.ErrClosed) {
 		return ErrClosed
 	}
+	err = l.fail(what, err)
+	l.fault.Set(err)
+	return err
+}
+
+// fail makes err a storage error, and that of the log unless it has one already.
+func (l *Log) fail(what string, err error) error {
 	err = fmt.Errorf("%w: %s-%d: %s: %w", ErrStorage, l.o.Topic, l.o.Partition, what, err)
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.o.Logger.Error("latched log after storage error", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
 	}
-	l.fault.Set(err)
 	return err
 }
 
@@ -110,9 +117,5 @@ func (l *Log) readError(err error) error {
 	case errors.Is(err, record.ErrCorrupt), errors.Is(err, record.ErrShort):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	err = fmt.Errorf("%w: %s-%d: read: %w", ErrStorage, l.o.Topic, l.o.Partition, err)
-	if l.failure.CompareAndSwap(nil, &err) {
-		l.o.Logger.Error("latched log after storage error", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
-	}
-	return err
+	return l.fail("read", err)
 }

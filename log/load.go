@@ -15,8 +15,6 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-const metadataFile = "partition.metadata"
-
 // Open opens the log in a directory, or begins an empty one there. After an
 // unclean stop it checks all batches from the recovery point on, cuts a torn
 // tail off and rebuilds indexes, epochs and producer state from what is left. A
@@ -113,7 +111,7 @@ func (l *Log) checkTopicID(names []string) error {
 	case err != nil:
 		return err
 	case id.IsZero():
-		return vfs.WriteFileRenamed(l.fs, path.Join(l.dir, metadataFile), []byte("version: 0\ntopic_id: "+l.o.TopicID.String()))
+		return vfs.WriteFileRenamed(l.fs, path.Join(l.dir, MetadataFile), []byte("version: 0\ntopic_id: "+l.o.TopicID.String()))
 	case id != l.o.TopicID:
 		return fmt.Errorf("%w: %s has %s, want %s", ErrTopicID, l.dir, id, l.o.TopicID)
 	}
@@ -129,7 +127,7 @@ func (l *Log) syncTopicID() error {
 	if l.idSynced {
 		return nil
 	}
-	err := l.syncFile(path.Join(l.dir, metadataFile))
+	err := l.syncFile(path.Join(l.dir, MetadataFile))
 	if err == nil {
 		err = l.fs.SyncDir(l.dir)
 	}

@@ -258,4 +258,15 @@ func (m *model) check() {
 	if gotT.LeaderEpoch = 0; ok != found || ok && gotT != wantT {
 		m.Fatalf("%s: time %d: got %+v %t, want %+v %t", m, ts, gotT, ok, wantT, found)
 	}
+	wantT, found = TimestampOffset{}, false
+	for _, x := range m.records {
+		if !found || x.ts > wantT.Timestamp {
+			wantT, found = TimestampOffset{Offset: x.offset, Timestamp: x.ts}, true
+		}
+	}
+	gotT, ok, err = m.l.MaxTimestampOffset(m.end)
+	check(m, err)
+	if gotT.LeaderEpoch = 0; ok != found || ok && gotT != wantT {
+		m.Fatalf("%s: largest timestamp: got %+v %t, want %+v %t", m, gotT, ok, wantT, found)
+	}
 }

@@ -1,6 +1,8 @@
 package log
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 
 	"github.com/klamm-io/klamm/segment"
@@ -83,11 +85,20 @@ func (l *Log) findTime(s *segment.Segment, ts, limit int64) (TimestampOffset, bo
 }
 
 // MaxTimestampOffset returns the first record with the largest timestamp of the
-// log (KIP-734), unless it is not below limit.
+// log (KIP-734), unless it is not below limit. A segment claims more than its
+// records have where those are below the log start offset or compacted away;
+// then the others that claim as much as was found are looked into too.
 func (l *Log) MaxTimestampOffset(limit int64) (TimestampOffset, bool, error) {
-	var best *segment.Segment
-	most := int64(-1)
+	type claim struct {
+		s       *segment.Segment
+		largest int64
+	}
+	var claims []claim
+	start := l.start.Load()
 	for _, s := range l.list() {
+		if s.Next() <= start {
+			continue
+		}
 		largest, err := s.Largest()
 		if err == segment.ErrClosed {
 			continue // its records are gone
@@ -95,13 +106,34 @@ func (l *Log) MaxTimestampOffset(limit int64) (TimestampOffset, bool, error) {
 		if err != nil {
 			return TimestampOffset{}, false, l.readError(err)
 		}
-		if largest > most {
-			best, most = s, largest
+		if largest >= 0 {
+			claims = append(claims, claim{s, largest})
 		}
 	}
-	if best == nil {
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(b.largest, a.largest) })
+	best := TimestampOffset{Timestamp: -1}
+	for _, c := range claims {
+		if c.largest < best.Timestamp || c.largest == best.Timestamp && c.s.Base() > best.Offset {
+			continue
+		}
+		found, ok, err := l.findTime(c.s, c.largest, l.end.Load())
+		if err == nil && !ok {
+			found, ok, err = l.findMax(c.s)
+		}
+		if err != nil {
+			return TimestampOffset{}, false, err
+		}
+		if ok && (found.Timestamp > best.Timestamp || found.Timestamp == best.Timestamp && found.Offset < best.Offset) {
+			best = found
+		}
+	}
+	return best, best.Timestamp >= 0 && best.Offset < limit, nil
+}
+
+func (l *Log) findMax(s *segment.Segment) (TimestampOffset, bool, error) {
+	f, ok, err := s.FindMax(l.start.Load())
+	if err == segment.ErrClosed && !l.closed.Load() {
 		return TimestampOffset{}, false, nil
 	}
-	found, ok, err := l.findTime(best, most, l.end.Load())
-	return found, ok && found.Offset < limit, err
+	return TimestampOffset{f.Offset, f.Timestamp, f.Epoch}, ok, l.readError(err)
 }

@@ -9,28 +9,34 @@ import (
 // Checkpoint writes the checkpoint files of every directory that is well:
 // recovery points, high watermarks, and log start offsets.
 func (r *Replicas) Checkpoint() error {
-	type files struct{ recovery, high, start map[string]int64 }
-	byDir := make(map[*Dir]*files)
-	for _, d := range r.o.Dirs {
-		byDir[d] = &files{make(map[string]int64), make(map[string]int64), make(map[string]int64)}
-	}
-	r.Each(func(p *Partition) bool {
-		f, name := byDir[p.Dir], dirName(p.Topic, p.Index)
-		f.recovery[name] = p.log.RecoveryCheckpoint()
-		f.high[name] = p.log.HighWatermark()
-		if start, moved := startToKeep(p.log); moved {
-			f.start[name] = start
-		}
-		return true
-	})
 	var err error
-	for d, f := range byDir {
+	for _, d := range r.o.Dirs {
 		if d.Err() != nil {
 			continue
 		}
-		err = errors.Join(err, d.writeCheckpoint(recoveryFile, f.recovery), d.writeCheckpoint(highWatermarkFile, f.high), d.writeCheckpoint(logStartFile, f.start))
+		recovery := r.offsets(d, d.recovery, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
+		high := r.offsets(d, d.high, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
+		err = errors.Join(err, d.writeCheckpoint(log.RecoveryPointFile, recovery), d.writeCheckpoint(log.HighWatermarkFile, high),
+			d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep)))
 	}
 	return err
+}
+
+// offsets returns what collects an offset of each log in a directory that has it;
+// of those that did not open, the one that was found.
+func (r *Replicas) offsets(d *Dir, found map[string]int64, of func(*log.Log) (int64, bool)) func() map[string]int64 {
+	return func() map[string]int64 {
+		out := d.ofKept(found)
+		r.Each(func(p *Partition) bool {
+			if p.Dir == d {
+				if offset, ok := of(p.log); ok {
+					out[dirName(p.Topic, p.Index)] = offset
+				}
+			}
+			return true
+		})
+		return out
+	}
 }
 
 // startToKeep returns the log start offset where the names of the segments do
@@ -43,16 +49,7 @@ func startToKeep(l *log.Log) (offset int64, moved bool) {
 // checkpointStart makes the log start offset of a partition durable, and those of
 // the others in its directory.
 func (r *Replicas) checkpointStart(p *Partition) error {
-	starts := make(map[string]int64)
-	r.Each(func(other *Partition) bool {
-		if other.Dir == p.Dir {
-			if start, moved := startToKeep(other.log); moved {
-				starts[dirName(other.Topic, other.Index)] = start
-			}
-		}
-		return true
-	})
-	return p.Dir.writeCheckpoint(logStartFile, starts)
+	return p.Dir.writeCheckpoint(log.LogStartFile, r.offsets(p.Dir, p.Dir.start, startToKeep))
 }
 
 // CheckpointIfMoved is Checkpoint where anything has changed since the last one.

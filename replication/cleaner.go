@@ -159,7 +159,7 @@ func (c *cleaner) clean(p *Partition, m *compact.Map, limit *throttle) error {
 		c.mu.Unlock()
 	}()
 	began := c.r.o.Clock.Now()
-	first := p.firstDirty()
+	truncations, first := p.truncations.Load(), p.firstDirty()
 	result, err := p.log.Compact(log.CompactOptions{Map: m, FirstDirty: first, Now: began, Throttle: func(n int) error { return limit.wait(c.ctx, n) }})
 	switch {
 	case c.ctx.Err() != nil, errors.Is(err, log.ErrReplaced), errors.Is(err, log.ErrClosed):
@@ -181,7 +181,7 @@ func (c *cleaner) clean(p *Partition, m *compact.Map, limit *throttle) error {
 		c.mu.Unlock()
 		return nil
 	}
-	return p.Dir.setFirstDirty(dirName(p.Topic, p.Index), result.Next)
+	return p.compacted(result.Next, truncations)
 }
 
 // firstDirty returns where the last round of compaction ended, -1 if there was
@@ -206,7 +206,7 @@ type throttle struct {
 
 // wait waits until n more bytes may be read or written, or ctx ends.
 func (t *throttle) wait(ctx context.Context, n int) error {
-	if err := ctx.Err(); err != nil || t.rate > 1e18 {
+	if err := ctx.Err(); err != nil || !(t.rate <= 1e18) { // NaN is no limit
 		return err
 	}
 	now := t.clock.Now()

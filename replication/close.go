@@ -10,7 +10,8 @@ import (
 )
 
 // Close syncs and closes every log and marks the directories as cleanly shut
-// down. It does not unlock them.
+// down. It does not unlock them. The error names each directory that it could not
+// mark, with the first thing that went wrong there.
 func (r *Replicas) Close(brokerEpoch int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,15 +32,20 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 		d := r.o.Dirs[i]
 		failed[i] = d.closeAll(byDir[d])
 	})
-	err := r.Checkpoint()
+	r.Checkpoint() // its errors are those of directories
+	var err error
 	for i, d := range r.o.Dirs {
 		switch {
+		case d.Err() != nil: // which is why its logs failed
+			err = errors.Join(err, fmt.Errorf("log directory %s is offline: %w", d.Path, d.Err()))
 		case failed[i] != nil:
-			err = errors.Join(err, failed[i])
+			err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, failed[i]))
 		case d.keepsSome():
 			// What did not open must be looked at again at the next start.
 		default:
-			err = errors.Join(err, d.markClean(brokerEpoch))
+			if e := d.markClean(brokerEpoch); e != nil {
+				err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, e))
+			}
 		}
 	}
 	return err
@@ -58,9 +64,8 @@ func (d *Dir) closeAll(partitions []*Partition) error {
 	if d.syncer != nil && len(unsynced) >= manyLogs {
 		err = d.closeTogether(unsynced)
 	}
-	err = errors.Join(err, each(partitions, (*Partition).close))
-	if d.Err() != nil {
-		return d.Err() // which is why each of them failed
+	if e := each(partitions, (*Partition).close); err == nil {
+		err = e
 	}
 	return err
 }
@@ -108,17 +113,23 @@ func (d *Dir) syncAll() error {
 	return nil
 }
 
-// each calls f for partitions, many at once, and returns what went wrong.
+// each calls f for partitions, many at once, and returns what went wrong first.
 func each(partitions []*Partition, f func(p *Partition) error) error {
-	var mu sync.Mutex // guards failed
-	var failed error
+	var mu sync.Mutex // guards the two below
+	var first error
+	failed := 0
 	inParallel(len(partitions), syncers, func(i int) {
 		p := partitions[i]
 		if err := f(p); err != nil {
 			mu.Lock()
-			failed = errors.Join(failed, fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err))
+			if failed++; first == nil {
+				first = fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err)
+			}
 			mu.Unlock()
 		}
 	})
-	return failed
+	if failed > 1 {
+		return fmt.Errorf("of %d logs that failed, the first: %w", failed, first)
+	}
+	return first
 }

@@ -20,17 +20,10 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// Files of a log directory, as Kafka names them.
+// What ends the names of partition directories that are none any more.
 const (
-	lockFile          = ".lock"
-	propertiesFile    = "meta.properties"
-	cleanFile         = ".kafka_cleanshutdown"
-	recoveryFile      = "recovery-point-offset-checkpoint"
-	highWatermarkFile = "replication-offset-checkpoint"
-	logStartFile      = "log-start-offset-checkpoint"
-	cleanerFile       = "cleaner-offset-checkpoint"
-	deleteSuffix      = "-delete"
-	straySuffix       = "-stray"
+	deleteSuffix = "-delete"
+	straySuffix  = "-stray"
 )
 
 // Dir is one log directory (log.dirs), locked by this broker.
@@ -69,7 +62,7 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	if err := makeDir(fs, dir); err != nil {
 		return nil, got, err
 	}
-	if d.lock, err = fs.Lock(path.Join(dir, lockFile)); err != nil {
+	if d.lock, err = fs.Lock(path.Join(dir, log.LockFile)); err != nil {
 		if errors.Is(err, vfs.ErrLocked) {
 			return nil, got, fmt.Errorf("log directory %s is in use by another broker: %w", dir, err)
 		}
@@ -86,17 +79,17 @@ func OpenDir(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err er
 	if got, err = d.identity(want); err != nil {
 		return nil, got, err
 	}
-	if _, err := fs.Stat(d.file(cleanFile)); err == nil {
+	if _, err := fs.Stat(d.file(log.CleanFile)); err == nil {
 		d.clean = true
 		// The mark must not come back after a power cut.
-		if err := fs.Remove(d.file(cleanFile)); err != nil {
+		if err := fs.Remove(d.file(log.CleanFile)); err != nil {
 			return nil, got, err
 		}
 		if err := fs.SyncDir(dir); err != nil {
 			return nil, got, err
 		}
 	}
-	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start, cleanerFile: &d.cleaned} {
+	for name, into := range map[string]*map[string]int64{log.RecoveryPointFile: &d.recovery, log.HighWatermarkFile: &d.high, log.LogStartFile: &d.start, log.CleanerFile: &d.cleaned} {
 		var whole bool
 		if *into, whole, err = readCheckpoint(fs, d.file(name)); err != nil {
 			return nil, got, err
@@ -134,14 +127,14 @@ func (d *Dir) file(name string) string { return path.Join(d.Path, name) }
 
 // identity reads meta.properties, or writes it where there is none.
 func (d *Dir) identity(want Identity) (Identity, error) {
-	text, err := vfs.ReadFile(d.fs, d.file(propertiesFile))
+	text, err := vfs.ReadFile(d.fs, d.file(log.PropertiesFile))
 	if errors.Is(err, iofs.ErrNotExist) {
 		if want.ClusterID == "" {
 			want.ClusterID = NewUUID().String()
 		}
 		d.ID = NewUUID()
 		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
-		return want, vfs.WriteFileAtomic(d.fs, d.file(propertiesFile), []byte(text))
+		return want, vfs.WriteFileAtomic(d.fs, d.file(log.PropertiesFile), []byte(text))
 	}
 	if err != nil {
 		return want, err
@@ -149,16 +142,16 @@ func (d *Dir) identity(want Identity) (Identity, error) {
 	loader := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
 	p, err := loader.LoadBytes(text)
 	if err != nil {
-		return want, fmt.Errorf("%s: %w", d.file(propertiesFile), err)
+		return want, fmt.Errorf("%s: %w", d.file(log.PropertiesFile), err)
 	}
 	got := Identity{ClusterID: p.GetString("cluster.id", "")}
 	node, err := strconv.ParseInt(p.GetString("node.id", p.GetString("broker.id", "")), 10, 32)
 	if err != nil {
-		return got, fmt.Errorf("%s: node.id: %w", d.file(propertiesFile), err)
+		return got, fmt.Errorf("%s: node.id: %w", d.file(log.PropertiesFile), err)
 	}
 	got.NodeID = int32(node)
 	if d.ID, err = prim.ParseUUID(p.GetString("directory.id", "")); err != nil {
-		return got, fmt.Errorf("%s: directory.id: %w", d.file(propertiesFile), err)
+		return got, fmt.Errorf("%s: directory.id: %w", d.file(log.PropertiesFile), err)
 	}
 	if want.ClusterID != "" && want.ClusterID != got.ClusterID {
 		return got, fmt.Errorf("%s belongs to cluster %s, not %s", d.Path, got.ClusterID, want.ClusterID)
@@ -179,7 +172,7 @@ func (d *Dir) markClean(brokerEpoch int64) error {
 	if err != nil {
 		return err
 	}
-	return vfs.WriteFileAtomic(d.fs, d.file(cleanFile), text)
+	return vfs.WriteFileAtomic(d.fs, d.file(log.CleanFile), text)
 }
 
 // Close unlocks the directory.
@@ -306,6 +299,19 @@ func (d *Dir) keep(name string) {
 	d.kept[name] = true
 }
 
+// ofKept returns the offsets of the partitions whose directories stay as they are.
+func (d *Dir) ofKept(offsets map[string]int64) map[string]int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[string]int64)
+	for name := range d.kept {
+		if offset, ok := offsets[name]; ok {
+			out[name] = offset
+		}
+	}
+	return out
+}
+
 func (d *Dir) keepsSome() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -320,13 +326,40 @@ func (d *Dir) firstDirty(name string) (offset int64, known bool) {
 	return offset, known
 }
 
-// setFirstDirty notes, durably, up to where a partition was compacted.
-func (d *Dir) setFirstDirty(name string, offset int64) error {
+// setFirstDirty notes, durably, up to where a partition was compacted, if that is
+// still so.
+func (d *Dir) setFirstDirty(name string, offset int64, still func() bool) error {
 	d.mu.Lock()
-	d.cleaned[name] = offset
-	all := maps.Clone(d.cleaned)
+	ok := still()
+	if ok {
+		d.cleaned[name] = offset
+	}
 	d.mu.Unlock()
-	return d.writeCheckpoint(cleanerFile, all)
+	if !ok {
+		return nil
+	}
+	return d.writeCheckpoint(log.CleanerFile, d.firstDirties)
+}
+
+// lowerFirstDirty notes, durably, that a partition was compacted up to offset at
+// most.
+func (d *Dir) lowerFirstDirty(name string, offset int64) error {
+	d.mu.Lock()
+	lower := d.cleaned[name] > offset
+	if lower {
+		d.cleaned[name] = offset
+	}
+	d.mu.Unlock()
+	if !lower {
+		return nil
+	}
+	return d.writeCheckpoint(log.CleanerFile, d.firstDirties)
+}
+
+func (d *Dir) firstDirties() map[string]int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.cleaned)
 }
 
 // forget drops what is known of a partition that is deleted.
@@ -337,15 +370,17 @@ func (d *Dir) forget(name string) {
 	delete(d.kept, name)
 }
 
-// writeCheckpoint writes a checkpoint file. An error takes the directory offline:
+// writeCheckpoint writes a checkpoint file. What goes in is collected when it is
+// this call's turn to write: else another one might have written, and somebody
+// have been answered for, what is newer. An error takes the directory offline:
 // what it holds is unknown.
-func (d *Dir) writeCheckpoint(name string, offsets map[string]int64) error {
+func (d *Dir) writeCheckpoint(name string, offsets func() map[string]int64) error {
 	if err := d.Err(); err != nil {
 		return err
 	}
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	err := writeCheckpoint(d.fs, d.file(name), offsets)
+	err := writeCheckpoint(d.fs, d.file(name), offsets())
 	if err != nil {
 		err = fmt.Errorf("%w: %w", log.ErrStorage, err)
 		d.fault.Set(err)

@@ -40,6 +40,8 @@ type Partition struct {
 	view   atomic.Pointer[view]
 	closed atomic.Bool
 
+	truncations atomic.Int64 // so far
+
 	// leadership is held shared by an append and exclusively by a change of the
 	// leader, so that no append lands in a later epoch than it was checked in.
 	leadership sync.RWMutex

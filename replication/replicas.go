@@ -60,7 +60,7 @@ type Replicas struct {
 	// at a time.
 	mu    sync.Mutex
 	live  bool
-	found map[string]*Dir // partition directories that were there at the start, until they are opened
+	found map[string]*Dir // partition directories that were there at the start, until their topic is deleted
 
 	trash      *trash
 	background background
@@ -346,22 +346,28 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 	if c, err := r.TopicConfig(image, t.Name); err == nil {
 		delay = c.FileDeleteDelay
 	}
-	v, ok := r.byID.LoadAndDelete(t.ID)
-	if !ok {
-		return
+	var partitions []*Partition
+	if v, ok := r.byID.LoadAndDelete(t.ID); ok {
+		r.byName.CompareAndDelete(t.Name, v)
+		partitions = v.(*replicatedTopic).partitions
 	}
-	r.byName.CompareAndDelete(t.Name, v)
-	for _, p := range v.(*replicatedTopic).partitions {
-		if p == nil {
+	for i := range t.Partitions {
+		name := dirName(t.Name, int32(i))
+		d := r.found[name]
+		delete(r.found, name) // another topic of that name begins anew
+		if i < len(partitions) && partitions[i] != nil {
+			d = partitions[i].Dir
+			r.count.Add(-1)
+			if err := partitions[i].close(); err != nil {
+				r.lg.Warn("close of a deleted partition failed", zap.String("topic", t.Name), zap.Int("partition", i), zap.Error(err))
+			}
+		}
+		if d == nil {
 			continue
 		}
-		r.count.Add(-1)
-		p.Dir.lose()
-		p.Dir.forget(dirName(p.Topic, p.Index))
-		if err := p.close(); err != nil {
-			r.lg.Warn("close of a deleted partition failed", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
-		}
-		from, to := p.Dir.file(dirName(p.Topic, p.Index)), p.Dir.file(deletedName(p.Topic, p.Index))
+		d.lose()
+		d.forget(name)
+		from, to := d.file(name), d.file(deletedName(t.Name, int32(i)))
 		if err := r.o.FS.Rename(from, to); err != nil {
 			r.lg.Error("cannot set a deleted partition aside", zap.String("dir", from), zap.Error(err))
 			continue

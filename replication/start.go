@@ -29,7 +29,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	}
 	var known time.Time // when a broker was last here
 	for _, d := range r.o.Dirs {
-		if info, err := r.o.FS.Stat(d.file(recoveryFile)); err == nil && info.ModTime().After(known) {
+		if info, err := r.o.FS.Stat(d.file(log.RecoveryPointFile)); err == nil && info.ModTime().After(known) {
 			known = info.ModTime()
 		}
 	}
@@ -47,6 +47,11 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		c, err := r.TopicConfig(m, t.Name)
 		if err != nil {
 			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
+			for i := range t.Partitions {
+				if d := r.found[dirName(t.Name, int32(i))]; d != nil {
+					d.keep(dirName(t.Name, int32(i)))
+				}
+			}
 			return true
 		}
 		into := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}

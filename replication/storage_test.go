@@ -3,6 +3,7 @@ package replication_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
@@ -22,6 +24,7 @@ import (
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -38,6 +41,11 @@ type store struct {
 // has a directory of its own.
 func openStore(t *testing.T, fs vfs.FS, clk clock.Clock, names string, overrides ...string) *store {
 	t.Helper()
+	return openStoreLogging(t, fs, clk, zap.NewNop(), names, overrides...)
+}
+
+func openStoreLogging(t *testing.T, fs vfs.FS, clk clock.Clock, lg *zap.Logger, names string, overrides ...string) *store {
+	t.Helper()
 	st := static(t, append(overrides, "log.dirs="+names)...)
 	b, err := st.Broker()
 	if err != nil {
@@ -53,7 +61,7 @@ func openStore(t *testing.T, fs vfs.FS, clk clock.Clock, names string, overrides
 		want = got
 		s.dirs = append(s.dirs, d)
 	}
-	s.r = replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: s.dirs, Broker: b, Static: st, Clock: clk, Logger: zap.NewNop()})
+	s.r = replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: s.dirs, Broker: b, Static: st, Clock: clk, Logger: lg})
 	s.c = startControllerIn(t, fs, path.Dir(s.dirs[0].Path), s.r.Apply)
 	if s.c.Image().Broker(1) == nil {
 		register(t, s.c, 1)
@@ -244,6 +252,39 @@ func TestOneLogDirectoryFails(t *testing.T) {
 	}
 }
 
+// The partitions of a topic whose config does not resolve with the broker's are
+// offline, and are there when it does again: what they were not checked for, they
+// are checked for then.
+func TestTopicWhoseConfigDoesNotResolve(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, m, clock.System(), "/d")
+	s.create("t", 1, "max.compaction.lag.ms=5000")
+	for range 3 {
+		s.append(s.r.Get("t", 0), "value")
+	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
+	m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}) // the process dies
+	bad := openStore(t, m, clock.System(), "/d", "log.cleaner.min.compaction.lag.ms=10000")
+	if bad.r.Get("t", 0) != nil || !bad.r.Offline("t", 0) {
+		t.Error("the partition is served")
+	}
+	if err := errors.Join(bad.close(), s.close()); err != nil {
+		t.Error(err)
+	}
+	s = openStore(t, m, clock.System(), "/d")
+	if s.dirs[0].Clean() {
+		t.Error("the directory counts as cleanly shut down")
+	}
+	if p := s.r.Get("t", 0); p == nil || p.Log().StartOffset() != 1 || p.Log().EndOffset() != 3 {
+		t.Error("the partition is not back as it was")
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What DeleteRecords has answered stays deleted, whatever happens next.
 func TestDeletedRecordsStayDeleted(t *testing.T) {
 	m := vfs.NewMem()
@@ -268,6 +309,74 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 	}
 }
 
+// A topic that is made again after a restart has nothing of the one that was
+// deleted, such as its log start offset.
+func TestTopicMadeAgainBeginsAnew(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, m, clock.System(), "/d")
+	s.create("t", 1)
+	for range 5 {
+		s.append(s.r.Get("t", 0), "value")
+	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, m, clock.System(), "/d")
+	if _, err := s.c.DeleteTopics(t.Context(), []prim.UUID{s.c.Image().Topic("t").ID}); err != nil {
+		t.Fatal(err)
+	}
+	s.create("t", 1)
+	s.append(s.r.Get("t", 0), "first")
+	if l := s.r.Get("t", 0).Log(); l.StartOffset() != 0 || l.EndOffset() != 1 || l.HighWatermark() != 1 {
+		t.Errorf("log [%d, %d), high watermark %d, want [0, 1)", l.StartOffset(), l.EndOffset(), l.HighWatermark())
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Checkpoint takes what it writes from the logs at that moment: it had put a log
+// start offset back that was answered while it wrote the files of another
+// directory.
+func TestCheckpointKeepsAnsweredStarts(t *testing.T) {
+	m := vfs.NewMem()
+	var s *store
+	var hurt *replication.Partition
+	var armed atomic.Bool
+	s = openStore(t, vfs.Inject(m, func(op vfs.Op, name string) error {
+		if op != vfs.OpRename || !armed.CompareAndSwap(true, false) {
+			return nil
+		}
+		if hurt = s.r.Get("t", 0); strings.HasPrefix(name, hurt.Dir.Path+"/") {
+			hurt = s.r.Get("t", 1)
+		}
+		if low, err := hurt.DeleteRecords(3); low != 3 || err != nil {
+			t.Errorf("low watermark %d, %v", low, err)
+		}
+		return nil
+	}), clock.System(), "/a,/b")
+	s.create("t", 2)
+	for i := range int32(2) {
+		for range 5 {
+			s.append(s.r.Get("t", i), "value")
+		}
+	}
+	armed.Store(true)
+	if err := s.r.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	again := openStore(t, m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/a,/b")
+	if l := again.r.Get("t", hurt.Index).Log(); l.StartOffset() != 3 || l.EndOffset() != 5 {
+		t.Errorf("log [%d, %d) after the process died, want [3, 5)", l.StartOffset(), l.EndOffset())
+	}
+	if err := errors.Join(s.close(), again.close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A partition that is damaged in the middle is offline with its files as they
 // are, at every start until somebody has looked; the others serve.
 func TestDamagedPartitionIsQuarantined(t *testing.T) {
@@ -278,6 +387,9 @@ func TestDamagedPartitionIsQuarantined(t *testing.T) {
 		for range 3 {
 			s.append(s.r.Get("t", i), "value")
 		}
+	}
+	if _, err := s.r.Get("t", 0).DeleteRecords(1); err != nil {
+		t.Fatal(err)
 	}
 	m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}) // the process dies
 	name := segment.FileName("/d/t-0", 0, segment.LogSuffix)
@@ -306,14 +418,30 @@ func TestDamagedPartitionIsQuarantined(t *testing.T) {
 			t.Errorf("the damaged file was changed: %v", err)
 		}
 	}
+	deleted := openStore(t, m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/d")
 	if err := vfs.WriteFileAtomic(m, name, good); err != nil {
 		t.Fatal(err)
 	}
-	repaired := openStore(t, m, clock.System(), "/d")
-	if p := repaired.r.Get("t", 0); p == nil || p.Log().EndOffset() != 3 {
-		t.Error("the partition is not back after its file is whole again")
+	if _, err := deleted.c.DeleteTopics(t.Context(), []prim.UUID{deleted.c.Image().Topic("t").ID}); err != nil {
+		t.Fatal(err)
 	}
-	if err := errors.Join(repaired.close(), s.close()); err != nil {
+	if _, err := deleted.fs.Stat("/d/t-0"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the damaged partition stays though its topic is deleted: %v", err)
+	}
+	deleted.create("t", 2)
+	deleted.append(deleted.r.Get("t", 0), "first")
+	if err := deleted.close(); err != nil {
+		t.Error(err)
+	}
+	deleted = openStore(t, deleted.fs, clock.System(), "/d")
+	if l := deleted.r.Get("t", 0).Log(); l.StartOffset() != 0 || l.EndOffset() != 1 || !deleted.dirs[0].Clean() {
+		t.Errorf("the topic made again has [%d, %d), clean %t", l.StartOffset(), l.EndOffset(), deleted.dirs[0].Clean())
+	}
+	repaired := openStore(t, m, clock.System(), "/d")
+	if p := repaired.r.Get("t", 0); p == nil || p.Log().StartOffset() != 1 || p.Log().EndOffset() != 3 {
+		t.Error("the partition is not back as it was after its file is whole again")
+	}
+	if err := errors.Join(repaired.close(), deleted.close(), s.close()); err != nil {
 		t.Error(err)
 	}
 }
@@ -457,9 +585,9 @@ func TestCleaner(t *testing.T) {
 	s := openStore(t, m, clk, "/d", "log.cleaner.threads=2", "log.cleaner.dedupe.buffer.size=4194304")
 	s.create("compacted", 3, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.1")
 	s.create("kept", 1)
+	s.create("never", 1, "cleanup.policy=compact,compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=NaN")
 	value := strings.Repeat("x", 50_000)
-	for i := range int32(3) {
-		p := s.r.Get("compacted", i)
+	for _, p := range []*replication.Partition{s.r.Get("compacted", 0), s.r.Get("compacted", 1), s.r.Get("compacted", 2), s.r.Get("never", 0)} {
 		for range 50 {
 			b := record.NewBuilder(record.None, 0)
 			b.Append(clk.Now().UnixMilli(), []byte("key"), []byte(value), nil)
@@ -482,6 +610,9 @@ func TestCleaner(t *testing.T) {
 			t.Errorf("partition %d: %d bytes of %d are left, log end %d", i, size, before, p.Log().EndOffset())
 		}
 	}
+	if l := s.r.Get("never", 0).Log(); !l.Config().Compact || l.Size() != before {
+		t.Errorf("compacted though no log is dirty enough: %d bytes of %d are left", l.Size(), before)
+	}
 	text, err := vfs.ReadFile(m, "/d/cleaner-offset-checkpoint")
 	if err != nil || !strings.HasPrefix(string(text), "0\n3\ncompacted ") {
 		t.Errorf("checkpoint %q, %v", text, err)
@@ -497,6 +628,104 @@ func TestCleaner(t *testing.T) {
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What is written after a truncation was never compacted, though records at those
+// offsets were: also where the truncation came while a round was under way, which
+// notes how far it came.
+func TestTruncationLowersTheCleanersCheckpoint(t *testing.T) {
+	const keys, size, full = 10, 30_000, 100
+	for _, c := range []struct {
+		name   string
+		cut    func(*replication.Partition) error
+		during bool
+	}{
+		{"to an offset inside of what is compacted", func(p *replication.Partition) error { return p.TruncateTo(60) }, false},
+		{"to an offset in the active segment", func(p *replication.Partition) error { return p.TruncateTo(90) }, false},
+		{"of all", func(p *replication.Partition) error { return p.TruncateFullyAndStartAt(20) }, false},
+		{"during a round", func(p *replication.Partition) error { return p.TruncateTo(60) }, true},
+	} {
+		m := vfs.NewMem()
+		var s *store
+		cut := func() {
+			if err := c.cut(s.r.Get("t", 0)); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+		lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.InfoLevel), zap.Hooks(func(e zapcore.Entry) error {
+			if e.Message == "compacted log" && c.during { // what came of it is noted next
+				c.during = false
+				cut()
+			}
+			return nil
+		}))
+		s = openStoreLogging(t, m, clock.System(), lg, "/d", "log.cleaner.threads=1", "log.cleaner.dedupe.buffer.size=4194304")
+		s.create("t", 1, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.01")
+		l := s.r.Get("t", 0).Log()
+		fill := func() {
+			for o := l.EndOffset(); o < full; o++ {
+				b := record.NewBuilder(record.None, 0)
+				b.Append(time.Now().UnixMilli(), fmt.Append(nil, "key", o%keys), make([]byte, size), nil)
+				out, err := b.Finish(record.NoProducer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				record.Batch(out).SetBaseOffset(o)
+				if _, err := l.AppendAsFollower(out); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.SetHighWatermark(full)
+		}
+		checkpoint := func() (offset int64) {
+			text, err := vfs.ReadFile(m, "/d/cleaner-offset-checkpoint")
+			if errors.Is(err, os.ErrNotExist) {
+				return -1
+			}
+			if _, e := fmt.Sscanf(string(text), "0\n1\nt 0 %d\n", &offset); err != nil || e != nil {
+				t.Fatalf("%s: checkpoint %q, %v", c.name, text, err)
+			}
+			return offset
+		}
+		fill()
+		during := c.during
+		if err := s.r.Clean(s.c.Image()); err != nil {
+			t.Fatal(err)
+		}
+		if !during {
+			before := checkpoint()
+			cut()
+			if got, want := checkpoint(), min(before, l.EndOffset()); got != want {
+				t.Errorf("%s: checkpoint %d, %d before, want %d", c.name, got, before, want)
+			}
+		} else if got := checkpoint(); got > l.EndOffset() {
+			t.Errorf("%s: checkpoint %d, log end %d", c.name, got, l.EndOffset())
+		}
+		fill()
+		if err := s.r.Clean(s.c.Image()); err != nil {
+			t.Fatal(err)
+		}
+		records := make(map[string]int)
+		err := l.Each(l.StartOffset(), checkpoint(), func(b record.Batch) error {
+			it := b.Iterate(0)
+			defer it.Close()
+			for it.Next() {
+				records[string(it.Record().Key)]++
+			}
+			return it.Err()
+		})
+		if err != nil || len(records) == 0 {
+			t.Fatalf("%s: %d keys, %v", c.name, len(records), err)
+		}
+		for key, n := range records {
+			if n > 1 {
+				t.Errorf("%s: %d records of %s are left below %d", c.name, n, key, checkpoint())
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ type Facts struct {
 
 	MinLag   int64   // ms (min.compaction.lag.ms)
 	MaxLag   int64   // ms (max.compaction.lag.ms)
-	MinRatio float64 // min.cleanable.dirty.ratio
+	MinRatio float64 // min.cleanable.dirty.ratio; no ratio is above NaN
 }
 
 // Dirtiness tells how much of a log a round could clean, and whether it should.

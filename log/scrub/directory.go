@@ -11,6 +11,7 @@ import (
 
 	"github.com/magiconair/properties"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -32,13 +33,13 @@ type directory struct {
 
 func openDirectory(fs vfs.FS, p string) *directory {
 	d := &directory{fs: fs, path: p}
-	if _, err := fs.Stat(d.file(propertiesFile)); err == nil {
+	if _, err := fs.Stat(d.file(log.PropertiesFile)); err == nil {
 		d.known = true
 	}
-	if _, err := fs.Stat(d.file(cleanFile)); err == nil {
+	if _, err := fs.Stat(d.file(log.CleanFile)); err == nil {
 		d.clean, d.known = true, true
 	}
-	for name, into := range map[string]*map[string]int64{recoveryFile: &d.recovery, highWatermarkFile: &d.high, logStartFile: &d.start, cleanerFile: &d.cleaner} {
+	for name, into := range map[string]*map[string]int64{log.RecoveryPointFile: &d.recovery, log.HighWatermarkFile: &d.high, log.LogStartFile: &d.start, log.CleanerFile: &d.cleaner} {
 		*into = d.checkpoint(name)
 		d.known = d.known || *into != nil
 	}
@@ -75,7 +76,7 @@ func (d *directory) checkpoint(name string) map[string]int64 {
 	}
 	advice := "remove it: it is written anew from the logs"
 	f := fixRemove
-	if name == logStartFile {
+	if name == log.LogStartFile {
 		advice, f = "restore it from a backup: without it, deleted records come back up to the start of their segment", fixNone
 	}
 	d.finding(Damage, name, at, -1, err.Error(), advice)
@@ -86,7 +87,7 @@ func (d *directory) checkpoint(name string) map[string]int64 {
 // compare checks the directory itself, once its partitions have been.
 func (d *directory) compare() []Finding {
 	if d.running {
-		d.finding(Note, lockFile, -1, -1, "a broker has this directory open; the ends of its files may move while they are read", "stop the broker for a check that is sure")
+		d.finding(Note, log.LockFile, -1, -1, "a broker has this directory open; the ends of its files may move while they are read", "stop the broker for a check that is sure")
 	}
 	d.properties()
 	dirs := make(map[string]bool)
@@ -99,13 +100,13 @@ func (d *directory) compare() []Finding {
 		if first := ids[p.topic]; first == nil {
 			ids[p.topic] = p
 		} else if first.id != p.id {
-			d.findings = append(d.findings, Finding{Severity: Damage, Partition: p.name, File: p.file(metadataFile), Byte: -1, Offset: -1,
+			d.findings = append(d.findings, Finding{Severity: Damage, Partition: p.name, File: p.file(log.MetadataFile), Byte: -1, Offset: -1,
 				What:   fmt.Sprintf("topic id %s, but %s has %s", p.id, first.name, first.id),
 				Advice: "one of the two belongs to another topic: klamm topic describe tells the id"})
 		}
 	}
 	if d.only == "" {
-		for _, name := range []string{recoveryFile, highWatermarkFile, logStartFile, cleanerFile} {
+		for _, name := range []string{log.RecoveryPointFile, log.HighWatermarkFile, log.LogStartFile, log.CleanerFile} {
 			d.strangers(name, dirs)
 		}
 	}
@@ -118,7 +119,7 @@ func (d *directory) compare() []Finding {
 // strangers notes checkpoint entries of partitions that are not here.
 func (d *directory) strangers(name string, dirs map[string]bool) {
 	var missing []string
-	for key := range map[string]map[string]int64{recoveryFile: d.recovery, highWatermarkFile: d.high, logStartFile: d.start, cleanerFile: d.cleaner}[name] {
+	for key := range map[string]map[string]int64{log.RecoveryPointFile: d.recovery, log.HighWatermarkFile: d.high, log.LogStartFile: d.start, log.CleanerFile: d.cleaner}[name] {
 		if !dirs[key] {
 			missing = append(missing, key)
 		}
@@ -136,9 +137,9 @@ func (d *directory) strangers(name string, dirs map[string]bool) {
 
 // properties checks meta.properties.
 func (d *directory) properties() {
-	text, err := vfs.ReadFile(d.fs, d.file(propertiesFile))
+	text, err := vfs.ReadFile(d.fs, d.file(log.PropertiesFile))
 	if errors.Is(err, iofs.ErrNotExist) {
-		d.finding(Warning, propertiesFile, -1, -1, "missing, so that this directory belongs to no broker", "none if it is new; else restore the file, with the cluster.id and node.id of its broker")
+		d.finding(Warning, log.PropertiesFile, -1, -1, "missing, so that this directory belongs to no broker", "none if it is new; else restore the file, with the cluster.id and node.id of its broker")
 		return
 	}
 	loader := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
@@ -158,7 +159,7 @@ func (d *directory) properties() {
 		}
 	}
 	if err != nil {
-		d.finding(Damage, propertiesFile, -1, -1, err.Error(), "restore it, with the cluster.id and node.id of its broker")
+		d.finding(Damage, log.PropertiesFile, -1, -1, err.Error(), "restore it, with the cluster.id and node.id of its broker")
 	}
 }
 

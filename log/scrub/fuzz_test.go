@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/klamm-io/klamm/index"
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -30,12 +31,12 @@ func FuzzCheck(f *testing.F) {
 		}
 		for name, b := range map[string][]byte{
 			"00000000000000000000.log": data, "00000000000000000000.index": offsets, "00000000000000000000.timeindex": times,
-			"00000000000000000000.txnindex": txns, "00000000000000000021.snapshot": snapshot, epochFile: epochs,
-			"00000000000000000000.log.swap": nil, recoveryFile: epochs,
+			"00000000000000000000.txnindex": txns, "00000000000000000021.snapshot": snapshot, log.EpochFile: epochs,
+			"00000000000000000000.log.swap": nil, log.RecoveryPointFile: epochs,
 		} {
 			write(t, m, dir+"/"+name, string(b))
 		}
-		write(t, m, "/data/"+recoveryFile, string(epochs))
+		write(t, m, "/data/"+log.RecoveryPointFile, string(epochs))
 		for _, p := range []string{"/data", dir + "/00000000000000000000.log"} {
 			if _, err := Check(context.Background(), Options{FS: m, Threads: 1}, p); err != nil {
 				t.Fatal(err)

@@ -2,9 +2,12 @@ package scrub
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	iofs "io/fs"
 	"math"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -13,12 +16,13 @@ import (
 // error is that of the context.
 func (p *partition) kraft() error {
 	for _, name := range p.names {
-		if _, suffix, ok := parseFileName(name); ok && suffix == checkpointSuffix {
-			if err := p.metadataSnapshot(p.file(name)); err != nil {
+		if _, suffix, ok := parseFileName(name); ok && suffix == log.QuorumSnapshotSuffix {
+			const advice = "move it away: the one before it, with the log after that, or another voter has the same"
+			if err := p.metadataSnapshot(p.file(name), advice); err != nil {
 				return err
 			}
 		}
-		if name != quorumFile {
+		if name != log.QuorumStateFile {
 			continue
 		}
 		b, err := vfs.ReadFile(p.c.fs, p.file(name))
@@ -38,10 +42,22 @@ func (p *partition) kraft() error {
 	return nil
 }
 
+// bootstrap checks bootstrap.checkpoint, if the directory has one. Its error is
+// that of the context.
+func (d *directory) bootstrap(c *checker) error {
+	if _, err := d.fs.Stat(d.file(log.BootstrapFile)); d.only != "" && d.only != log.BootstrapFile || errors.Is(err, iofs.ErrNotExist) {
+		return nil
+	}
+	p := &partition{c: c, d: d}
+	err := p.metadataSnapshot(d.file(log.BootstrapFile), "none, where there is a metadata log: only the JVM broker reads it, when that is empty")
+	d.findings = append(d.findings, p.findings...)
+	return err
+}
+
 // metadataSnapshot checks a snapshot of the cluster's metadata: batches between
-// a SnapshotHeaderRecord and a SnapshotFooterRecord.
-func (p *partition) metadataSnapshot(name string) error {
-	const advice = "move it away: the one before it, with the log after that, or another voter has the same"
+// a SnapshotHeaderRecord and a SnapshotFooterRecord. Its error is that of the
+// context.
+func (p *partition) metadataSnapshot(name, advice string) error {
 	w, err := openWindow(p.c.fs, name, dataWindow)
 	if err != nil {
 		p.find(Damage, name, -1, -1, err.Error(), advice)
@@ -57,12 +73,16 @@ func (p *partition) metadataSnapshot(name string) error {
 				err = r.contents(b)
 			}
 		}
+		header := false
+		footer = false
 		if err == nil && b.Magic() == record.Magic && b.Attributes().Control() {
-			c, e := record.ParseControl(b)
-			if err = e; err == nil && r.at == 0 && c.Type != record.ControlSnapshotHeader {
-				err = fmt.Errorf("begins with control record %d and not with a header", c.Type)
+			var c record.Control
+			if c, err = record.ParseControl(b); err == nil {
+				header, footer = c.Type == record.ControlSnapshotHeader, c.Type == record.ControlSnapshotFooter
 			}
-			footer = c.Type == record.ControlSnapshotFooter
+		}
+		if err == nil && r.at == 0 && !header {
+			err = errors.New("begins without a header")
 		}
 		if err != nil {
 			p.find(Damage, name, r.at, -1, err.Error(), advice)

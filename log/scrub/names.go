@@ -5,29 +5,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/segment"
 )
 
-// Files of a log directory and of a partition, as Kafka names them.
 const (
-	lockFile          = ".lock"
-	propertiesFile    = "meta.properties"
-	cleanFile         = ".kafka_cleanshutdown"
-	recoveryFile      = "recovery-point-offset-checkpoint"
-	highWatermarkFile = "replication-offset-checkpoint"
-	logStartFile      = "log-start-offset-checkpoint"
-	cleanerFile       = "cleaner-offset-checkpoint"
-	epochFile         = "leader-epoch-checkpoint"
-	metadataFile      = "partition.metadata"
-	quorumFile        = "quorum-state"
-
 	metadataTopic = "__cluster_metadata"
 
-	checkpointSuffix = ".checkpoint"
-	deletedSuffix    = ".deleted"
-	cleanedSuffix    = ".cleaned"
-	swapSuffix       = ".swap"
-	tmpSuffix        = ".tmp"
+	tmpSuffix = ".tmp"
 	// DamagedSuffix ends the names of files that keep what a repair cut off.
 	DamagedSuffix = ".damaged"
 )
@@ -35,7 +20,7 @@ const (
 // isDirectoryFile reports whether a file belongs to the log directory itself.
 func isDirectoryFile(name string) bool {
 	switch name {
-	case propertiesFile, cleanFile, recoveryFile, highWatermarkFile, logStartFile, cleanerFile:
+	case log.PropertiesFile, log.CleanFile, log.RecoveryPointFile, log.HighWatermarkFile, log.LogStartFile, log.CleanerFile, log.BootstrapFile:
 		return true
 	}
 	return false
@@ -44,18 +29,18 @@ func isDirectoryFile(name string) bool {
 // isPartitionFile reports whether a file can only be in a partition directory.
 func isPartitionFile(name string) bool {
 	_, _, ok := parseFileName(name)
-	return ok || name == epochFile || name == metadataFile || name == quorumFile
+	return ok || name == log.EpochFile || name == log.MetadataFile || name == log.QuorumStateFile
 }
 
 // parseFileName splits the name of a file of a segment. The suffix is one of
-// those in package segment, or checkpointSuffix.
+// those in package segment, or log.QuorumSnapshotSuffix.
 func parseFileName(name string) (base int64, suffix string, ok bool) {
 	digits, rest, _ := strings.Cut(name, ".")
 	suffix = "." + rest
 	switch suffix {
 	case segment.LogSuffix, segment.IndexSuffix, segment.TimeSuffix, segment.TxnSuffix, segment.SnapshotSuffix:
 		ok = len(digits) == 20
-	case checkpointSuffix: // END-EPOCH
+	case log.QuorumSnapshotSuffix: // END-EPOCH
 		digits, _, ok = strings.Cut(digits, "-")
 	}
 	if !ok {
@@ -69,7 +54,7 @@ func parseFileName(name string) (base int64, suffix string, ok bool) {
 // or that waits to be removed.
 func leftover(name string) (suffix string, ok bool) {
 	switch suffix = path.Ext(name); suffix {
-	case deletedSuffix, cleanedSuffix, swapSuffix, tmpSuffix, DamagedSuffix, ".part":
+	case segment.DeletedSuffix, segment.CleanedSuffix, segment.SwapSuffix, tmpSuffix, DamagedSuffix, ".part":
 		return suffix, true
 	}
 	return "", false

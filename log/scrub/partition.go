@@ -167,9 +167,9 @@ func (p *partition) leftovers() {
 		switch suffix {
 		case DamagedSuffix:
 			p.find(Note, file, -1, -1, "what a repair cut off", "remove it once nothing in it is missed")
-		case swapSuffix:
+		case segment.SwapSuffix:
 			p.find(Warning, file, -1, -1, "compaction was interrupted when its result was whole", "klamm log repair finishes it").fix = fixSwap
-		case deletedSuffix:
+		case segment.DeletedSuffix:
 			p.find(Note, file, -1, -1, "deleted, and waits to be removed", "none: the broker removes it").fix = fixLeftover
 		default:
 			p.find(Note, file, -1, -1, "left over from a change that was interrupted", "none: the next start removes it").fix = fixLeftover
@@ -181,7 +181,7 @@ func (p *partition) readMetadata() {
 	if p.topic == metadataTopic || p.single || p.d.only != "" {
 		return
 	}
-	file := p.file(metadataFile)
+	file := p.file(log.MetadataFile)
 	id, err := log.ReadTopicID(p.c.fs, p.path)
 	switch {
 	case err != nil && len(p.segments) == 0:
@@ -195,10 +195,10 @@ func (p *partition) readMetadata() {
 }
 
 func (p *partition) readEpochs() {
-	if p.single || !slices.Contains(p.names, epochFile) {
+	if p.single || !slices.Contains(p.names, log.EpochFile) {
 		return
 	}
-	at, err := readCheckpoint(p.c.fs, p.file(epochFile), 2, func(words []string) error {
+	at, err := readCheckpoint(p.c.fs, p.file(log.EpochFile), 2, func(words []string) error {
 		epoch, err := strconv.ParseInt(words[0], 10, 32)
 		start, err2 := strconv.ParseInt(words[1], 10, 64)
 		if errors.Join(err, err2) != nil || epoch < 0 || start < 0 {
@@ -210,14 +210,14 @@ func (p *partition) readEpochs() {
 		p.epochs = append(p.epochs, epochStart{int32(epoch), start})
 		return nil
 	})
-	if info, e := p.c.fs.Stat(p.file(epochFile)); e == nil && info.Size() == 0 && !p.d.clean {
+	if info, e := p.c.fs.Stat(p.file(log.EpochFile)); e == nil && info.Size() == 0 && !p.d.clean {
 		p.epochs = nil
-		p.find(Warning, p.file(epochFile), -1, -1, "empty, as a power cut leaves it", "none: the next start makes it anew")
+		p.find(Warning, p.file(log.EpochFile), -1, -1, "empty, as a power cut leaves it", "none: the next start makes it anew")
 		return
 	}
 	if err != nil {
 		p.epochs = nil
-		p.find(Damage, p.file(epochFile), at, -1, err.Error(), "klamm log repair removes it, so that the next start makes it anew").fix = fixRemove
+		p.find(Damage, p.file(log.EpochFile), at, -1, err.Error(), "klamm log repair removes it, so that the next start makes it anew").fix = fixRemove
 		return
 	}
 	p.hasEpoch = true
@@ -264,7 +264,7 @@ func (p *partition) checkEpoch(file string, at int64, d segment.Info) {
 	} else if len(p.epochs) > 0 {
 		e.start = p.epochs[0].start
 	}
-	f := p.find(severity, p.file(epochFile), -1, d.Base, fmt.Sprintf(what, d.Base, d.Epoch, e.epoch, e.start), "klamm log repair removes it, so that the next start makes it anew")
+	f := p.find(severity, p.file(log.EpochFile), -1, d.Base, fmt.Sprintf(what, d.Base, d.Epoch, e.epoch, e.start), "klamm log repair removes it, so that the next start makes it anew")
 	if f.fix = fixRemove; severity < Damage {
 		f.fix, f.Advice = fixNone, "none if records were deleted up to there; else remove the file, and the next start makes it anew"
 	}
@@ -275,7 +275,7 @@ func (p *partition) endEpochs() {
 		return
 	}
 	if n := len(p.epochs); n > 0 && p.epochs[n-1].start > p.next && !p.d.running {
-		p.find(Warning, p.file(epochFile), -1, p.epochs[n-1].start, fmt.Sprintf("epoch %d begins at offset %d, the log ends at %d", p.epochs[n-1].epoch, p.epochs[n-1].start, p.next), "none: the next start takes it off")
+		p.find(Warning, p.file(log.EpochFile), -1, p.epochs[n-1].start, fmt.Sprintf("epoch %d begins at offset %d, the log ends at %d", p.epochs[n-1].epoch, p.epochs[n-1].start, p.next), "none: the next start takes it off")
 	}
 }
 
@@ -287,10 +287,10 @@ func (p *partition) startCompacted() {
 		p.compacted = "it is a compacted topic"
 	}
 	if _, ok := p.d.cleaner[p.name]; ok {
-		p.compacted = "it stands in " + cleanerFile
+		p.compacted = "it stands in " + log.CleanerFile
 	}
 	for _, name := range p.names {
-		if s, _ := leftover(name); s == swapSuffix || s == cleanedSuffix {
+		if s, _ := leftover(name); s == segment.SwapSuffix || s == segment.CleanedSuffix {
 			p.compacted = "files of a compaction are left"
 		}
 	}
@@ -358,13 +358,13 @@ func (p *partition) orphans() {
 	}
 	for _, name := range p.names {
 		base, suffix, ok := parseFileName(name)
-		if !ok || suffix == segment.LogSuffix || suffix == segment.SnapshotSuffix || suffix == checkpointSuffix || slices.Contains(p.segments, base) {
+		if !ok || suffix == segment.LogSuffix || suffix == segment.SnapshotSuffix || suffix == log.QuorumSnapshotSuffix || slices.Contains(p.segments, base) {
 			continue
 		}
 		if len(p.segments) == 0 || base >= p.next { // the next segment, which has no batch yet
 			continue
 		}
-		if slices.Contains(p.names, path.Base(p.segmentFile(base, segment.LogSuffix))+swapSuffix) {
+		if slices.Contains(p.names, path.Base(p.segmentFile(base, segment.LogSuffix))+segment.SwapSuffix) {
 			continue
 		}
 		p.find(Note, p.file(name), -1, base, "its segment has no data file", "none: nothing reads it").fix = fixLeftover
@@ -392,25 +392,25 @@ func (p *partition) checkpoints() {
 	start := max(base, p.logStart)
 	restore := "records are lost: restore the partition from a replica or a backup"
 	if v, ok := d.recovery[p.name]; ok && v > end {
-		say(Damage, recoveryFile, end, fmt.Sprintf("offsets below %d were on disk, the log ends at %d", v, end), restore)
+		say(Damage, log.RecoveryPointFile, end, fmt.Sprintf("offsets below %d were on disk, the log ends at %d", v, end), restore)
 	}
 	if v, ok := d.start[p.name]; ok && v > end && !d.clean {
 		// A power cut may take records that were not synced, and all of these were
 		// to be deleted.
-		say(Warning, logStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d", v, end), "none: the next start begins an empty log there")
+		say(Warning, log.LogStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d", v, end), "none: the next start begins an empty log there")
 	} else if ok && v > end {
-		say(Damage, logStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d: the next start drops all of it", v, end), restore)
+		say(Damage, log.LogStartFile, end, fmt.Sprintf("the log starts at %d and ends at %d: the next start drops all of it", v, end), restore)
 	} else if ok && v < base {
-		say(Note, logStartFile, v, fmt.Sprintf("log start %d is below the first segment, %d", v, base), "none: the log starts with its first segment")
+		say(Note, log.LogStartFile, v, fmt.Sprintf("log start %d is below the first segment, %d", v, base), "none: the log starts with its first segment")
 	}
 	switch v, ok := d.high[p.name]; {
 	case ok && v > end:
-		say(Damage, highWatermarkFile, end, fmt.Sprintf("offsets below %d were acknowledged, the log ends at %d", v, end), restore)
+		say(Damage, log.HighWatermarkFile, end, fmt.Sprintf("offsets below %d were acknowledged, the log ends at %d", v, end), restore)
 	case ok && v < start && start <= end && v > 0:
-		say(Note, highWatermarkFile, v, fmt.Sprintf("high watermark %d is below the log start %d", v, start), "none: the next start raises it")
+		say(Note, log.HighWatermarkFile, v, fmt.Sprintf("high watermark %d is below the log start %d", v, start), "none: the next start raises it")
 	}
 	if v, ok := d.cleaner[p.name]; ok && v > end {
-		say(Warning, cleanerFile, v, fmt.Sprintf("compacted up to %d, the log ends at %d", v, end), "none: the next compaction begins at the log start")
+		say(Warning, log.CleanerFile, v, fmt.Sprintf("compacted up to %d, the log ends at %d", v, end), "none: the next compaction begins at the log start")
 	}
 }
 

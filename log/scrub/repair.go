@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 )
@@ -80,7 +81,7 @@ func LogDir(fs vfs.FS, dir string) (string, error) {
 // Lock keeps brokers out of a log directory while it is repaired. The error wraps
 // vfs.ErrLocked if one is running.
 func Lock(fs vfs.FS, dir string) (io.Closer, error) {
-	name := path.Join(dir, lockFile)
+	name := path.Join(dir, log.LockFile)
 	if held(fs, name) { // which makes no file
 		return nil, fmt.Errorf("lock %s: a broker is running: %w", name, vfs.ErrLocked)
 	}
@@ -163,7 +164,7 @@ func (p *planner) finding(dir string, f Finding) {
 	case fixRemove:
 		s.Do = "remove it, so that the next start makes it anew"
 		s.run = func() error { return remove(p.fs, f.File) }
-		if name := path.Base(f.File); name == epochFile || suffix == segment.SnapshotSuffix {
+		if name := path.Base(f.File); name == log.EpochFile || suffix == segment.SnapshotSuffix {
 			s.run = func() error { return rebuild(p.fs, f.File, 0, false) }
 		}
 	case fixTxnIndex:
@@ -207,7 +208,7 @@ func removeOnly(fs vfs.FS, name string) error {
 // stopped uncleanly is not taken to hold all that it acknowledged (KIP-966).
 func distrust(fs vfs.FS, partition string, from int64, files ...string) error {
 	dir := path.Dir(partition)
-	if err := remove(fs, path.Join(dir, cleanFile)); err != nil {
+	if err := remove(fs, path.Join(dir, log.CleanFile)); err != nil {
 		return err
 	}
 	for _, name := range files {
@@ -248,7 +249,7 @@ func lower(fs vfs.FS, name, partition string, to int64) error {
 // offset from on. With snapshots, those after it go too, so that it is read.
 func rebuild(fs vfs.FS, name string, from int64, snapshots bool) error {
 	dir := path.Dir(name)
-	if err := distrust(fs, dir, from, recoveryFile); err != nil {
+	if err := distrust(fs, dir, from, log.RecoveryPointFile); err != nil {
 		return err
 	}
 	if snapshots {
@@ -284,7 +285,7 @@ func removeFrom(fs vfs.FS, dir string, offset int64, suffix string) error {
 func cutAt(fs vfs.FS, f Finding, keep bool) error {
 	dir := path.Dir(f.File)
 	base, _, _ := parseFileName(path.Base(f.File))
-	if err := distrust(fs, dir, f.Offset, recoveryFile, highWatermarkFile, cleanerFile); err != nil {
+	if err := distrust(fs, dir, f.Offset, log.RecoveryPointFile, log.HighWatermarkFile, log.CleanerFile); err != nil {
 		return err
 	}
 	names, err := fs.List(dir)
@@ -393,7 +394,7 @@ func setAside(fs vfs.FS, dir string) error {
 	if most := 255 - len(suffix) - len(strconv.Itoa(int(n))) - 1; len(topic) > most {
 		topic = topic[:most]
 	}
-	if err := distrust(fs, dir, 0, recoveryFile, highWatermarkFile, cleanerFile); err != nil {
+	if err := distrust(fs, dir, 0, log.RecoveryPointFile, log.HighWatermarkFile, log.CleanerFile); err != nil {
 		return err
 	}
 	if err := fs.Rename(dir, path.Join(parent, fmt.Sprintf("%s-%d%s", topic, n, suffix))); err != nil {

@@ -37,7 +37,7 @@ func repair(t testing.TB, fs vfs.FS, o PlanOptions) ([]Step, error) {
 func opened(t testing.TB, fs vfs.FS) (out []string) {
 	t.Helper()
 	o := options(fs)
-	if _, err := fs.Stat("/data/" + cleanFile); err == nil {
+	if _, err := fs.Stat("/data/" + log.CleanFile); err == nil {
 		o.CleanShutdown = true
 	}
 	d := openDirectory(fs, "/data")
@@ -115,8 +115,8 @@ func repairCases(t testing.TB, clean *vfs.Mem) []repairCase {
 				edit(t, m, s, flip(20))
 			}
 		}, PlanOptions{}, slices.Repeat([]string{"remove it"}, len(snapshots)), -1},
-		{"leader epochs", with(dir+"/"+epochFile, func([]byte) []byte { return []byte("0\n1\n7 3\n") }), PlanOptions{}, []string{"remove it"}, -1},
-		{"a recovery point of nonsense", with("/data/"+recoveryFile, func([]byte) []byte { return []byte("0\n7\n") }), PlanOptions{}, []string{"remove it"}, -1},
+		{"leader epochs", with(dir+"/"+log.EpochFile, func([]byte) []byte { return []byte("0\n1\n7 3\n") }), PlanOptions{}, []string{"remove it"}, -1},
+		{"a recovery point of nonsense", with("/data/"+log.RecoveryPointFile, func([]byte) []byte { return []byte("0\n7\n") }), PlanOptions{}, []string{"remove it"}, -1},
 		{"leftovers", func(t testing.TB, m *vfs.Mem) {
 			for _, n := range []string{"00000000000000000000.log.deleted", "00000000000000000005.index.cleaned", "leader-epoch-checkpoint.tmp", "00000000000000000077.index.swap"} {
 				write(t, m, dir+"/"+n, "")
@@ -286,7 +286,7 @@ func TestRepairKeepsWhatItCuts(t *testing.T) {
 			}
 		}
 	}
-	text := string(read(t, m, "/data/"+highWatermarkFile))
+	text := string(read(t, m, "/data/"+log.HighWatermarkFile))
 	if want := fmt.Sprintf("0\n1\norders 0 %d\n", mid.base); text != want {
 		t.Errorf("high watermarks %q, want %q", text, want)
 	}
@@ -306,7 +306,7 @@ func TestSwapReplacesSegments(t *testing.T) {
 	for _, base := range bases[:2] {
 		data = append(data, read(t, m, segment.FileName(dir, base, segment.LogSuffix))...)
 	}
-	write(t, m, segment.FileName(dir, bases[0], segment.LogSuffix)+swapSuffix, string(data))
+	write(t, m, segment.FileName(dir, bases[0], segment.LogSuffix)+segment.SwapSuffix, string(data))
 	want := opened(t, clone(fixture(t, "k")))
 	steps, err := repair(t, m, PlanOptions{})
 	must(t, err)
@@ -320,7 +320,7 @@ func TestSwapReplacesSegments(t *testing.T) {
 	// One that is damaged is left for a person to judge.
 	m = fixture(t, "k")
 	binary.BigEndian.PutUint64(data[60:], 1)
-	write(t, m, segment.FileName(dir, bases[0], segment.LogSuffix)+swapSuffix, string(data))
+	write(t, m, segment.FileName(dir, bases[0], segment.LogSuffix)+segment.SwapSuffix, string(data))
 	if steps, err := repair(t, m, PlanOptions{}); err != nil || len(steps) != 1 || steps[0].Needs == "" {
 		t.Errorf("a damaged result: %+v, %v", steps, err)
 	}

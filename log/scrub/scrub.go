@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 )
 
@@ -96,9 +97,13 @@ func Check(ctx context.Context, o Options, paths ...string) (*Report, error) {
 	}
 	for _, d := range c.dirs {
 		c.report.Running = c.report.Running || d.running
-		if d.asked {
-			c.take(d.compare())
+		if !d.asked {
+			continue
 		}
+		if err := d.bootstrap(c); err != nil {
+			return nil, err
+		}
+		c.take(d.compare())
 	}
 	c.report.sort()
 	return &c.report, nil
@@ -143,7 +148,7 @@ func (c *checker) add(p string) error {
 
 func (c *checker) addDirectory(p string, names []string) error {
 	d := c.directory(p, true)
-	found := slices.Contains(names, propertiesFile)
+	found := slices.Contains(names, log.PropertiesFile)
 	for _, name := range names {
 		full := path.Join(p, name)
 		info, err := c.fs.Stat(full)
@@ -195,7 +200,7 @@ func (c *checker) addFile(p string) error {
 		}
 		return fmt.Errorf("%s: %w", p, ErrNoLog)
 	}
-	if suffix == checkpointSuffix {
+	if suffix == log.QuorumSnapshotSuffix {
 		return c.addPartition(c.directory(path.Dir(dir), false), dir, []string{name})
 	}
 	names, err := c.fs.List(dir)
@@ -219,7 +224,7 @@ func (c *checker) directory(p string, asked bool) *directory {
 	d := c.dirs[p]
 	if d == nil {
 		d = openDirectory(c.fs, p)
-		d.running = !c.locked && held(c.fs, d.file(lockFile))
+		d.running = !c.locked && held(c.fs, d.file(log.LockFile))
 		c.dirs[p] = d
 	}
 	d.asked = d.asked || asked

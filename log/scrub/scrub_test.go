@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,7 +93,7 @@ func fixture(t testing.TB, key string) *vfs.Mem {
 	must(t, l.Close())
 	write(t, m, "/data/meta.properties", "version=1\ncluster.id=4L6g3nShT-eMCtK--X86sw\nnode.id=1\n")
 	write(t, m, "/data/.kafka_cleanshutdown", `{"version":0,"brokerEpoch":5}`)
-	for _, name := range []string{recoveryFile, highWatermarkFile} {
+	for _, name := range []string{log.RecoveryPointFile, log.HighWatermarkFile} {
 		write(t, m, "/data/"+name, fmt.Sprintf("0\n1\norders 0 %d\n", end))
 	}
 	return m
@@ -271,8 +273,8 @@ func TestFindings(t *testing.T) {
 	}
 	unclean := func(t testing.TB, m *vfs.Mem) {
 		must(t, m.Remove("/data/.kafka_cleanshutdown"))
-		write(t, m, "/data/"+recoveryFile, "0\n0\n")
-		write(t, m, "/data/"+highWatermarkFile, "0\n0\n")
+		write(t, m, "/data/"+log.RecoveryPointFile, "0\n0\n")
+		write(t, m, "/data/"+log.HighWatermarkFile, "0\n0\n")
 	}
 	for _, c := range []struct {
 		name   string
@@ -307,8 +309,8 @@ func TestFindings(t *testing.T) {
 			[]string{fmt.Sprintf("damage %s %d %d the last 3 bytes are no valid batch: 3 bytes are no batch, though the last stop was a clean one", path.Base(last.file), lastSize, end)}},
 		{"a torn tail of what was acknowledged", last.file, func(b []byte) []byte { return b[:lastSize-3] }, func(t testing.TB, m *vfs.Mem) { must(t, m.Remove("/data/.kafka_cleanshutdown")) },
 			[]string{fmt.Sprintf("damage %s %d %d the last ", path.Base(last.file), last.at, last.base), fmt.Sprintf("warning %s -1 %d the log ends at", path.Base(newest), end),
-				fmt.Sprintf("damage %s -1 %d offsets below %d were on disk, the log ends at %d", recoveryFile, last.base, end, last.base),
-				fmt.Sprintf("damage %s -1 %d offsets below %d were acknowledged, the log ends at %d", highWatermarkFile, last.base, end, last.base)}},
+				fmt.Sprintf("damage %s -1 %d offsets below %d were on disk, the log ends at %d", log.RecoveryPointFile, last.base, end, last.base),
+				fmt.Sprintf("damage %s -1 %d offsets below %d were acknowledged, the log ends at %d", log.HighWatermarkFile, last.base, end, last.base)}},
 		{"the end of a segment in the middle", mid.file, func(b []byte) []byte { return b[:len(b)-1] }, nil,
 			[]string{fmt.Sprintf("damage %s ", path.Base(mid.file))}},
 		{"a segment that is missing", mid.file, nil, func(t testing.TB, m *vfs.Mem) { must(t, m.Remove(mid.file)) },
@@ -356,35 +358,35 @@ func TestFindings(t *testing.T) {
 			write(t, m, dir+"/00000000000000009999.snapshot", string(read(t, m, newest)))
 		}, []string{"warning 00000000000000009999.snapshot -1 9999 the log ends at"}},
 		{"a leader epoch that falls", last.file, func(b []byte) []byte { b[15] = 0; return b }, nil,
-			[]string{fmt.Sprintf("damage %s 0 %d leader epoch 0 after epoch 1", path.Base(last.file), baseOf(last)), fmt.Sprintf("damage %s -1 %d leader epoch 1 from", epochFile, baseOf(last))}},
-		{"a leader epoch from elsewhere", dir + "/" + epochFile, func(b []byte) []byte { return []byte("0\n2\n0 0\n1 3\n") }, nil,
-			[]string{fmt.Sprintf("damage %s -1 %d leader epoch 1 from offset 3 on, but the batch of offset %d has epoch 0", epochFile, all[2].base, all[2].base)}},
-		{"leader epochs that fall", dir + "/" + epochFile, func(b []byte) []byte { return []byte("0\n2\n1 0\n0 3\n") }, nil,
-			[]string{fmt.Sprintf(`damage %s 8 -1 line "0 3": after epoch 1 from offset 0`, epochFile)}},
-		{"a leader epoch that has no batch yet", dir + "/" + epochFile, func(b []byte) []byte {
+			[]string{fmt.Sprintf("damage %s 0 %d leader epoch 0 after epoch 1", path.Base(last.file), baseOf(last)), fmt.Sprintf("damage %s -1 %d leader epoch 1 from", log.EpochFile, baseOf(last))}},
+		{"a leader epoch from elsewhere", dir + "/" + log.EpochFile, func(b []byte) []byte { return []byte("0\n2\n0 0\n1 3\n") }, nil,
+			[]string{fmt.Sprintf("damage %s -1 %d leader epoch 1 from offset 3 on, but the batch of offset %d has epoch 0", log.EpochFile, all[2].base, all[2].base)}},
+		{"leader epochs that fall", dir + "/" + log.EpochFile, func(b []byte) []byte { return []byte("0\n2\n1 0\n0 3\n") }, nil,
+			[]string{fmt.Sprintf(`damage %s 8 -1 line "0 3": after epoch 1 from offset 0`, log.EpochFile)}},
+		{"a leader epoch that has no batch yet", dir + "/" + log.EpochFile, func(b []byte) []byte {
 			return []byte(strings.Replace(string(b), "\n2\n", "\n3\n", 1) + fmt.Sprintf("5 %d\n", end))
 		}, nil, nil},
-		{"a leader epoch beyond the end", dir + "/" + epochFile, func(b []byte) []byte {
+		{"a leader epoch beyond the end", dir + "/" + log.EpochFile, func(b []byte) []byte {
 			return []byte(strings.Replace(string(b), "\n2\n", "\n3\n", 1) + "5 9999\n")
-		}, nil, []string{fmt.Sprintf("warning %s -1 9999 epoch 5 begins at offset 9999", epochFile)}},
-		{"partition.metadata", dir + "/" + metadataFile, func(b []byte) []byte { return []byte("version: 0\ntopic_id: !") }, nil,
+		}, nil, []string{fmt.Sprintf("warning %s -1 9999 epoch 5 begins at offset 9999", log.EpochFile)}},
+		{"partition.metadata", dir + "/" + log.MetadataFile, func(b []byte) []byte { return []byte("version: 0\ntopic_id: !") }, nil,
 			[]string{"damage partition.metadata 0 -1 corrupt"}},
-		{"no partition.metadata", dir + "/" + metadataFile, nil, func(t testing.TB, m *vfs.Mem) { must(t, m.Remove(dir+"/"+metadataFile)) },
+		{"no partition.metadata", dir + "/" + log.MetadataFile, nil, func(t testing.TB, m *vfs.Mem) { must(t, m.Remove(dir+"/"+log.MetadataFile)) },
 			[]string{"warning partition.metadata -1 -1 missing"}},
-		{"a recovery point beyond the end", "/data/" + recoveryFile, func([]byte) []byte { return []byte("0\n1\norders 0 9999\n") }, nil,
-			[]string{fmt.Sprintf("damage %s -1 %d offsets below 9999 were on disk", recoveryFile, end)}},
-		{"a high watermark beyond the end", "/data/" + highWatermarkFile, func([]byte) []byte { return []byte("0\n1\norders 0 9999\n") }, nil,
-			[]string{fmt.Sprintf("damage %s -1 %d offsets below 9999 were acknowledged", highWatermarkFile, end)}},
-		{"a log start beyond the end", "/data/" + logStartFile, nil, func(t testing.TB, m *vfs.Mem) { write(t, m, "/data/"+logStartFile, "0\n1\norders 0 9999\n") },
-			[]string{fmt.Sprintf("damage %s -1 %d the log starts at 9999 and ends at", logStartFile, end)}},
-		{"a cleaner checkpoint beyond the end", "/data/" + cleanerFile, nil, func(t testing.TB, m *vfs.Mem) { write(t, m, "/data/"+cleanerFile, "0\n1\norders 0 9999\n") },
-			[]string{fmt.Sprintf("warning %s -1 9999 compacted up to 9999", cleanerFile)}},
-		{"a checkpoint of nonsense", "/data/" + recoveryFile, func([]byte) []byte { return []byte("0\n1\norders 0\n") }, nil,
-			[]string{fmt.Sprintf(`damage %s 4 -1 line "orders 0": want 3 words`, recoveryFile)}},
-		{"a checkpoint that was cut", "/data/" + recoveryFile, func(b []byte) []byte { return b[:2] }, nil,
-			[]string{fmt.Sprintf(`damage %s 2 -1 0 lines, want 0`, recoveryFile)}},
-		{"a checkpoint of strangers", "/data/" + recoveryFile, func(b []byte) []byte { return []byte("0\n1\ninvoices 3 17\n") }, nil,
-			[]string{fmt.Sprintf("note %s -1 -1 names partitions that are not here: invoices-3", recoveryFile)}},
+		{"a recovery point beyond the end", "/data/" + log.RecoveryPointFile, func([]byte) []byte { return []byte("0\n1\norders 0 9999\n") }, nil,
+			[]string{fmt.Sprintf("damage %s -1 %d offsets below 9999 were on disk", log.RecoveryPointFile, end)}},
+		{"a high watermark beyond the end", "/data/" + log.HighWatermarkFile, func([]byte) []byte { return []byte("0\n1\norders 0 9999\n") }, nil,
+			[]string{fmt.Sprintf("damage %s -1 %d offsets below 9999 were acknowledged", log.HighWatermarkFile, end)}},
+		{"a log start beyond the end", "/data/" + log.LogStartFile, nil, func(t testing.TB, m *vfs.Mem) { write(t, m, "/data/"+log.LogStartFile, "0\n1\norders 0 9999\n") },
+			[]string{fmt.Sprintf("damage %s -1 %d the log starts at 9999 and ends at", log.LogStartFile, end)}},
+		{"a cleaner checkpoint beyond the end", "/data/" + log.CleanerFile, nil, func(t testing.TB, m *vfs.Mem) { write(t, m, "/data/"+log.CleanerFile, "0\n1\norders 0 9999\n") },
+			[]string{fmt.Sprintf("warning %s -1 9999 compacted up to 9999", log.CleanerFile)}},
+		{"a checkpoint of nonsense", "/data/" + log.RecoveryPointFile, func([]byte) []byte { return []byte("0\n1\norders 0\n") }, nil,
+			[]string{fmt.Sprintf(`damage %s 4 -1 line "orders 0": want 3 words`, log.RecoveryPointFile)}},
+		{"a checkpoint that was cut", "/data/" + log.RecoveryPointFile, func(b []byte) []byte { return b[:2] }, nil,
+			[]string{fmt.Sprintf(`damage %s 2 -1 0 lines, want 0`, log.RecoveryPointFile)}},
+		{"a checkpoint of strangers", "/data/" + log.RecoveryPointFile, func(b []byte) []byte { return []byte("0\n1\ninvoices 3 17\n") }, nil,
+			[]string{fmt.Sprintf("note %s -1 -1 names partitions that are not here: invoices-3", log.RecoveryPointFile)}},
 		{"meta.properties", "/data/meta.properties", func([]byte) []byte { return []byte("version=1\nnode.id=x\n") }, nil,
 			[]string{"damage meta.properties -1 -1 no cluster.id"}},
 		{"leftovers", "", nil, func(t testing.TB, m *vfs.Mem) {
@@ -442,6 +444,44 @@ func baseOf(p place) int64 {
 	return base
 }
 
+// TestMetadataSnapshots checks a snapshot that the JVM broker wrote, both where it
+// formats a directory with it and among the snapshots of the metadata log.
+func TestMetadataSnapshots(t *testing.T) {
+	whole, err := os.ReadFile("testdata/bootstrap.checkpoint") // by kafka-storage format of 4.3.1
+	must(t, err)
+	const second, footer = 83, 336 // where batches begin
+	for _, c := range []struct {
+		name    string
+		content []byte
+		want    string
+	}{
+		{"whole", whole, ""},
+		{"empty", nil, " 0 -1 ends without a footer"},
+		{"a flipped bit", flip(second + 70)(bytes.Clone(whole)), " 83 -1 batch of offset 1: crc "},
+		{"cut between batches", whole[:footer], " 336 -1 ends without a footer"},
+		{"cut inside of one", whole[:footer+20], " 336 -1 "},
+		{"without its beginning", whole[second:], " 0 -1 begins without a header"},
+		{"another batch behind", slices.Concat(whole, whole[second:footer]), " "},
+		{"something else", []byte("version=1\n"), " 0 -1 "},
+	} {
+		for _, file := range []string{"/data/bootstrap.checkpoint", "/data/__cluster_metadata-0/00000000000000000008-0000000001.checkpoint"} {
+			m := fixture(t, "k")
+			if part := path.Dir(file); part != "/data" {
+				l, err := log.Open(log.Options{FS: m, Dir: part, Topic: metadataTopic, Now: now})
+				must(t, err)
+				must(t, l.Close())
+			}
+			write(t, m, file, string(c.content))
+			for _, asked := range []string{"/data", file} {
+				_, got := check(t, m, asked)
+				if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], "damage "+path.Base(file)+c.want)) {
+					t.Errorf("%s, %s, of %s: found %q, want %q", c.name, file, asked, got, c.want)
+				}
+			}
+		}
+	}
+}
+
 // TestHoles tells holes that compaction may have left from others.
 func TestHoles(t *testing.T) {
 	for _, c := range []struct {
@@ -455,7 +495,7 @@ func TestHoles(t *testing.T) {
 	} {
 		m := fixture(t, c.key)
 		if c.cleaned {
-			write(t, m, "/data/"+cleanerFile, "0\n1\norders 0 10\n")
+			write(t, m, "/data/"+log.CleanerFile, "0\n1\norders 0 10\n")
 		}
 		all := batches(t, m)
 		gone := baseOf(all[len(all)/2])
@@ -521,14 +561,14 @@ func TestUncleanStops(t *testing.T) {
 		if r.IntN(20) == 0 {
 			l.SetHighWatermark(l.EndOffset())
 			must(t, l.AdvanceStart(l.StartOffset()+r.Int64N(l.EndOffset()-l.StartOffset()+1)/8))
-			write(t, m, "/data/"+logStartFile, fmt.Sprintf("0\n1\norders 0 %d\n", l.StartOffset()))
+			write(t, m, "/data/"+log.LogStartFile, fmt.Sprintf("0\n1\norders 0 %d\n", l.StartOffset()))
 		}
 		for _, policy := range []vfs.CrashPolicy{{KeepData: true, KeepEntries: true}, {}} {
 			if step%9 != 0 {
 				continue
 			}
 			crashed := m.CrashClone(policy)
-			write(t, crashed, "/data/"+recoveryFile, fmt.Sprintf("0\n1\norders 0 %d\n", l.RecoveryCheckpoint()))
+			write(t, crashed, "/data/"+log.RecoveryPointFile, fmt.Sprintf("0\n1\norders 0 %d\n", l.RecoveryCheckpoint()))
 			rep, got := check(t, crashed, "/data")
 			if rep.Damages > 0 {
 				t.Fatalf("step %d, %+v:\n%s", step, policy, strings.Join(got, "\n"))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/record"
@@ -18,7 +19,7 @@ import (
 // one of several results that are not all there, and is given up, since its
 // sources still are.
 func (p *planner) swap(dir string, f Finding) {
-	name := strings.TrimSuffix(path.Base(f.File), swapSuffix)
+	name := strings.TrimSuffix(path.Base(f.File), segment.SwapSuffix)
 	base, suffix, ok := parseFileName(name)
 	s := Step{Partition: f.Partition, File: f.File, Byte: -1, Why: f.What}
 	names, err := p.fs.List(dir)
@@ -27,17 +28,17 @@ func (p *planner) swap(dir string, f Finding) {
 	}
 	p.done[f.File] = true
 	unfinished := slices.ContainsFunc(names, func(n string) bool {
-		rest, cleaned := strings.CutSuffix(n, cleanedSuffix)
+		rest, cleaned := strings.CutSuffix(n, segment.CleanedSuffix)
 		b, _, ok := parseFileName(rest)
 		return cleaned && ok && b <= base
 	})
-	data := path.Base(segment.FileName(dir, base, segment.LogSuffix)) + swapSuffix
+	data := path.Base(segment.FileName(dir, base, segment.LogSuffix)) + segment.SwapSuffix
 	switch {
-	case unfinished || !slices.Contains(names, data) && !slices.Contains(names, strings.TrimSuffix(data, swapSuffix)):
+	case unfinished || !slices.Contains(names, data) && !slices.Contains(names, strings.TrimSuffix(data, segment.SwapSuffix)):
 		s.Do, s.run = "remove it: the compaction was not finished", func() error { return remove(p.fs, f.File) }
 	case !slices.Contains(names, data): // which was put in place already
 		s.Do, s.run = "put it in place", func() error {
-			if err := p.fs.Rename(f.File, strings.TrimSuffix(f.File, swapSuffix)); err != nil {
+			if err := p.fs.Rename(f.File, strings.TrimSuffix(f.File, segment.SwapSuffix)); err != nil {
 				return err
 			}
 			return p.fs.SyncDir(dir)
@@ -58,7 +59,7 @@ func (p *planner) swap(dir string, f Finding) {
 
 // swapEnd checks a .log.swap and returns the offset after its last batch.
 func swapEnd(fs vfs.FS, dir string, base int64) (int64, error) {
-	file := segment.FileName(dir, base, segment.LogSuffix) + swapSuffix
+	file := segment.FileName(dir, base, segment.LogSuffix) + segment.SwapSuffix
 	w, err := openWindow(fs, file, dataWindow)
 	if err != nil {
 		return 0, err
@@ -92,7 +93,7 @@ func finishSwap(fs vfs.FS, dir string, base, end int64) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(names, path.Base(segment.FileName(dir, base, segment.TxnSuffix))+swapSuffix) {
+	if !slices.Contains(names, path.Base(segment.FileName(dir, base, segment.TxnSuffix))+segment.SwapSuffix) {
 		// Aborted transactions are found anew by reading the log from here on.
 		if err := rebuild(fs, segment.FileName(dir, base, segment.TxnSuffix), base, true); err != nil {
 			return err
@@ -100,7 +101,7 @@ func finishSwap(fs vfs.FS, dir string, base, end int64) error {
 	}
 	for _, name := range slices.Backward(names) {
 		b, suffix, ok := parseFileName(name)
-		if !ok || suffix == checkpointSuffix || suffix == segment.SnapshotSuffix || b < base || b != base && b >= end {
+		if !ok || suffix == log.QuorumSnapshotSuffix || suffix == segment.SnapshotSuffix || b < base || b != base && b >= end {
 			continue
 		}
 		if b == base && suffix == segment.LogSuffix {
@@ -114,7 +115,7 @@ func finishSwap(fs vfs.FS, dir string, base, end int64) error {
 		return err
 	}
 	data := segment.FileName(dir, base, segment.LogSuffix)
-	if err := fs.Rename(data+swapSuffix, data); err != nil {
+	if err := fs.Rename(data+segment.SwapSuffix, data); err != nil {
 		return err
 	}
 	if err := fs.SyncDir(dir); err != nil {
@@ -122,8 +123,8 @@ func finishSwap(fs vfs.FS, dir string, base, end int64) error {
 	}
 	for _, suffix := range []string{segment.IndexSuffix, segment.TimeSuffix, segment.TxnSuffix} {
 		name := segment.FileName(dir, base, suffix)
-		if slices.Contains(names, path.Base(name)+swapSuffix) {
-			if err := fs.Rename(name+swapSuffix, name); err != nil {
+		if slices.Contains(names, path.Base(name)+segment.SwapSuffix) {
+			if err := fs.Rename(name+segment.SwapSuffix, name); err != nil {
 				return err
 			}
 		}

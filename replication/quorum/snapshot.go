@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -19,8 +20,7 @@ import (
 )
 
 const (
-	checkpointSuffix = ".checkpoint"
-	partSuffix       = ".checkpoint.part"
+	partSuffix = log.QuorumSnapshotSuffix + ".part"
 	// keepSnapshots is how many snapshots are kept: the newest, and one to fall
 	// back on.
 	keepSnapshots = 2
@@ -133,7 +133,7 @@ func (k *sink) Close() error {
 	if err := k.file.Close(); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(s.dir+"/"+k.id+partSuffix, s.dir+"/"+k.id+checkpointSuffix); err != nil {
+	if err := s.fs.Rename(s.dir+"/"+k.id+partSuffix, s.dir+"/"+k.id+log.QuorumSnapshotSuffix); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
@@ -155,7 +155,7 @@ func (s *Snapshots) ids() ([]string, error) {
 	}
 	var out []string
 	for _, name := range names {
-		if id, ok := strings.CutSuffix(name, checkpointSuffix); ok {
+		if id, ok := strings.CutSuffix(name, log.QuorumSnapshotSuffix); ok {
 			out = append(out, id)
 		}
 	}
@@ -170,7 +170,7 @@ func (s *Snapshots) reap() error {
 		return err
 	}
 	for _, id := range ids[keepSnapshots:] {
-		err = errors.Join(err, s.fs.Remove(s.dir+"/"+id+checkpointSuffix))
+		err = errors.Join(err, s.fs.Remove(s.dir+"/"+id+log.QuorumSnapshotSuffix))
 	}
 	return errors.Join(err, s.fs.SyncDir(s.dir))
 }
@@ -195,7 +195,7 @@ func (s *Snapshots) List() ([]*raft.SnapshotMeta, error) {
 
 // Open opens a snapshot for reading.
 func (s *Snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	f, err := s.fs.Open(s.dir + "/" + id + checkpointSuffix)
+	f, err := s.fs.Open(s.dir + "/" + id + log.QuorumSnapshotSuffix)
 	if err != nil {
 		return nil, nil, err
 	}

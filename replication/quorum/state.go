@@ -8,11 +8,9 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 )
-
-// stateFile is Kafka's name for the vote and term of a voter.
-const stateFile = "quorum-state"
 
 // state is the content of quorum-state: Kafka's QuorumStateData version 1, and
 // behind it the term of the vote, which raft keeps apart from the current one.
@@ -48,7 +46,7 @@ const (
 
 // OpenState opens the stable store in dir of fs.
 func OpenState(fs vfs.FS, dir string) (*State, error) {
-	s := &State{fs: fs, path: dir + "/" + stateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: 1}}
+	s := &State{fs: fs, path: dir + "/" + log.QuorumStateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: 1}}
 	text, err := vfs.ReadFile(fs, s.path)
 	if err != nil {
 		if errors.Is(err, iofs.ErrNotExist) {

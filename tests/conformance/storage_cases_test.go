@@ -63,14 +63,20 @@ func (s *script) create(topic string, configs ...string) bool {
 	return code == 0
 }
 
-// alter changes one config of the topic.
+// alter sets one config of the topic.
 func (s *script) alter(key string, value *string, validate bool) {
+	s.Helper()
+	s.incremental(key, value, kmsg.IncrementalAlterConfigOpSet, validate)
+}
+
+// incremental changes one config of the topic.
+func (s *script) incremental(key string, value *string, op kmsg.IncrementalAlterConfigOp, validate bool) {
 	s.Helper()
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	req.SetVersion(1)
 	req.ValidateOnly = validate
 	c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	c.Name, c.Value = key, value
+	c.Name, c.Value, c.Op = key, value, op
 	r := kmsg.NewIncrementalAlterConfigsRequestResource()
 	r.ResourceType, r.ResourceName, r.Configs = topicRes, s.topic, append(r.Configs, c)
 	req.Resources = append(req.Resources, r)
@@ -80,6 +86,19 @@ func (s *script) alter(key string, value *string, validate bool) {
 		shown = fmt.Sprintf("%q", *value)
 	}
 	s.say("%s=%s: %s", key, shown, errorName(got.ErrorCode))
+}
+
+// describe notes what the broker tells of configs of the topic.
+func (s *script) describe(keys ...string) {
+	s.Helper()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.SetVersion(4)
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = topicRes, s.topic, keys
+	req.Resources = append(req.Resources, r)
+	for _, c := range s.conn.ok(s.T, req).(*kmsg.DescribeConfigsResponse).Resources[0].Configs {
+		s.say("\t%s is %q, source %v", c.Name, *c.Value, c.Source)
+	}
 }
 
 // produce sends a batch and notes the answer.
@@ -167,6 +186,15 @@ func (s *script) start(from int64) {
 	}
 	time.Sleep(time.Second) // two checks, which might move it on
 	s.say("log start %d of %d", listOffset(s.T, s.conn, s.topic, -2, 0), listOffset(s.T, s.conn, s.topic, -1, 0))
+}
+
+// smallSegments makes a topic and writes batches to it, a few to a segment.
+func (s *script) smallSegments(topic string, batches int) {
+	s.Helper()
+	s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
+	for range batches {
+		s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
+	}
 }
 
 // batchOf returns a batch of records with the timestamps given.
@@ -270,12 +298,10 @@ func compareSteps(t *testing.T, name string, got [2][]string, used map[differenc
 
 // storageDifferences are known, by case and how the line begins.
 var storageDifferences = []difference{
-	{"special timestamps", "deleted to 1: timestamp -3", "the JVM broker tells of a record below the log start"},
-	{"special timestamps", "deleted to 5: timestamp -3", "the same, where klamm knows of none"},
-	{"special timestamps", "deleted to 12: timestamp -3", "the same"},
-	{"special timestamps", "written again: timestamp -3", "neither tells of the record that is left"},
-	{"configs of storage", `cleanup.policy="compact,compact"`, "klamm refuses what is said twice"},
-	{"configs of storage", `min.cleanable.dirty.ratio="NaN"`, "klamm refuses it"},
+	{"special timestamps", "deleted to 1: timestamp -3", "klamm tells of the first record left that has the timestamp, the JVM broker of one below the log start"},
+	{"special timestamps", "deleted to 5: timestamp -3", "the same, until the JVM broker has removed the segment"},
+	{"special timestamps", "deleted to 12: timestamp -3", "klamm says that there is none, the JVM broker tells of one below the log start"},
+	{"special timestamps", "written again: timestamp -3", "klamm tells of the one record that is left, the JVM broker of one below the log start"},
 }
 
 // storageCases are what a client sees of storage.
@@ -443,29 +469,39 @@ var storageCases = []struct {
 			s.create(fmt.Sprintf("%s.%d", topic, len(s.lines)), c...)
 		}
 	}},
-	{"retention by size", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 20 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
+	{"configs said twice and no numbers", func(s *script, topic string) {
+		keys := []string{"cleanup.policy", "min.cleanable.dirty.ratio"}
+		change := func(key, value string, op kmsg.IncrementalAlterConfigOp) {
+			s.incremental(key, &value, op, false)
+			time.Sleep(200 * time.Millisecond)
+			s.describe(keys...)
 		}
+		s.create(topic, "cleanup.policy", "compact,compact", "min.cleanable.dirty.ratio", "NaN")
+		s.describe(keys...)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpAppend)
+		change("cleanup.policy", "delete,delete", kmsg.IncrementalAlterConfigOpAppend)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpSubtract)
+		change("cleanup.policy", "compact", kmsg.IncrementalAlterConfigOpSubtract)
+		change("cleanup.policy", "delete, compact ,delete", kmsg.IncrementalAlterConfigOpSet)
+		change("cleanup.policy", "delete,delete,", kmsg.IncrementalAlterConfigOpSet)
+		for _, v := range []string{" NaN ", "nan", "NAN", "Infinity", "-Infinity", "inf", "Inf"} {
+			change("min.cleanable.dirty.ratio", v, kmsg.IncrementalAlterConfigOpSet)
+		}
+	}},
+	{"retention by size", func(s *script, topic string) {
+		s.smallSegments(topic, 20)
 		s.alter("retention.bytes", ptr("2500"), false)
 		s.start(0)
 		s.offsets("after retention")
 		s.records()
 	}},
 	{"no bytes retained", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 8 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
-		}
+		s.smallSegments(topic, 8)
 		s.alter("retention.bytes", ptr("0"), false)
 		s.start(0)
 	}},
 	{"no time retained", func(s *script, topic string) {
-		s.create(topic, "internal.segment.bytes", "1000", "file.delete.delay.ms", "100")
-		for range 8 {
-			s.produce("", s.batch(record.None, bytes.Repeat([]byte("x"), 100), 2))
-		}
+		s.smallSegments(topic, 8)
 		s.alter("retention.ms", ptr("0"), false)
 		s.start(0)
 	}},

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -122,7 +124,11 @@ func TestFullDisk(t *testing.T) {
 	}
 	d.offline(ctx, t, of)
 	err := d.Stop()
-	t.Logf("stopped: %v", err)
+	lines := strings.Split(strings.TrimSpace(d.Output()), "\n")
+	last := lines[len(lines)-1]
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.HasPrefix(last, "klamm: ") || !strings.Contains(last, filepath.Join(dir, "small", "logs")+" is offline") {
+		t.Errorf("stopped: %v\n%s", err, last)
+	}
 	if err := syscall.Mount("tmpfs", filepath.Join(dir, "small"), "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +160,7 @@ func (d *disks) offline(ctx context.Context, t *testing.T, of [diskPartitions]st
 		t.Fatal(err)
 	}
 	for p, m := range md.Topics[topic].Partitions {
-		if got, want := len(m.OfflineReplicas) == 1, of[p] == "small"; got != want {
+		if got, want := len(m.OfflineReplicas) == 1, of[p] == "small"; got != want || m.Leader != 1 || m.Err != nil { // so that clients send, and are told why not
 			t.Errorf("partition %d in %q: leader %d, offline replicas %v, %v", p, of[p], m.Leader, m.OfflineReplicas, m.Err)
 		}
 	}

@@ -31,10 +31,15 @@ func (e usageError) Unwrap() error { return e.error }
 // usagef returns a usageError.
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// Main runs a command and returns its exit code.
+// Main runs a command until it ends, or is told to by a signal, and returns its
+// exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	return run(ctx, args, stdin, stdout, stderr)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -56,9 +61,12 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
+	var stop stopError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &stop):
+		return exitFailed
 	case ctx.Err() != nil:
 		return exitInterrupted
 	case errors.Is(err, context.DeadlineExceeded):

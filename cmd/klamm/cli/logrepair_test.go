@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,13 +11,9 @@ import (
 	"github.com/klamm-io/klamm/broker/brokertest"
 )
 
-// repairLogs runs log repair and returns its exit code, what it printed and what
-// it said.
 func repairLogs(t *testing.T, args ...string) (code int, out, said string) {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code = Main(append([]string{"log", "repair"}, args...), strings.NewReader(""), &stdout, &stderr)
-	return code, stdout.String(), stderr.String()
+	return logCommand(t, "repair", args...)
 }
 
 func TestLogRepair(t *testing.T) {

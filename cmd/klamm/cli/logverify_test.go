@@ -10,13 +10,18 @@ import (
 	"testing"
 )
 
-// verify runs log verify and returns its exit code, what it printed and what it
-// said.
-func verify(t *testing.T, args ...string) (code int, out, said string) {
+// logCommand runs a command of klamm log and returns its exit code, what it
+// printed and what it said.
+func logCommand(t *testing.T, name string, args ...string) (code int, out, said string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = Main(append([]string{"log", "verify"}, args...), strings.NewReader(""), &stdout, &stderr)
+	code = Main(append([]string{"log", name}, args...), strings.NewReader(""), &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
+}
+
+func verify(t *testing.T, args ...string) (code int, out, said string) {
+	t.Helper()
+	return logCommand(t, "verify", args...)
 }
 
 func TestLogVerify(t *testing.T) {

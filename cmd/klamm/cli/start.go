@@ -37,7 +37,10 @@ defaults. When the broker serves, one line goes to stdout:
 
     ready bootstrap=HOST:PORT[,HOST:PORT...] cluster=ID
 
-Logs go to stderr.`,
+Logs go to stderr.
+
+Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or the broker could not start or go on, 2 wrong usage,
+130 a signal came before it served.`,
 		Example: `  klamm start
   klamm start --listen 127.0.0.1:0 --in-memory
   klamm start --config server.properties --override num.partitions=6`,
@@ -85,7 +88,10 @@ Logs go to stderr.`,
 			}
 			<-cmd.Context().Done()
 			lg.Info("stopping")
-			return b.Close()
+			if err := b.Close(); err != nil {
+				return stopError{err}
+			}
+			return nil
 		},
 	}
 	f := cmd.Flags()
@@ -97,6 +103,16 @@ Logs go to stderr.`,
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
+
+// stopError tells, in one line, what was not well when a broker stopped. The
+// signal that stopped it did not interrupt anything.
+type stopError struct{ error }
+
+func (e stopError) Error() string {
+	return "the broker stopped, but not all is on disk: " + strings.ReplaceAll(e.error.Error(), "\n", "; ")
+}
+
+func (e stopError) Unwrap() error { return e.error }
 
 // openingBar shows on a terminal how far a broker has come with opening its
 // partitions, if that takes long enough to be seen.

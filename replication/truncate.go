@@ -1,0 +1,38 @@
+package replication
+
+// TruncateTo drops every batch that ends at or after offset, durably. A follower
+// does so where its log diverges from the leader's (KIP-101).
+func (p *Partition) TruncateTo(offset int64) error {
+	return p.truncate(offset, p.log.TruncateTo)
+}
+
+// TruncateFullyAndStartAt drops everything; the next offset is offset. A follower
+// does so whose log end is below the leader's log start.
+func (p *Partition) TruncateFullyAndStartAt(offset int64) error {
+	return p.truncate(offset, p.log.TruncateFullyAndStartAt)
+}
+
+// truncate cuts the log, and what is known of how far it was compacted: what is
+// written from there on never was (LogCleanerManager.maybeTruncateCheckpoint).
+//
+// The checkpoint is lowered before, for the sake of a crash between the two, and
+// after, as the batch that held offset may have begun before it. A round of the
+// cleaner that was under way does not raise it again: it sees that there was a
+// truncation, or ends before it.
+func (p *Partition) truncate(offset int64, cut func(int64) error) error {
+	name := dirName(p.Topic, p.Index)
+	if err := p.Dir.lowerFirstDirty(name, offset); err != nil {
+		return err
+	}
+	if err := cut(offset); err != nil {
+		return err
+	}
+	p.truncations.Add(1)
+	return p.Dir.lowerFirstDirty(name, p.log.EndOffset())
+}
+
+// compacted notes up to where a round of the cleaner came that began after so many
+// truncations.
+func (p *Partition) compacted(next, truncations int64) error {
+	return p.Dir.setFirstDirty(dirName(p.Topic, p.Index), next, func() bool { return p.truncations.Load() == truncations })
+}
