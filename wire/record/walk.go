@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -86,10 +87,9 @@ func (w *Walk) Run(b []byte, count int32) error {
 	w.Sequential, w.Largest, w.LargestIndex = true, 0, 0
 	w.NullKeys, w.OutOfRange = w.NullKeys[:0], w.OutOfRange[:0]
 	pos := 0
-	for i := range count {
-		if end := w.fast(b, pos, i); end > 0 {
-			pos = end
-			continue
+	for i := int32(0); i < count; i++ {
+		if pos, i = w.fast(b, pos, i, count); i == count {
+			break
 		}
 		size, at := varintAt(b, pos)
 		end := at + int(size)
@@ -144,48 +144,89 @@ func (w *Walk) note(i int32, delta int64, offset int32) {
 		w.Sequential = false
 	}
 	if delta > w.Largest || i == 0 {
-		w.Largest, w.LargestIndex = delta, i
+		w.Largest, w.LargestIndex = int64(delta), i
 	}
 	if w.Bounded && (delta < w.MinDelta || delta > w.MaxDelta) && delta != w.NoDelta {
 		w.OutOfRange = append(w.OutOfRange, i)
 	}
 }
 
-// fast walks record i, at pos, if it is like most: varints of at most three
-// bytes, no headers, not at the very end of b. It returns where the record ends,
-// or 0. It loads eight bytes at a time and takes the varints from the register.
-func (w *Walk) fast(b []byte, pos int, i int32) int {
-	if pos+8 > len(b) {
-		return 0
+// fast walks records from number i at pos on as long as they are like most: in
+// sequence, with varints of at most three bytes and no headers, and not at the
+// very end of b. It returns the first that is not. It loads eight bytes at a
+// time and takes the varints from the register.
+func (w *Walk) fast(b []byte, pos int, i, count int32) (int, int32) {
+	low, high, largest := math.MinInt, math.MaxInt, int(w.Largest)
+	if w.Bounded {
+		low, high = int(w.MinDelta), int(w.MaxDelta)
 	}
-	u := binary.LittleEndian.Uint64(b[pos:])
-	size, n := lowVarint(u)
-	u >>= n + 8 // and the attributes
-	delta, m := lowVarint(u)
-	start := pos + int(n>>3)
-	at := start + 1 + int(m>>3)
-	if n == 0 || m == 0 || at+8 > len(b) {
-		return 0
+	if i == 0 {
+		largest = math.MinInt
 	}
-	u = binary.LittleEndian.Uint64(b[at:])
-	offset, n := lowVarint(u)
-	key, m := lowVarint(u >> n)
-	at += int(n>>3) + int(m>>3) + max(key, 0)
-	if n == 0 || m == 0 || key < -1 || at+8 > len(b) {
-		return 0
+	for ; i < count && pos+32 <= len(b); i++ {
+		u := binary.LittleEndian.Uint64(b[pos:])
+		size, n := lowLength(u)
+		at := pos + n + 1 // after the attributes
+		u = binary.LittleEndian.Uint64(b[at:])
+		delta, bits := lowVarint(u)
+		u >>= bits
+		want, m := lowBytes(uint64(i) << 1)
+		if n == 0 || bits == 0 || u&(1<<m-1) != want || delta < low || delta > high {
+			break
+		}
+		u >>= m
+		at += int(bits+m) >> 3
+		end := pos + n + size
+		if u&0xff == 1 && bits+m <= 32 { // a null key, and the length of the value is in u
+			if w.KeepNullKeys {
+				break
+			}
+			u >>= 8
+			at++
+		} else {
+			u = binary.LittleEndian.Uint64(b[at:])
+			key, n := 0, 1 // null
+			if u&0xff != 1 {
+				key, n = lowLength(u)
+			} else if w.KeepNullKeys {
+				break
+			}
+			at += n + key
+			if n == 0 || at+8 > len(b) {
+				break
+			}
+			u = binary.LittleEndian.Uint64(b[at:])
+		}
+		value, k := 0, 1 // null
+		if u&0xff != 1 {
+			value, k = lowLength(u)
+		}
+		at += k + value
+		if k == 0 || at != end-1 || at >= len(b) || b[at] != 0 {
+			break
+		}
+		if delta > largest {
+			largest = delta
+			w.Largest, w.LargestIndex = int64(delta), i
+		}
+		pos = end
 	}
-	value, n := lowVarint(binary.LittleEndian.Uint64(b[at:]))
-	at += int(n>>3) + max(value, 0)
-	if n == 0 || value < -1 || at != start+size-1 || at >= len(b) || b[at] != 0 {
-		return 0
+	return pos, i
+}
+
+// lowLength decodes the zigzag varint in the low bytes of u, of a length that is
+// not negative. n is how many bytes it takes, or 0 if it is none or takes more
+// than three.
+func lowLength(u uint64) (length, n int) {
+	switch {
+	case u&0x81 == 0:
+		return int(u & 0x7f >> 1), 1
+	case u&0x8081 == 0x80:
+		return int((u&0x7f | u>>1&0x3f80) >> 1), 2
+	case u&0x808081 == 0x8080:
+		return int((u&0x7f | u>>1&0x3f80 | u>>2&0x1fc000) >> 1), 3
 	}
-	if key < 0 && w.KeepNullKeys {
-		w.NullKeys = append(w.NullKeys, i)
-	}
-	if offset != int(i) || delta > int(w.Largest) || i == 0 || w.Bounded {
-		w.note(i, int64(delta), int32(offset))
-	}
-	return at + 1
+	return 0, 0
 }
 
 // lowVarint decodes the zigzag varint in the low bytes of u. bits is how many it
@@ -203,6 +244,20 @@ func lowVarint(u uint64) (v int, bits uint) {
 	}
 	x |= u >> 2 & 0x1fc000
 	return int(x>>1) ^ -int(x&1), 24
+}
+
+// lowBytes is the varint of v in the low bytes of a number. bits is how many it
+// takes, and 63 if it is longer than three bytes, which no such number has.
+func lowBytes(v uint64) (u uint64, bits uint) {
+	switch {
+	case v < 1<<7:
+		return v, 8
+	case v < 1<<14:
+		return v&0x7f | 0x80 | v<<1&0x7f00, 16
+	case v < 1<<21:
+		return v&0x7f | v<<1&0x7f00 | v<<2&0x7f0000 | 0x8080, 24
+	}
+	return math.MaxUint64, 63
 }
 
 // walkHeaders returns the index after n headers, or -1.
