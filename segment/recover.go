@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/klamm-io/klamm/wire/record"
@@ -30,7 +31,7 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // Batches that end below offset from were checked before and are known to be on
 // disk: of them only the headers are read. It returns the number of bytes cut.
 // Recovering again changes nothing. A *DamagedError leaves the data file as it
-// is. It does not sync; Flush does. checked, if not nil, is told of bytes that were
+// is. Only a cut is synced; Flush does the rest. checked, if not nil, is told of bytes that were
 // gone through.
 func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err error) {
 	s.resetPosition()
@@ -94,7 +95,9 @@ func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err
 		if err != nil {
 			return 0, err
 		}
-		if err := f.Truncate(valid); err != nil {
+		// It must not come back: where all before it is known to be on disk, nobody
+		// syncs the file again.
+		if err := errors.Join(f.Truncate(valid), f.Sync()); err != nil {
 			return 0, err
 		}
 		s.size = valid
