@@ -53,12 +53,18 @@ func (s *Segment) indexes() (*indexes, error) {
 		x.close(true)
 		err = index.ErrCorrupt
 	}
+	if err == nil && s.goneFrom > 0 {
+		if err = x.times.Truncate(s.goneFrom); err != nil {
+			x.close(true)
+		}
+	}
 	if errors.Is(err, index.ErrCorrupt) {
 		x, err = s.reindex()
 	}
 	if err != nil {
 		return nil, err
 	}
+	s.goneFrom = 0
 	s.index.Store(x)
 	s.entries.Store(x.entries())
 	return x, nil

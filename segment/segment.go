@@ -67,6 +67,7 @@ type Segment struct {
 	fs          vfs.FS
 	dir         string
 	suffix      string
+	goneFrom    int64       // time index entries at or above it are of batches that are gone; 0 none
 	dirSynced   atomic.Bool // the files' directory entries are durable
 	discard     atomic.Bool // the last release writes nothing more
 	refs        atomic.Int64
@@ -206,9 +207,10 @@ func (s *Segment) Next() int64 {
 func (s *Segment) Dirty() bool { return s.dirty }
 
 // Incomplete says that the indexes may lack their last entries, as those of a
-// segment that was not closed do. It is for the writer.
+// segment that was not closed do, or that the time index has some of batches that
+// a power cut took away. It is for the writer, before there are readers.
 func (s *Segment) Incomplete() error {
-	s.dirty = true
+	s.dirty, s.goneFrom = true, s.next
 	_, err := s.MaxTimestamp()
 	return err
 }
