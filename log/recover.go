@@ -35,7 +35,8 @@ func (l *Log) sortOut(names []string) ([]int64, error) {
 	for _, name := range names {
 		switch ext := path.Ext(name); ext {
 		case segment.DeletedSuffix, segment.CleanedSuffix, ".tmp":
-			if err := l.fs.Remove(path.Join(l.dir, name)); err != nil {
+			// The topic id's may have been written anew and renamed since names was read.
+			if err := l.fs.Remove(path.Join(l.dir, name)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 				return nil, err
 			}
 		case segment.SwapSuffix:
