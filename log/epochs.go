@@ -39,7 +39,8 @@ func (e *epochs) store(list []epochEntry) {
 	e.last.Store(last)
 }
 
-// load reads the checkpoint. It is false if there is none that can be right.
+// load reads the checkpoint. It is false if there is none that can be right; one
+// that cannot be right is removed, as the next one may be long in coming.
 func (e *epochs) load(fs vfs.FS, dir string) (ok bool, err error) {
 	e.fs, e.name = fs, path.Join(dir, EpochFile)
 	e.store(nil)
@@ -52,7 +53,7 @@ func (e *epochs) load(fs vfs.FS, dir string) (ok bool, err error) {
 	}
 	list, err := parseEpochs(b)
 	if err != nil {
-		return false, nil
+		return false, fs.Remove(e.name)
 	}
 	e.store(list)
 	return true, nil
