@@ -73,6 +73,10 @@ func (l *Log) Compact(o CompactOptions) (CompactResult, error) {
 	if err != nil || d.FirstUncleanable <= d.FirstDirty {
 		return r, err
 	}
+	// What takes a record's place must be on disk before the record goes.
+	if err := l.flushSealed(); err != nil {
+		return r, l.compactError(err)
+	}
 	throttle := o.Throttle
 	if throttle == nil {
 		throttle = func(int) error { return nil }

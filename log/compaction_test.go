@@ -394,3 +394,35 @@ func TestCrashDuringCompaction(t *testing.T) {
 		}
 	}
 }
+
+// A record goes once that with its key which takes its place is on disk, whenever
+// the power fails.
+func TestCompactionWaitsForTheDisk(t *testing.T) {
+	m := newMem(t)
+	var left []*vfs.Mem
+	armed := false
+	o := options(vfs.Inject(m, func(vfs.Op, string) error {
+		if armed {
+			left = append(left, m.CrashClone(vfs.CrashPolicy{}))
+		}
+		return nil
+	}))
+	o.Config.Compact, o.Config.SegmentBytes, o.Sparse = true, 100, true // no two batches
+	o.Background = func(func()) {}                                      // it has not come to it yet
+	l := open(t, o)
+	appendTo(t, l, keyed(t, 0, rec{t0, "key", "old"}))
+	check(t, l.Flush())
+	check(t, l.Roll())
+	appendTo(t, l, keyed(t, 1, rec{t0 + 1, "key", "new"}))
+	check(t, l.Roll())
+	appendTo(t, l, keyed(t, 2, rec{t0 + 2, "other", "x"}))
+	armed = true
+	compactOnce(t, l, -1, t0+1000)
+	armed = false
+	for i, m := range left {
+		o.FS = m
+		if l := open(t, o); len(values(t, l, 0, 1000)) == 0 {
+			t.Errorf("after operation %d of %d the key has no record", i, len(left))
+		}
+	}
+}
