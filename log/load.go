@@ -68,13 +68,15 @@ func (l *Log) load() error {
 		return err
 	}
 	epochsFrom := recovered
-	if !hadEpochs {
-		epochsFrom = 0
+	if list := l.epochs.entries(); !hadEpochs || !l.o.CleanShutdown && len(list) > 0 && list[0].start > l.start.Load() {
+		epochsFrom = 0 // a log start offset was not durable yet up to which epochs were dropped
 	}
 	if err := l.loadEpochs(epochsFrom); err != nil {
 		return err
 	}
-	if err := l.dropSnapshots(func(at int64) bool { return at > l.end.Load() }); err != nil {
+	// After an unclean stop a snapshot above may be torn, or tell of batches that a
+	// power cut took away.
+	if err := l.dropSnapshots(func(at int64) bool { return at > min(l.end.Load(), recovered) }); err != nil {
 		return err
 	}
 	if err := l.checkTxnIndexes(names); err != nil {

@@ -215,3 +215,106 @@ func TestFlippedOffsetsAreDamage(t *testing.T) {
 		}
 	}
 }
+
+// A torn tail that was cut off does not come back with a power cut after a clean
+// stop, though all before it was known to be on disk.
+func TestTornTailStaysCut(t *testing.T) {
+	m, o := segments(t, 1)
+	name := segment.FileName(o.Dir, 0, segment.LogSuffix)
+	b, err := vfs.ReadFile(m, name)
+	check(t, err)
+	put(t, m, name, append(b, b[:20]...))
+	o.RecoveryPoint = 2
+	l := open(t, o)
+	check(t, l.Close())
+	m = m.CrashClone(vfs.CrashPolicy{})
+	o.FS, o.CleanShutdown = m, true
+	if l := open(t, o); l.EndOffset() != 2 || l.Size() != int64(len(b)) {
+		t.Errorf("log end %d, %d bytes of %d", l.EndOffset(), l.Size(), len(b))
+	}
+}
+
+// The time index may know batches that a power cut took away: others get their
+// offsets, and are found by their own time.
+func TestTimeIndexOfBatchesThatAreGone(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	appendTo(t, l, plain(t, "a"))
+	check(t, l.Flush())
+	synced, err := vfs.ReadFile(m, segment.FileName(o.Dir, 0, segment.LogSuffix))
+	check(t, err)
+	for i := range 9 {
+		appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0 + 10 + int64(i), "", "lost"}))
+	}
+	check(t, l.Close())
+	put(t, m, segment.FileName(o.Dir, 0, segment.LogSuffix), synced) // but not the indexes
+	o.RecoveryPoint = 1
+	l = open(t, o)
+	for i := range 3 {
+		appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0 + 100 + int64(i), "", "b"}))
+	}
+	if at, ok, err := l.OffsetForTime(t0+50, l.EndOffset()); err != nil || !ok || at.Offset != 1 {
+		t.Errorf("time between what is gone and what is there: %+v, %t, %v", at, ok, err)
+	}
+	check(t, l.Close())
+}
+
+// A process that dies may leave the topic id under the name from which it is
+// renamed.
+func TestTopicIDThatWasNotRenamed(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	check(t, m.MkdirAll(o.Dir, 0o755))
+	put(t, m, path.Join(o.Dir, MetadataFile+".tmp"), []byte("version: 0"))
+	l := open(t, o)
+	appendTo(t, l, plain(t, "a"))
+	check(t, l.Close())
+}
+
+// The epochs of a log without records, torn by a power cut, are removed.
+func TestTornEpochsOfAnEmptyLog(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	check(t, m.MkdirAll(o.Dir, 0o755))
+	put(t, m, path.Join(o.Dir, EpochFile), make([]byte, 8))
+	check(t, open(t, o).Close())
+	if b, err := vfs.ReadFile(m, path.Join(o.Dir, EpochFile)); err == nil {
+		t.Errorf("%q is left", b)
+	}
+}
+
+// A log start offset that was raised, but not durably, has dropped leader epochs
+// that are needed again.
+func TestEpochsBelowAStartThatIsGone(t *testing.T) {
+	m, o := segments(t, 3)
+	put(t, m, path.Join(o.Dir, EpochFile), []byte("0\n1\n0 4\n"))
+	o.RecoveryPoint = 6
+	l := open(t, o)
+	if got := l.EpochAt(1); got != 0 {
+		t.Errorf("epoch at offset 1: %d", got)
+	}
+	check(t, l.Close())
+}
+
+// Snapshots above what an unclean stop has left to be checked may be torn, or tell
+// of batches that are gone.
+func TestSnapshotsAfterAnUncleanStop(t *testing.T) {
+	m, o := segments(t, 3)
+	for _, at := range []int64{2, 4} {
+		put(t, m, segment.FileName(o.Dir, at, segment.SnapshotSuffix), []byte("torn"))
+	}
+	o.RecoveryPoint = 1
+	l := open(t, o)
+	if i := appendTo(t, l, idem(t, 5, 0, 4, 2)); !i.Duplicate || i.BaseOffset != 4 {
+		t.Errorf("the last batch, repeated, is answered with %+v", i)
+	}
+	check(t, l.Close())
+	names, err := m.List(o.Dir)
+	check(t, err)
+	for _, name := range names {
+		if path.Ext(name) == segment.SnapshotSuffix && name != path.Base(segment.FileName(o.Dir, 6, segment.SnapshotSuffix)) {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
