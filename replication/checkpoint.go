@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/klamm-io/klamm/log"
 )
@@ -11,13 +12,37 @@ import (
 func (r *Replicas) Checkpoint() error {
 	var err error
 	for _, d := range r.o.Dirs {
-		if d.Err() != nil {
-			continue
+		if d.Err() == nil {
+			err = errors.Join(err, r.checkpoint(d))
 		}
-		recovery := r.offsets(d, d.recovery, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
-		high := r.offsets(d, d.high, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
-		err = errors.Join(err, d.writeCheckpoint(log.RecoveryPointFile, recovery), d.writeCheckpoint(log.HighWatermarkFile, high),
-			d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep)))
+	}
+	return err
+}
+
+// checkpoint writes the checkpoint files of a directory.
+func (r *Replicas) checkpoint(d *Dir) error {
+	gone := d.forgotten()
+	recovery := r.offsets(d, d.recovery, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
+	high := r.offsets(d, d.high, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
+	err := errors.Join(d.writeCheckpoint(log.RecoveryPointFile, recovery), d.writeCheckpoint(log.HighWatermarkFile, high),
+		d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep)))
+	if err == nil && len(gone) > 0 {
+		if err = d.writeCheckpoint(log.CleanerFile, d.firstDirties); err == nil {
+			d.rewritten(gone)
+		}
+	}
+	return err
+}
+
+// checkpointGone takes the offsets of deleted partitions out of the checkpoint
+// files, if one of names is among them: a partition that is made anew must not be
+// taken for the old one after a crash.
+func (r *Replicas) checkpointGone(names []string) error {
+	var err error
+	for _, d := range r.o.Dirs {
+		if gone := d.forgotten(); d.Err() == nil && slices.ContainsFunc(names, func(name string) bool { return gone[name] }) {
+			err = errors.Join(err, r.checkpoint(d))
+		}
 	}
 	return err
 }

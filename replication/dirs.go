@@ -37,15 +37,16 @@ type Dir struct {
 	clean  bool       // the last shutdown was a clean one
 	fault  log.Fault
 
-	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
-	unreadable            []string         // checkpoint files that were not as they are written
+	unreadable []string // checkpoint files that were not as they are written
 
 	writing sync.Mutex // held while a checkpoint file is written
 
-	mu       sync.Mutex       // guards what follows
-	cleaned  map[string]int64 // first offset that was never compacted, by partition directory
-	kept     map[string]bool  // partition directories that did not open and are left as they are
-	replicas int              // partitions in here
+	mu                    sync.Mutex       // guards what follows
+	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
+	cleaned               map[string]int64 // first offset that was never compacted, by partition directory
+	kept                  map[string]bool  // partition directories that did not open and are left as they are
+	gone                  map[string]bool  // partition directories of topics that were deleted, which checkpoint files may still have
+	replicas              int              // partitions in here
 }
 
 // Identity is what meta.properties says of a node.
@@ -362,12 +363,63 @@ func (d *Dir) firstDirties() map[string]int64 {
 	return maps.Clone(d.cleaned)
 }
 
-// forget drops what is known of a partition that is deleted.
+// forget drops what is known of a partition that is deleted. Its offsets must be
+// out of the checkpoint files before another one gets the name.
 func (d *Dir) forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.cleaned, name)
 	delete(d.kept, name)
+	if d.gone == nil {
+		d.gone = make(map[string]bool)
+	}
+	d.gone[name] = true
+}
+
+// foundIn returns what a checkpoint file said at the start.
+func (d *Dir) foundIn(offsets map[string]int64, name string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return offsets[name]
+}
+
+// dropFound takes partitions out of the checkpoint files as they were found. It
+// is for the start, while nothing has changed.
+func (d *Dir) dropFound(drop func(name string) bool) error {
+	files := map[string]map[string]int64{log.RecoveryPointFile: d.recovery, log.HighWatermarkFile: d.high, log.LogStartFile: d.start, log.CleanerFile: d.cleaned}
+	var err error
+	for file, offsets := range files {
+		d.mu.Lock()
+		before := len(offsets)
+		maps.DeleteFunc(offsets, func(name string, _ int64) bool { return drop(name) })
+		changed := len(offsets) < before
+		d.mu.Unlock()
+		if changed {
+			err = errors.Join(err, d.writeCheckpoint(file, func() map[string]int64 {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				return maps.Clone(offsets)
+			}))
+		}
+	}
+	return err
+}
+
+// forgotten returns the partition directories that checkpoint files may have
+// though they were deleted.
+func (d *Dir) forgotten() map[string]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.gone)
+}
+
+// rewritten says that the checkpoint files no longer have names.
+func (d *Dir) rewritten(names map[string]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name := range names {
+		delete(d.gone, name)
+	}
 }
 
 // writeCheckpoint writes a checkpoint file. What goes in is collected when it is

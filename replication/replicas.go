@@ -58,9 +58,10 @@ type Replicas struct {
 
 	// mu is held while the metadata is followed: by Start, Apply and Close, one
 	// at a time.
-	mu    sync.Mutex
-	live  bool
-	found map[string]*Dir // partition directories that were there at the start, until their topic is deleted
+	mu      sync.Mutex
+	live    bool
+	started bool            // every partition that was there is open, or stays as it is
+	found   map[string]*Dir // partition directories that were there at the start, until their topic is deleted
 
 	trash      *trash
 	background background
@@ -279,8 +280,14 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 	}
 	next := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
 	copy(next.partitions, old)
-	var mu sync.Mutex // guards the two below
-	var failed error
+	var names []string // of partitions that are missing
+	for i, p := range next.partitions {
+		if p == nil {
+			names = append(names, dirName(t.Name, int32(i)))
+		}
+	}
+	failed := r.checkpointGone(names)
+	var mu sync.Mutex            // guards failed and fresh
 	fresh := make(map[*Dir]bool) // directories that have got a partition
 	inParallel(len(t.Partitions), workers, func(i int) {
 		m := t.Partitions[i]

@@ -15,6 +15,7 @@ import (
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/segment"
 )
 
 // Start opens every partition that image gives this broker, and from then on
@@ -96,6 +97,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 			}
 		}
 	}
+	r.started = true
 	return nil
 }
 
@@ -195,15 +197,56 @@ func (r *Replicas) sweep(m *meta.Image) error {
 				}
 				continue
 			}
+			has := d
 			if other := r.found[name]; other != nil {
-				r.lg.Error("partition is in two log directories, the second is left alone", zap.String("first", other.file(name)), zap.String("second", d.file(name)))
-				continue
+				if has, err = r.choose(other, d, m.Topic(topic), index); err != nil {
+					return err
+				}
+				other.lose()
 			}
-			r.found[name] = d
-			d.gain()
+			r.found[name] = has
+			has.gain()
+		}
+	}
+	for _, d := range r.o.Dirs {
+		// A partition that is made anew must not be taken for another one of its name.
+		if err := d.dropFound(func(name string) bool { return r.found[name] != d }); err != nil {
+			r.lg.Error("cannot take partitions out of checkpoint files", zap.String("dir", d.Path), zap.Error(err))
 		}
 	}
 	return nil
+}
+
+// choose returns in which of two log directories a partition is that both have.
+// One may be of a topic of the same name that was deleted while that directory
+// was offline, or whose removal a power cut has undone: it is set aside.
+func (r *Replicas) choose(first, second *Dir, t *meta.Topic, index int32) (*Dir, error) {
+	name := dirName(t.Name, index)
+	const stray, unknown, own = 0, 1, 2
+	rank := func(d *Dir) int {
+		switch id, err := log.ReadTopicID(r.o.FS, d.file(name)); {
+		case err != nil || id.IsZero():
+			return unknown
+		case id != t.ID:
+			return stray
+		}
+		return own
+	}
+	is, other := rank(first), rank(second)
+	if other > is {
+		first, second, is, other = second, first, other, is
+	}
+	if other == stray || is == own && other == unknown && r.unwritten(second.file(name)) {
+		return first, r.setAside(second, t.Name, index)
+	}
+	r.lg.Error("partition is in two log directories, one is left alone", zap.String("used", first.file(name)), zap.String("left", second.file(name)))
+	return first, nil
+}
+
+// unwritten reports whether a partition's directory has no records.
+func (r *Replicas) unwritten(dir string) bool {
+	names, err := r.o.FS.List(dir)
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, segment.LogSuffix) })
 }
 
 // setAside renames the directory of a partition that this broker does not hold.
@@ -234,6 +277,9 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked fun
 	l, err := r.openLog(dir, t, index, c, known, checked)
 	if errors.Is(err, log.ErrTopicID) { // a topic of the same name that was deleted while this broker was not there
 		if err = r.setAside(dir, t.Name, index); err == nil {
+			err = r.dropOffsets(dir, name)
+		}
+		if err == nil {
 			known = false
 			l, err = r.openLog(dir, t, index, c, known, checked)
 		}
@@ -242,11 +288,21 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked fun
 		return nil, err
 	}
 	if known {
-		l.SetHighWatermark(min(max(dir.high[name], l.StartOffset()), l.EndOffset()))
+		l.SetHighWatermark(min(max(dir.foundIn(dir.high, name), l.StartOffset()), l.EndOffset()))
 	}
 	p := openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now)
 	p.startMoved = r.checkpointStart
 	return p, nil
+}
+
+// dropOffsets takes a partition out of the checkpoint files before another one
+// gets its name.
+func (r *Replicas) dropOffsets(d *Dir, name string) error {
+	if !r.started {
+		return d.dropFound(func(x string) bool { return x == name })
+	}
+	d.forget(name)
+	return r.checkpointGone([]string{name})
 }
 
 // openLog opens a log; known tells that it was there before.
@@ -256,7 +312,7 @@ func (r *Replicas) openLog(dir *Dir, t *meta.Topic, index int32, c *config.Topic
 		Config: LogConfig(c), CleanShutdown: true, ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg,
 		Fault: &dir.fault, Background: r.background.do, Discard: r.trash.later, Checked: checked}
 	if known {
-		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.clean, dir.recovery[name], dir.start[name]
+		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.clean, dir.foundIn(dir.recovery, name), dir.foundIn(dir.start, name)
 		_, cleaned := dir.firstDirty(name)
 		o.Sparse = c.Compact || cleaned
 	}

@@ -821,3 +821,96 @@ func TestCheckpointsAreReplaced(t *testing.T) {
 		}
 	}
 }
+
+// remake deletes a topic and makes it again.
+func (s *store) remake(topic string) {
+	s.Helper()
+	if _, err := s.c.DeleteTopics(s.Context(), []prim.UUID{s.c.Image().Topic(topic).ID}); err != nil {
+		s.Fatal(err)
+	}
+	s.create(topic, 1)
+}
+
+// A topic that is made again has nothing of the one that was deleted, though the
+// process dies before the next checkpoint, or before it has followed the metadata.
+func TestTopicMadeAgainBeforeACheckpoint(t *testing.T) {
+	for _, followed := range []bool{true, false} {
+		m := vfs.NewMem()
+		s := openStore(t, m, clock.System(), "/d")
+		s.create("t", 1)
+		for range 5 {
+			s.append(s.r.Get("t", 0), "value")
+		}
+		if _, err := s.r.Get("t", 0).DeleteRecords(3); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.r.Get("t", 0).Log().Flush(), s.r.Checkpoint()); err != nil {
+			t.Fatal(err)
+		}
+		m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+		if !followed {
+			s = &store{T: t, c: startControllerIn(t, m, "/", nil)}
+			s.remake("t")
+			if err := s.c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = openStore(t, m, clock.System(), "/d")
+		if followed {
+			s.remake("t")
+		}
+		for range 2 { // it starts twice
+			again := openStore(t, s.fs.(*vfs.Mem).CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/d")
+			if err := s.close(); err != nil {
+				t.Error(err)
+			}
+			s = again
+			if l := s.r.Get("t", 0).Log(); l.StartOffset() != 0 || l.EndOffset() != 0 {
+				t.Errorf("followed %t: log [%d, %d), want an empty one", followed, l.StartOffset(), l.EndOffset())
+			}
+			if text, err := vfs.ReadFile(s.fs, "/d/recovery-point-offset-checkpoint"); err != nil || strings.Contains(string(text), "t 0 5") {
+				t.Errorf("followed %t: recovery points %q, %v", followed, text, err)
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A topic was deleted while one log directory failed, and made again in the other:
+// when the first is well again, what it has of the name is set aside.
+func TestTopicMadeAgainInAnotherDirectory(t *testing.T) {
+	m := vfs.NewMem()
+	var broken atomic.Bool
+	s := openStore(t, vfs.Inject(m, func(op vfs.Op, name string) error {
+		if broken.Load() && strings.HasPrefix(name, "/a/") && op != vfs.OpRead {
+			return syscall.EIO
+		}
+		return nil
+	}), clock.System(), "/a,/b")
+	s.create("t", 1)
+	s.append(s.r.Get("t", 0), "old")
+	broken.Store(true)
+	if _, _, err := s.r.Get("t", 0).Append(batch(t, "x"), replication.AcksAll, log.AppendOptions{}); err == nil {
+		t.Fatal("the directory is well")
+	}
+	s.remake("t")
+	s.append(s.r.Get("t", 0), "new")
+	s.append(s.r.Get("t", 0), "new")
+	if err := s.close(); !errors.Is(err, log.ErrStorage) {
+		t.Errorf("close: %v", err)
+	}
+	for range 2 {
+		s = openStore(t, m, clock.System(), "/a,/b")
+		if p := s.r.Get("t", 0); p == nil || p.Dir.Path != "/b" || p.Log().EndOffset() != 2 {
+			t.Fatal("the topic is not where its records are")
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
