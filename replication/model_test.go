@@ -1,0 +1,888 @@
+package replication_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/scrub"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/prim"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+var (
+	modelSteps = flag.Int("model.steps", 3000, "random operations of TestModel")
+	modelSeed  = flag.Uint64("model.seed", 0, "seed of TestModel; 0 takes one at random")
+)
+
+// modelDirs are the log directories of the model.
+const modelDirs = "/a,/b"
+
+// model is a broker's replicas and what they must hold. Goroutines of the broker
+// run beside the operations, so that a seed repeats the operations but not always
+// what comes of them.
+type model struct {
+	*testing.T
+	r      *rand.Rand
+	mem    *vfs.Mem
+	clk    *clock.Virtual
+	s      *store
+	topics map[string]*modelTopic
+	step   int
+	op     string
+	counts map[string]int
+	made   int64 // values
+	said   lastLines
+
+	broken atomic.Pointer[string] // the directory that fails
+	once   atomic.Bool            // but for one operation only
+	mode   vfs.Op                 // that fails, "" for all that write
+	dead   atomic.Bool            // nothing is written any more
+	failed bool                   // a directory has failed since the start
+
+	// A crash in the middle of an operation: before change number crashAt of a
+	// file or a directory, crashed becomes what is left.
+	crashAt atomic.Int64
+	policy  vfs.CrashPolicy
+	crashed *vfs.Mem
+
+	lenient bool // check takes holes that a power cut has made
+}
+
+type modelTopic struct {
+	name       string
+	id         prim.UUID
+	configs    map[string]string
+	compacted  bool // at any time
+	partitions []*modelPartition
+}
+
+// modelPartition is what was acknowledged. Records may be missing from the log
+// where newer ones have their key and the topic is compacted, below the log start
+// offset, and from durable on after a power cut.
+type modelPartition struct {
+	records   []modelRecord // by offset
+	end       int64
+	start     int64 // the largest that DeleteRecords has answered
+	top       int64 // log start offset as it was seen, durable or not
+	durable   int64 // what is below is on disk
+	maybe     []modelRecord
+	producers [3]modelProducer
+}
+
+type modelRecord struct {
+	offset     int64
+	key, value string
+}
+
+// modelProducer is an idempotent producer of one partition.
+type modelProducer struct {
+	epoch   int16
+	next    int32
+	batches []modelBatch // the last five
+}
+
+type modelBatch struct {
+	seq     int32
+	base    int64
+	records []modelRecord
+	ts      int64
+}
+
+// The replicas of a broker, over two log directories, against what was
+// acknowledged, over random operations: topics that come and go, appends,
+// retention, compaction, restarts, dead processes, power cuts, and directories
+// that fail.
+func TestModel(t *testing.T) {
+	seed := *modelSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-model.seed %d", seed)
+	m := &model{T: t, r: rand.New(rand.NewPCG(seed, 0)), mem: vfs.NewMem(), clk: clock.NewVirtual(time.Now()), topics: make(map[string]*modelTopic), counts: make(map[string]int)}
+	m.mem.SetNow(m.clk.Now)
+	m.open()
+	for m.step = range *modelSteps {
+		m.one()
+		m.counts[m.op[:strings.IndexAny(m.op+":", ":,")]]++
+		if m.r.IntN(20) == 0 {
+			m.check()
+		}
+	}
+	m.restart()
+	if err := m.s.close(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d operations: %v", *modelSteps, m.counts)
+}
+
+func (m *model) String() string { return fmt.Sprintf("step %d, %s", m.step, m.op) }
+
+// must ends the test for an error, unless a log directory has failed: then
+// operations may.
+func (m *model) must(err error) (ok bool) {
+	m.Helper()
+	if err != nil && !m.failed {
+		m.Fatalf("%s: %v", m, err)
+	}
+	return err == nil
+}
+
+// fs is the file system as the broker sees it.
+func (m *model) fs(mem *vfs.Mem) vfs.FS {
+	return vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if m.dead.Load() {
+			return syscall.EIO
+		}
+		switch op {
+		case vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRename, vfs.OpRemove, vfs.OpTruncate, vfs.OpMkdir:
+		default:
+			return nil
+		}
+		if m.crashAt.Load() > 0 && m.crashAt.Add(-1) == 0 {
+			m.crashed = mem.CrashClone(m.policy)
+		}
+		if dir := m.broken.Load(); dir != nil && strings.HasPrefix(name, *dir) && (m.mode == "" || m.mode == op) {
+			if m.once.Load() {
+				m.broken.CompareAndSwap(dir, nil)
+			}
+			return syscall.EIO
+		}
+		return nil
+	})
+}
+
+func (m *model) open() {
+	lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&m.said), zap.WarnLevel))
+	m.s = openStoreLogging(m.T, m.fs(m.mem), m.clk, lg, modelDirs, "log.cleaner.dedupe.buffer.size=1048576", "log.cleaner.threads=1", "producer.id.expiration.ms=2147483647",
+		"log.cleaner.delete.retention.ms=3600000")
+	m.failed = false
+}
+
+// stop ends the broker, which may be one that has crashed.
+func (m *model) stop() (err error) {
+	if m.s != nil {
+		err = m.s.close()
+	}
+	m.s = nil
+	return err
+}
+
+// lastLines keeps the end of what is written to it.
+type lastLines struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *lastLines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b...)
+	l.text = l.text[max(0, len(l.text)-8000):]
+	return len(b), nil
+}
+
+// Fatalf ends the test and shows what the broker has logged.
+func (m *model) Fatalf(format string, args ...any) {
+	m.Helper()
+	m.said.mu.Lock()
+	defer m.said.mu.Unlock()
+	m.T.Fatalf(format+"\n%s", append(args, m.said.text)...)
+}
+
+func (m *model) one() {
+	op := m.r.IntN(1000)
+	switch {
+	case op < 600:
+		m.op = "append"
+		m.append()
+	case op < 640:
+		m.op = "roll"
+		if _, _, p := m.pick(); p != nil {
+			m.must(p.Log().Roll())
+		}
+	case op < 660:
+		m.op = "flush"
+		if _, mp, p := m.pick(); p != nil {
+			end := mp.end
+			if m.must(p.Log().Flush()) {
+				mp.durable = max(mp.durable, end)
+			}
+		}
+	case op < 700:
+		m.op = "delete records"
+		m.deleteRecords()
+	case op < 780:
+		m.op = "upkeep"
+		m.upkeep()
+	case op < 800:
+		m.op = "time passes"
+		m.clk.Advance(time.Duration(m.r.Int64N(int64(10 * time.Minute))))
+	case op < 840:
+		m.op = "create topic"
+		m.create()
+	case op < 860:
+		m.op = "delete topic"
+		m.delete()
+	case op < 870:
+		m.op = "delete and create topic"
+		if name := m.delete(); name != "" {
+			m.createNamed(name)
+		}
+	case op < 900:
+		m.op = "change configs"
+		m.configure()
+	case op < 920:
+		m.op = "a directory fails"
+		m.fail()
+	case op < 940:
+		m.op = "clean restart"
+		m.restart()
+	case op < 960:
+		m.op = "the process dies"
+		m.die()
+	case op < 980:
+		m.op = "the power fails"
+		m.crash(m.powerCut())
+	default:
+		m.op = "crash in the middle"
+		m.crashInTheMiddle()
+	}
+}
+
+// powerCut returns what a power cut leaves.
+func (m *model) powerCut() vfs.CrashPolicy {
+	p := vfs.CrashPolicy{KeepData: m.r.IntN(3) == 0, KeepEntries: m.r.IntN(2) == 0}
+	if m.r.IntN(2) == 0 {
+		p.Torn = rand.New(rand.NewPCG(m.r.Uint64(), 0))
+	}
+	return p
+}
+
+// pick returns a partition, or nil if it is none that is well.
+func (m *model) pick() (*modelTopic, *modelPartition, *replication.Partition) {
+	if len(m.topics) == 0 {
+		return nil, nil, nil
+	}
+	names := slices.Sorted(maps.Keys(m.topics))
+	t := m.topics[names[m.r.IntN(len(names))]]
+	i := m.r.IntN(len(t.partitions))
+	p := m.s.r.Get(t.name, int32(i))
+	if p == nil || p.Log().Err() != nil {
+		if !m.failed {
+			m.Fatalf("%s: %s-%d is offline", m, t.name, i)
+		}
+		return nil, nil, nil
+	}
+	return t, t.partitions[i], p
+}
+
+func (m *model) append() {
+	t, mp, p := m.pick()
+	if p == nil {
+		return
+	}
+	if len(mp.records) > 400 {
+		m.deleteRecords()
+		return
+	}
+	n := 1 + m.r.IntN(5)
+	b := modelBatch{base: mp.end, ts: m.clk.Now().UnixMilli()}
+	for i := range n {
+		m.made++
+		b.records = append(b.records, modelRecord{mp.end + int64(i), fmt.Sprint("key", m.r.IntN(30)), fmt.Sprintf("v%d-%0*d", m.made, m.r.IntN(300), 0)})
+	}
+	id := min(m.r.IntN(2*len(mp.producers)), len(mp.producers))
+	producer, repeat := record.NoProducer, false
+	var known *modelProducer
+	if id < len(mp.producers) {
+		known = &mp.producers[id]
+		if repeat = len(known.batches) > 0 && m.r.IntN(4) == 0; repeat {
+			b = known.batches[m.r.IntN(len(known.batches))]
+		} else {
+			b.seq = known.next
+		}
+		producer = record.Producer{ID: int64(1000 + id), Epoch: known.epoch, Sequence: b.seq}
+	}
+	m.send(t, mp, p, b, producer, repeat)
+	if id == len(mp.producers) || repeat {
+		return
+	}
+	if mp.end == b.base { // nobody knows what became of the batch
+		*known = modelProducer{epoch: known.epoch + 1}
+		return
+	}
+	known.next += int32(n)
+	known.batches = append(known.batches, b)
+	known.batches = known.batches[max(0, len(known.batches)-5):]
+}
+
+// send appends a batch and enters it into the model.
+func (m *model) send(t *modelTopic, mp *modelPartition, p *replication.Partition, b modelBatch, producer record.Producer, repeat bool) {
+	builder := record.NewBuilder(record.None, 0)
+	for _, x := range b.records {
+		builder.Append(b.ts, []byte(x.key), []byte(x.value), nil)
+	}
+	out, err := builder.Finish(producer)
+	if err != nil {
+		m.Fatal(err)
+	}
+	acks := replication.AcksAll
+	if m.r.IntN(3) == 0 {
+		acks = replication.AcksLeader
+	}
+	info, commit, err := p.Append(out, acks, log.AppendOptions{})
+	if err == nil && commit != nil {
+		<-commit.Done()
+		err = commit.Err()
+	}
+	if err != nil && !m.failed {
+		m.Fatalf("%s: %s-%d: batch at %d with sequence %d of %d records, repeated %t: %v\n%+v", m, t.name, p.Index, b.base, b.seq, len(b.records), repeat, err, p.Log().Producers())
+	}
+	if err != nil {
+		if !repeat {
+			mp.maybe = b.records
+		}
+		return
+	}
+	if info.BaseOffset != b.base || info.LastOffset != b.base+int64(len(b.records))-1 || info.Duplicate != repeat {
+		m.Fatalf("%s: %s-%d: batch %+v of producer %+v, repeated %t, is answered with %+v", m, t.name, p.Index, b, producer, repeat, info)
+	}
+	if !repeat {
+		mp.records = append(mp.records, b.records...)
+		mp.end = info.LastOffset + 1
+	}
+	if t.configs["flush.messages"] == "1" && !repeat {
+		if on := p.Log().RecoveryPoint(); on <= info.LastOffset {
+			m.Fatalf("%s: %s-%d: answered for offset %d, but only what is below %d is on disk", m, t.name, p.Index, info.LastOffset, on)
+		}
+		mp.durable = max(mp.durable, info.LastOffset+1)
+	}
+}
+
+func (m *model) deleteRecords() {
+	t, mp, p := m.pick()
+	if p == nil {
+		return
+	}
+	l := p.Log()
+	to := l.StartOffset() + m.r.Int64N(l.EndOffset()-l.StartOffset()+1)
+	low, err := p.DeleteRecords(to)
+	if !m.must(err) {
+		return
+	}
+	if low < to {
+		m.Fatalf("%s: %s-%d: low watermark %d after deleting up to %d", m, t.name, p.Index, low, to)
+	}
+	mp.start = max(mp.start, low)
+	mp.records = slices.DeleteFunc(mp.records, func(x modelRecord) bool { return x.offset < low })
+}
+
+// upkeep is what the broker does by its timers.
+func (m *model) upkeep() {
+	r, now := m.s.r, m.clk.Now()
+	switch m.r.IntN(7) {
+	case 0:
+		m.op += ": retention"
+		m.must(r.Retain(now))
+	case 1, 2:
+		m.op += ": cleaner"
+		m.must(r.Clean(m.s.c.Image()))
+	case 3:
+		m.op += ": checkpoint"
+		m.must(r.Checkpoint())
+	case 4:
+		m.op += ": checkpoint if moved"
+		m.must(r.CheckpointIfMoved())
+	case 5:
+		m.op += ": flush.ms"
+		m.must(r.FlushDue(now))
+	case 6:
+		m.op += ": producers"
+		r.ExpireProducers()
+	}
+}
+
+func (m *model) create() {
+	if len(m.topics) < 5 {
+		m.createNamed(fmt.Sprint("t", m.r.IntN(7)))
+	}
+}
+
+func (m *model) createNamed(name string) {
+	if m.topics[name] != nil {
+		return
+	}
+	t := &modelTopic{name: name, configs: make(map[string]string)}
+	for range m.r.IntN(4) {
+		k, v, _ := strings.Cut(m.config(), "=")
+		t.configs[k] = v
+	}
+	var configs []string
+	for k, v := range t.configs {
+		configs = append(configs, k+"="+v)
+	}
+	n := 1 + m.r.IntN(3)
+	m.s.create(name, int32(n), configs...)
+	t.id = m.s.c.Image().Topic(name).ID
+	t.compacted = strings.Contains(t.configs["cleanup.policy"], "compact")
+	for i := range n {
+		t.partitions = append(t.partitions, new(modelPartition))
+		if p := m.s.r.Get(name, int32(i)); p != nil && (p.Log().StartOffset() != 0 || p.Log().EndOffset() != 0) {
+			m.Fatalf("%s: %s-%d begins with [%d, %d)", m, name, i, p.Log().StartOffset(), p.Log().EndOffset())
+		}
+	}
+	m.topics[name] = t
+}
+
+// config returns a random config of a topic.
+func (m *model) config() string {
+	all := []string{"cleanup.policy=compact", "cleanup.policy=delete", "cleanup.policy=compact,delete", "retention.bytes=20000", "retention.ms=3600000", "flush.messages=1", "flush.messages=10",
+		"flush.ms=1000", "min.cleanable.dirty.ratio=0.01", "min.cleanable.dirty.ratio=0.5", "file.delete.delay.ms=0", "file.delete.delay.ms=1000", "index.interval.bytes=100", "compression.type=zstd",
+		"segment.ms=600000", "delete.retention.ms=1000", "preallocate=true"}
+	return all[m.r.IntN(len(all))]
+}
+
+func (m *model) configure() {
+	if len(m.topics) == 0 {
+		return
+	}
+	names := slices.Sorted(maps.Keys(m.topics))
+	t := m.topics[names[m.r.IntN(len(names))]]
+	k, v, _ := strings.Cut(m.config(), "=")
+	errs, err := m.s.c.ChangeConfigs(m.Context(), []replication.ResourceChange{{Resource: meta.Resource{Type: meta.TopicResource, Name: t.name},
+		Changes: []replication.ConfigChange{{Name: k, Op: replication.SetConfig, Value: &v}}}}, static(m.T), false)
+	if err != nil || errs[0] != nil {
+		m.Fatal(m, errs, err)
+	}
+	t.configs[k] = v
+	t.compacted = t.compacted || strings.Contains(t.configs["cleanup.policy"], "compact")
+}
+
+func (m *model) delete() string {
+	if len(m.topics) == 0 {
+		return ""
+	}
+	names := slices.Sorted(maps.Keys(m.topics))
+	return m.deleteNamed(names[m.r.IntN(len(names))])
+}
+
+func (m *model) deleteNamed(name string) string {
+	results, err := m.s.c.DeleteTopics(m.Context(), []prim.UUID{m.topics[name].id})
+	if err != nil || results[0].Err != nil {
+		m.Fatal(m, results, err)
+	}
+	delete(m.topics, name)
+	for i := range int32(3) {
+		if m.s.r.Get(name, i) != nil {
+			m.Fatalf("%s: %s-%d is still there", m, name, i)
+		}
+	}
+	return name
+}
+
+// fail has a directory fail from now on, or once.
+func (m *model) fail() {
+	dirs := strings.Split(modelDirs, ",")
+	dir := dirs[m.r.IntN(len(dirs))] + "/"
+	m.failed = true
+	m.mode = []vfs.Op{"", vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRename}[m.r.IntN(5)]
+	m.once.Store(m.r.IntN(2) == 0)
+	m.broken.Store(&dir)
+	for range m.r.IntN(30) {
+		switch op := m.r.IntN(1000); {
+		case op < 600:
+			m.append()
+		case op < 700:
+			m.deleteRecords()
+		case op < 750:
+			if _, _, p := m.pick(); p != nil {
+				p.Log().Roll()
+			}
+		case op < 850:
+			m.upkeep()
+		case op < 900:
+			m.create()
+		case op < 950:
+			m.delete()
+		default:
+			if name := m.delete(); name != "" {
+				m.createNamed(name)
+			}
+		}
+	}
+	switch m.r.IntN(3) {
+	case 0:
+		m.op = "restart of a directory that failed"
+		m.restart()
+	case 1:
+		m.op = "the process dies after a directory failed"
+		m.die()
+	default:
+		m.op = "the power fails after a directory did"
+		m.crash(m.powerCut())
+	}
+}
+
+// restart stops the broker in order, if it can, and starts it again.
+func (m *model) restart() {
+	failed := make(map[int]bool)
+	m.noteDurable()
+	m.must(m.s.close())
+	for i, d := range m.s.dirs {
+		failed[i] = d.Err() != nil
+	}
+	m.broken.Store(nil)
+	clean := !failed[0] && !failed[1]
+	if clean {
+		m.scrub()
+	}
+	m.open()
+	for i, d := range m.s.dirs {
+		if d.Clean() == failed[i] {
+			m.Fatalf("%s: %s counts as cleanly shut down: %t", m, d.Path, d.Clean())
+		}
+	}
+	m.afterRestart(clean, false)
+}
+
+// scrub verifies the directories after a clean stop.
+func (m *model) scrub() {
+	report, err := scrub.Check(context.Background(), scrub.Options{FS: m.mem}, strings.Split(modelDirs, ",")...)
+	if err != nil {
+		m.Fatalf("%s: verify: %v", m, err)
+	}
+	for _, f := range report.Findings {
+		if f.Severity > scrub.Note && !m.isLeft(f) && !m.isHole(f) {
+			m.Fatalf("%s: verify: %+v", m, f)
+		}
+	}
+}
+
+// isLeft reports whether a finding is of a partition's directory that nobody uses:
+// what is left of a deleted topic in a log directory that had failed then.
+func (m *model) isLeft(f scrub.Finding) bool {
+	if strings.HasPrefix(f.What, "topic id ") {
+		return true // one of the two it is about may be
+	}
+	for name, t := range m.topics {
+		for i := range t.partitions {
+			if p := m.s.r.Get(name, int32(i)); p != nil && p.Log().Dir() == path.Dir(f.File) {
+				return false
+			}
+		}
+	}
+	return f.Partition != ""
+}
+
+// isHole reports whether a finding is of offsets that are missing from the log of
+// a compacted topic.
+func (m *model) isHole(f scrub.Finding) bool {
+	t := m.topics[f.Partition[:max(0, strings.LastIndexByte(f.Partition, '-'))]]
+	return t != nil && t.compacted && strings.Contains(f.What, "are missing")
+}
+
+// noteDurable takes note of what is on disk.
+func (m *model) noteDurable() {
+	for _, t := range m.topics {
+		for i, mp := range t.partitions {
+			if p := m.s.r.Get(t.name, int32(i)); p != nil {
+				mp.durable = max(mp.durable, min(p.Log().RecoveryPoint(), mp.end))
+				mp.top = max(mp.top, p.Log().StartOffset())
+			}
+		}
+	}
+}
+
+// crash ends the broker, and starts it with what is left.
+func (m *model) crash(p vfs.CrashPolicy) {
+	m.noteDurable()
+	m.reopen(m.mem.CrashClone(p), p)
+}
+
+// die ends the broker at once. What it has written stays in the page cache, as
+// little durable as before.
+func (m *model) die() {
+	m.noteDurable()
+	m.dead.Store(true)
+	m.stop()
+	m.dead.Store(false)
+	m.broken.Store(nil)
+	m.open()
+	m.afterRestart(false, false)
+}
+
+// reopen starts the broker with what a crash left.
+func (m *model) reopen(left *vfs.Mem, p vfs.CrashPolicy) {
+	m.policy = p
+	power := p != vfs.CrashPolicy{KeepData: true, KeepEntries: true}
+	m.stop()
+	m.broken.Store(nil)
+	m.mem = left
+	m.mem.SetNow(m.clk.Now)
+	if m.r.IntN(4) == 0 { // and again, while it starts
+		m.op += ", and again while it starts"
+		m.crashed = nil
+		m.crashAt.Store(1 + m.r.Int64N(40))
+		m.open()
+		m.crashAt.Store(0)
+		if again := m.crashed; again != nil {
+			m.stop()
+			m.mem = again
+			m.mem.SetNow(m.clk.Now)
+			m.open()
+		}
+	} else {
+		m.open()
+	}
+	m.afterRestart(false, power)
+}
+
+// crashInTheMiddle has the broker end in an operation that answers nobody.
+func (m *model) crashInTheMiddle() {
+	m.noteDurable()
+	m.policy, m.crashed = vfs.CrashPolicy{KeepData: true, KeepEntries: true}, nil
+	if m.r.IntN(2) == 0 {
+		m.policy = m.powerCut()
+	}
+	m.crashAt.Store(1 + m.r.Int64N(30))
+	var deleted *modelTopic
+	if m.r.IntN(3) == 0 {
+		before := maps.Clone(m.topics)
+		if name := m.delete(); name != "" {
+			deleted = before[name]
+			m.op += ": delete " + name
+		}
+		m.create()
+	} else {
+		m.upkeep()
+		if _, _, p := m.pick(); p != nil {
+			m.must(p.Log().Roll())
+			m.must(p.Log().Flush())
+		}
+		m.upkeep()
+	}
+	m.crashAt.Store(0)
+	left := m.crashed
+	if left == nil {
+		return
+	}
+	for _, t := range m.topics { // retention may have got further
+		for i, mp := range t.partitions {
+			if p := m.s.r.Get(t.name, int32(i)); p != nil {
+				mp.top = max(mp.top, p.Log().StartOffset())
+			}
+		}
+	}
+	m.stop()
+	again := startControllerIn(m.T, left.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), "/", nil)
+	image := again.Image()
+	again.Close()
+	for name, t := range m.topics {
+		if image.TopicByID(t.id) == nil {
+			delete(m.topics, name)
+		}
+	}
+	if deleted != nil && image.TopicByID(deleted.id) != nil {
+		m.topics[deleted.name] = deleted
+	}
+	m.reopen(left, m.policy)
+}
+
+// afterRestart checks everything, and takes what was not durable out of the model
+// where the power failed.
+func (m *model) afterRestart(clean, power bool) {
+	image := m.s.c.Image()
+	n := 0
+	image.Topics("", func(t *meta.Topic) bool {
+		n++
+		if m.topics[t.Name] == nil || m.topics[t.Name].id != t.ID {
+			m.Fatalf("%s: topic %s is there", m, t.Name)
+		}
+		return true
+	})
+	if n != len(m.topics) {
+		m.Fatalf("%s: %d topics, want %d", m, n, len(m.topics))
+	}
+	if !clean { // what is torn in the middle is left to a person, and a hole where compaction leaves none any more
+		for name, t := range maps.Clone(m.topics) {
+			for i := range t.partitions {
+				if m.s.r.Get(name, int32(i)) == nil && (power || t.compacted) && m.topics[name] != nil {
+					m.counts["quarantined"]++
+					m.deleteNamed(name)
+				}
+			}
+		}
+	}
+	for _, t := range m.topics {
+		for i, mp := range t.partitions {
+			p := m.s.r.Get(t.name, int32(i))
+			if p == nil || p.Log().Err() != nil {
+				m.Fatalf("%s: %s-%d is offline", m, t.name, i)
+			}
+			l := p.Log()
+			start, end := l.StartOffset(), l.EndOffset()
+			if clean && start != mp.top || start < mp.start || start > max(mp.top, mp.start) {
+				m.Fatalf("%s: %s-%d: log start %d, answered %d, was %d", m, t.name, i, start, mp.start, mp.top)
+			}
+			least, most := max(mp.end, mp.start), max(mp.end, mp.start)
+			if power {
+				least = max(mp.durable, mp.start)
+			}
+			if len(mp.maybe) > 0 {
+				most = mp.end + int64(len(mp.maybe))
+			}
+			if end < least || end > most || clean && end != mp.end {
+				m.Fatalf("%s: %s-%d: log end %d, want %d to %d (durable %d, answered %d)", m, t.name, i, end, least, most, mp.durable, mp.end)
+			}
+			if end > mp.end {
+				for _, x := range mp.maybe {
+					mp.records = append(mp.records, x)
+				}
+			}
+			mp.maybe = nil
+			mp.records = slices.DeleteFunc(mp.records, func(x modelRecord) bool { return x.offset >= end })
+			mp.end, mp.durable, mp.top = end, min(mp.durable, end), start
+			for id := range mp.producers {
+				known := &mp.producers[id]
+				known.batches = slices.DeleteFunc(known.batches, func(b modelBatch) bool { return b.base >= end || b.base < start && !clean })
+				if n := len(known.batches); n > 0 { // a snapshot has the last one
+					known.batches = known.batches[n-1:]
+					known.next = known.batches[0].seq + int32(len(known.batches[0].records))
+				} else {
+					*known = modelProducer{epoch: known.epoch + 1}
+				}
+			}
+			if l.HighWatermark() != end {
+				m.Fatalf("%s: %s-%d: high watermark %d, log end %d", m, t.name, i, l.HighWatermark(), end)
+			}
+		}
+	}
+	m.checkpoints()
+	m.lenient = power
+	m.check()
+	m.lenient = false
+	for _, t := range m.topics { // producers are known
+		for i, mp := range t.partitions {
+			for id, known := range mp.producers {
+				for _, b := range known.batches {
+					m.send(t, mp, m.s.r.Get(t.name, int32(i)), b, record.Producer{ID: int64(1000 + id), Epoch: known.epoch, Sequence: b.seq}, true)
+				}
+			}
+		}
+	}
+}
+
+// checkpoints checks that no checkpoint file tells of more than there is.
+func (m *model) checkpoints() {
+	for _, d := range m.s.dirs {
+		for _, name := range []string{log.RecoveryPointFile, log.LogStartFile, log.CleanerFile} {
+			text, err := vfs.ReadFile(m.mem, path.Join(d.Path, name))
+			if err != nil {
+				continue
+			}
+			for _, line := range strings.Split(string(text), "\n")[2:] {
+				f := strings.Fields(line)
+				if len(f) != 3 {
+					continue
+				}
+				i, _ := strconv.Atoi(f[1])
+				offset, _ := strconv.ParseInt(f[2], 10, 64)
+				if p := m.s.r.Get(f[0], int32(i)); p != nil && p.Dir == d && offset > p.Log().EndOffset() {
+					m.Fatalf("%s: %s says %d of %s-%d, log end %d", m, path.Join(d.Path, name), offset, f[0], i, p.Log().EndOffset())
+				}
+			}
+		}
+	}
+}
+
+// check compares every partition that is well with the model.
+func (m *model) check() {
+	for _, t := range m.topics {
+		for i, mp := range t.partitions {
+			p := m.s.r.Get(t.name, int32(i))
+			if p != nil && p.Log().Err() == nil {
+				m.checkPartition(t, mp, p)
+			} else if !m.failed {
+				m.Fatalf("%s: %s-%d is offline", m, t.name, i)
+			}
+		}
+	}
+}
+
+func (m *model) checkPartition(t *modelTopic, mp *modelPartition, p *replication.Partition) {
+	l := p.Log()
+	for range 1000 { // a sync may be under way that it waits for
+		if l.HighWatermark() == l.EndOffset() || m.failed {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	start, high, end := l.StartOffset(), l.HighWatermark(), l.EndOffset()
+	if start < mp.start || high < start || high > end || !m.failed && (end != mp.end || high != end) {
+		m.Fatalf("%s: %s-%d: log [%d, %d), high watermark %d, want [>=%d, %d)", m, t.name, p.Index, start, end, high, mp.start, mp.end)
+	}
+	want := make(map[int64]modelRecord)
+	newest := make(map[string]int64)
+	for _, x := range mp.records {
+		if x.offset >= start {
+			want[x.offset] = x
+			newest[x.key] = x.offset
+		}
+	}
+	last := start - 1
+	err := l.Each(start, high, func(b record.Batch) error {
+		it := b.Iterate(0)
+		defer it.Close()
+		for it.Next() {
+			offset := b.BaseOffset() + int64(it.Record().OffsetDelta)
+			if offset < start {
+				continue
+			}
+			x, ok := want[offset]
+			if offset <= last || !ok && offset < mp.end || ok && (x.key != string(it.Record().Key) || x.value != string(it.Record().Value)) {
+				return fmt.Errorf("record %d is %s %s after %d, want %+v", offset, it.Record().Key, it.Record().Value, last, x)
+			}
+			last = offset
+			delete(want, offset)
+		}
+		return it.Err()
+	})
+	if err != nil {
+		m.Fatalf("%s: %s-%d: %v", m, t.name, p.Index, err)
+	}
+	for _, x := range want {
+		if m.lenient && t.compacted && x.offset >= mp.durable {
+			// Not a hole that is seen as such, as compaction leaves some.
+			mp.records = slices.DeleteFunc(mp.records, func(y modelRecord) bool { return y == x })
+			for id := range mp.producers {
+				if b := mp.producers[id].batches; len(b) > 0 && slices.Contains(b[len(b)-1].records, x) {
+					mp.producers[id] = modelProducer{epoch: mp.producers[id].epoch + 1}
+				}
+			}
+			continue
+		}
+		if !t.compacted || newest[x.key] == x.offset {
+			m.Fatalf("%s: %s-%d: record %d %s is missing from [%d, %d), on disk below %d, configs %v", m, t.name, p.Index, x.offset, x.key, start, end, mp.durable, t.configs)
+		}
+	}
+}
