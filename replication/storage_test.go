@@ -729,6 +729,46 @@ func TestTruncationLowersTheCleanersCheckpoint(t *testing.T) {
 	}
 }
 
+// A round of the cleaner that ends when the topic was deleted says nothing of the
+// one that is made again under its name.
+func TestTopicDeletedDuringARoundOfTheCleaner(t *testing.T) {
+	m := vfs.NewMem()
+	var s *store
+	var remade atomic.Bool
+	lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.InfoLevel), zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "compacted log" && remade.CompareAndSwap(false, true) { // what came of it is noted next
+			s.remake("t")
+		}
+		return nil
+	}))
+	s = openStoreLogging(t, m, clock.System(), lg, "/d", "log.cleaner.threads=1", "log.cleaner.dedupe.buffer.size=4194304")
+	s.create("t", 1, "cleanup.policy=compact", "min.cleanable.dirty.ratio=0.01")
+	l := s.r.Get("t", 0).Log()
+	for range 2 {
+		b := record.NewBuilder(record.None, 0)
+		b.Append(time.Now().UnixMilli(), []byte("key"), []byte("value"), nil)
+		out, err := b.Finish(record.NoProducer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.r.Get("t", 0).Append(out, replication.AcksAll, log.AppendOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Roll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.r.Clean(s.c.Image()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := vfs.ReadFile(m, "/d/cleaner-offset-checkpoint"); !remade.Load() || err == nil && strings.Contains(string(text), "t 0") {
+		t.Errorf("made again %t, checkpoint %q", remade.Load(), text)
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A throttled round takes its time, and ends at once when the broker does.
 func TestCleanerIsThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,7 +32,7 @@ func (p *Partition) truncate(offset int64, cut func(int64) error) error {
 }
 
 // compacted notes up to where a round of the cleaner came that began after so many
-// truncations.
+// truncations, unless the partition is gone: another one may have its name.
 func (p *Partition) compacted(next, truncations int64) error {
-	return p.Dir.setFirstDirty(dirName(p.Topic, p.Index), next, func() bool { return p.truncations.Load() == truncations })
+	return p.Dir.setFirstDirty(dirName(p.Topic, p.Index), next, func() bool { return !p.closed.Load() && p.truncations.Load() == truncations })
 }
