@@ -173,7 +173,11 @@ func (m *model) fs(mem *vfs.Mem) vfs.FS {
 
 func (m *model) open() {
 	lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&m.said), zap.WarnLevel))
-	m.s = openStoreLogging(m.T, m.fs(m.mem), m.clk, lg, modelDirs, "log.cleaner.dedupe.buffer.size=1048576", "log.cleaner.threads=1", "producer.id.expiration.ms=2147483647",
+	fs := m.fs(m.mem)
+	if m.r.IntN(2) == 0 {
+		fs = vfs.Bounded(fs, 10)
+	}
+	m.s = openStoreLogging(m.T, fs, m.clk, lg, modelDirs, "log.cleaner.dedupe.buffer.size=1048576", "log.cleaner.threads=1", "producer.id.expiration.ms=2147483647",
 		"log.cleaner.delete.retention.ms=3600000")
 	m.failed = false
 }
