@@ -76,14 +76,21 @@ func (l *Log) load() error {
 	}
 	// After an unclean stop a snapshot above may be torn, or tell of batches that a
 	// power cut took away.
+	had := len(l.snapshots)
 	if err := l.dropSnapshots(func(at int64) bool { return at > min(l.end.Load(), recovered) }); err != nil {
 		return err
 	}
+	dropped := len(l.snapshots) < had
 	if err := l.checkTxnIndexes(names); err != nil {
 		return err
 	}
 	if err := l.rebuildProducers(min(recovered, l.end.Load())); err != nil {
 		return err
+	}
+	if dropped && l.Size() > 0 { // the next start need not read everything
+		if err := l.writeSnapshot(l.end.Load()); err != nil {
+			return err
+		}
 	}
 	if err := l.dropOldSnapshots(); err != nil {
 		return err

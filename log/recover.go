@@ -214,8 +214,8 @@ func (l *Log) follows(before, s *segment.Segment, base int64) (empty bool, err e
 	return false, &HoleError{l.dir, end, base}
 }
 
-// openSynced opens the last segment after an unclean stop, if it ends at or below
-// the recovery point: nothing of it needs checking. It returns nil if that is not
+// openSynced opens the last segment after an unclean stop, if it ends at the
+// recovery point: nothing of it needs checking. It returns nil if that is not
 // so. What the time index lacks is found without it.
 func (l *Log) openSynced(base int64, last bool) (*segment.Segment, error) {
 	if !last || l.o.RecoveryPoint <= base {
@@ -225,7 +225,7 @@ func (l *Log) openSynced(base int64, last bool) (*segment.Segment, error) {
 	if err != nil {
 		return nil, nil // it is torn, or whatever it is: recovery finds out
 	}
-	if s.Next() <= l.o.RecoveryPoint {
+	if s.Next() == l.o.RecoveryPoint { // one that ends before has lost something
 		if err := s.Incomplete(); err == nil {
 			return s, nil
 		}

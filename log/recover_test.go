@@ -318,3 +318,25 @@ func TestSnapshotsAfterAnUncleanStop(t *testing.T) {
 		}
 	}
 }
+
+// A power cut may leave a batch with zeros for its offset, which no CRC covers: it
+// is not taken for the end of a log that is known to be on disk further on.
+func TestBatchWhoseOffsetIsLost(t *testing.T) {
+	for _, n := range []int{3, 8} { // it would end inside of the log, or where the log does
+		m, o := segments(t, 1)
+		l := open(t, o)
+		for i := range 3 {
+			appendTo(t, l, idem(t, 5, 0, int32(2+2*i), 2))
+		}
+		check(t, l.Close())
+		name := segment.FileName(o.Dir, 0, segment.LogSuffix)
+		b, err := vfs.ReadFile(m, name)
+		check(t, err)
+		put(t, m, name, append(b, plain(t, make([]string, n)...)...)) // its base offset is 0
+		o.RecoveryPoint = 8
+		var damaged *segment.DamagedError
+		if l, err := Open(o); !errors.As(err, &damaged) {
+			t.Errorf("%d records: log end %d, %v", n, l.EndOffset(), err)
+		}
+	}
+}

@@ -243,8 +243,13 @@ func (s *Segment) findEnd() error {
 // follows.
 func (s *Segment) endAfter(from, next int64) error {
 	largest := s.noTime()
-	err := s.Scan(from, s.size, HeadersOnly, func(b record.Batch, _ int64) (bool, error) {
+	first := from > 0 // it may be the one before next
+	err := s.Scan(from, s.size, HeadersOnly, func(b record.Batch, pos int64) (bool, error) {
 		d := Describe(b)
+		if d.Base < next && !first {
+			return false, fmt.Errorf("%w: %s: offset %d at byte %d, want %d or more", record.ErrCorrupt, FileName(s.dir, s.base, LogSuffix), d.Base, pos, next)
+		}
+		first = false
 		if next = d.Last + 1; d.MaxTimestamp > largest.Timestamp {
 			largest = index.TimeEntry{Timestamp: d.MaxTimestamp, Offset: d.Last}
 		}
