@@ -2,14 +2,11 @@ package broker
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,11 +14,9 @@ import (
 
 	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/log/vfs"
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/memnet"
 	"github.com/klamm-io/klamm/wire/msg"
-	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // handlers of these tests.
@@ -342,104 +337,6 @@ func TestPeerThatReadsNothing(t *testing.T) {
 	})
 }
 
-// TestPanicInAHandler is F43: it ends its connection and nothing else.
-func TestPanicInAHandler(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var n atomic.Int32
-		r := serve(t, []string{"num.io.threads=1"}, handlers{
-			wire.Heartbeat: echo(&n),
-			wire.Metadata:  func(*api.Call, []byte) (api.Answer, error) { panic("a broken handler") },
-			wire.ListOffsets: func(c *api.Call, _ []byte) (api.Answer, error) {
-				return api.Answer{}, c.Park(func() { panic("a broken wait") })
-			},
-		})
-		for range 3 { // the one slot comes back each time
-			for _, req := range []msg.Request{&msg.MetadataRequest{Topics: []msg.MetadataRequestTopic{}}, new(msg.ListOffsetsRequest)} {
-				p := r.dial(t)
-				p.send(p.request(req, 4))
-				if err := p.closed(); err != nil {
-					t.Errorf("%s: %v", req.MessageName(), err)
-				}
-			}
-			r.dial(t).ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
-		}
-		synctest.Wait()
-		logged := r.logs.FilterMessage("closed a connection over a panic").All()
-		if len(logged) != 6 {
-			t.Fatalf("%d panics are logged, want 6", len(logged))
-		}
-		if text := fmt.Sprint(logged[0].ContextMap()["error"]); !strings.Contains(text, "a broken handler") || !strings.Contains(text, "server_test.go") {
-			t.Errorf("logged without its stack: %s", text)
-		}
-	})
-}
-
-// broken is an answer that cannot be encoded.
-type broken struct{ msg.ProduceResponse }
-
-func (*broken) AppendSplit([]byte, int16, *prim.Encoder) []byte { panic("a broken answer") }
-
-// TestPanicInAnAnswer panics where answers are written: at once, and in their
-// turn behind others.
-func TestPanicInAnAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var n atomic.Int32
-		ready := make(chan struct{})
-		r := serve(t, nil, handlers{
-			wire.Heartbeat: echo(&n),
-			wire.Produce: func(c *api.Call, _ []byte) (api.Answer, error) {
-				if c.Header.CorrelationID == 1 {
-					return api.Answer{Response: new(msg.ProduceResponse), Wait: func() { <-ready }}, nil
-				}
-				return api.Answer{Response: new(broken)}, nil
-			},
-		})
-		now, turn := r.dial(t), r.dial(t)
-		now.id = 1
-		now.send(now.request(produceTo("t", 0, -1, nil), 9))
-		if err := now.closed(); err != nil {
-			t.Error(err)
-		}
-		for range 3 {
-			turn.send(turn.request(produceTo("t", 0, -1, nil), 9))
-		}
-		synctest.Wait()
-		close(ready)
-		turn.answer(new(msg.ProduceResponse), 9)
-		if err := turn.closed(); err != nil {
-			t.Error(err)
-		}
-		synctest.Wait()
-		if n := r.connections(); n != 0 {
-			t.Errorf("%d connections are left", n)
-		}
-		r.dial(t).ask(new(msg.HeartbeatRequest), 3, new(msg.HeartbeatResponse))
-		if n := r.logs.FilterMessage("closed a connection over a panic").Len(); n < 2 {
-			t.Errorf("%d panics are logged", n)
-		}
-	})
-}
-
-// TestPanicInStateIsNotContained looks at a panic from the code that owns the
-// logs: nothing may go on behind it.
-func TestPanicInStateIsNotContained(t *testing.T) {
-	found := func(f func()) (where string) {
-		defer func() {
-			recover()
-			where = stateOwner()
-		}()
-		f()
-		return
-	}
-	if got := found(func() { panic("here") }); got != "" {
-		t.Errorf("a panic here is laid to %s", got)
-	}
-	var p *replication.Partition
-	if got := found(func() { p.LeaderEpoch() }); !strings.Contains(got, "replication.(*Partition)") {
-		t.Errorf("a panic in a partition is laid to %q", got)
-	}
-}
-
 // TestUnauthenticatedFrames holds clients that did not say who they are to small
 // frames.
 func TestUnauthenticatedFrames(t *testing.T) {
@@ -450,127 +347,6 @@ func TestUnauthenticatedFrames(t *testing.T) {
 	c.session.Principal = anonymous
 	if got := c.frameLimit(); got != 100<<20 {
 		t.Errorf("authenticated: frames of %d bytes, want 104857600", got)
-	}
-}
-
-// TestServerStops answers what is under way and leaves nothing behind.
-func TestServerStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begun, release := make(chan struct{}), make(chan struct{})
-		r := serve(t, nil, handlers{
-			wire.Fetch: park(nil),
-			wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
-				close(begun)
-				<-release
-				return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
-			},
-		})
-		idle, parked, running := r.dial(t), r.dial(t), r.dial(t)
-		parked.send(parked.request(fetchFrom("t", 1, 1, 0), 12))
-		running.send(running.request(new(msg.HeartbeatRequest), 3))
-		<-begun
-		synctest.Wait()
-		var stopped atomic.Bool
-		go func() {
-			r.server.quit(time.Minute)
-			stopped.Store(true)
-		}()
-		synctest.Wait()
-		if stopped.Load() {
-			t.Error("the server stopped before its last answer")
-		}
-		if err := idle.closed(); err != nil {
-			t.Errorf("idle: %v", err)
-		}
-		parked.answer(new(msg.FetchResponse), 12)
-		if _, err := r.net.Dial(t.Context(), "tcp", r.addr); err == nil {
-			t.Error("a connection is accepted")
-		}
-		close(release)
-		running.answer(new(msg.HeartbeatResponse), 3)
-		synctest.Wait()
-		if !stopped.Load() {
-			t.Error("the server does not stop")
-		}
-	})
-}
-
-// TestStopWithoutPatience closes what does not end in time.
-func TestStopWithoutPatience(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		r := serve(t, nil, handlers{wire.Heartbeat: func(*api.Call, []byte) (api.Answer, error) {
-			<-release
-			return api.Answer{Response: new(msg.HeartbeatResponse)}, nil
-		}})
-		p := r.dial(t)
-		p.send(p.request(new(msg.HeartbeatRequest), 3))
-		synctest.Wait()
-		began := time.Now()
-		go func() {
-			time.Sleep(10 * time.Second)
-			close(release)
-		}()
-		r.server.quit(3 * time.Second)
-		if d := time.Since(began); d != 10*time.Second {
-			t.Errorf("stopped after %v, want 10s, when the handler returned", d)
-		}
-		if err := p.closed(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// TestCloseLeavesNoGoroutine counts before and after.
-func TestCloseLeavesNoGoroutine(t *testing.T) {
-	before := runtime.NumGoroutine()
-	for range 3 {
-		n := memnet.New()
-		b, err := Start(context.Background(), Options{Config: load(t, nil), FS: vfs.NewMem(), Listen: n.Listen})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &rig{Broker: b, net: n, addr: b.Addr()}
-		p := r.dial(t)
-		p.create("orders", 3)
-		p.produce("orders", 1, "a")
-		p.send(p.request(fetchFrom("orders", 1, 60000, 0, 1), 12))
-		var join msg.JoinGroupResponse
-		q := r.dial(t)
-		q.ask(&msg.JoinGroupRequest{GroupId: "g", SessionTimeoutMs: 10000, RebalanceTimeoutMs: 10000, ProtocolType: "consumer",
-			Protocols: []msg.JoinGroupRequestProtocol{{Name: "range"}}}, 3, &join)
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Close(); err != nil {
-			t.Errorf("closed twice: %v", err)
-		}
-	}
-	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= before })
-}
-
-// TestIdleBrokerClosesAtOnce is the promise of less than 50 ms, on a real disk.
-func TestIdleBrokerClosesAtOnce(t *testing.T) {
-	best := time.Hour
-	for range 5 { // other tests may hold the machine up
-		n := memnet.New()
-		b, err := Start(context.Background(), Options{Config: load(t, []string{"log.dirs=" + t.TempDir()}), Listen: n.Listen})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &rig{Broker: b, net: n, addr: b.Addr()}
-		p := r.dial(t)
-		p.create("orders", 1)
-		p.produce("orders", 0, "a")
-		began := time.Now()
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		best = min(best, time.Since(began))
-	}
-	t.Logf("closed in %v", best)
-	if best > 50*time.Millisecond {
-		t.Errorf("an idle broker took %v to close", best)
 	}
 }
 
@@ -614,71 +390,14 @@ func TestUnservedProtocols(t *testing.T) {
 	}
 }
 
-// TestMemory takes more than there is from many goroutines.
-func TestMemory(t *testing.T) {
-	m := newMemory(100)
-	var held, most atomic.Int64
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for range 200 {
-				if err := m.take(t.Context(), 60); err != nil {
-					t.Error(err)
-					return
-				}
-				most.Store(max(most.Load(), held.Add(60)))
-				runtime.Gosched()
-				held.Add(-60)
-				m.give(60)
-			}
-		})
-	}
-	wg.Wait()
-	if m.free != 100 || most.Load() > 120 {
-		t.Errorf("%d bytes free at the end, %d taken at most", m.free, most.Load())
-	}
-	m.take(t.Context(), 100)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := m.take(ctx, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("without memory: %v", err)
-	}
-	var none *memory
-	if err := none.take(ctx, 1<<40); err != nil {
-		t.Errorf("without a bound: %v", err)
-	}
-	none.give(1 << 40)
-}
-
-// TestFrameMemoryFollowsArrival announces the largest frame and sends little.
-func TestFrameMemoryFollowsArrival(t *testing.T) {
-	r := serve(t, nil, nil)
-	before := heap()
-	const peers = 50
-	for range peers {
-		p := r.dial(t)
-		p.send(append(binary.BigEndian.AppendUint32(nil, uint32(r.server.maxRequest)), make([]byte, 100)...))
-	}
-	eventually(t, "the connections are there", func() bool { return r.connections() == peers })
-	if grown := int64(heap()) - int64(before); grown > peers*(ahead+256<<10) {
-		t.Errorf("%d connections that announced 100 MiB hold %d bytes", peers, grown)
-	}
-}
-
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
 // sized is a connection whose buffers can be set.
 type sized struct {
 	net.Conn
 	read, write int
 }
 
-func (s *sized) SetReadBuffer(n int) error  { s.read = n; return nil }
+func (s *sized) SetReadBuffer(n int) error { s.read = n; return nil }
+
 func (s *sized) SetWriteBuffer(n int) error { s.write = n; return errors.New("refused") }
 
 func TestSocketBuffers(t *testing.T) {

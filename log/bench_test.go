@@ -11,7 +11,7 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-func benchBatch(b *testing.B, records, size int) []byte {
+func benchBatch(b testing.TB, records, size int) []byte {
 	bld := record.NewBuilder(record.None, 0)
 	v := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
 	for range records {
@@ -146,6 +146,33 @@ func TestCosts(t *testing.T) {
 		t.Errorf("%v allocations to append a batch of 1000 records", allocs)
 	}
 	runtime.KeepAlive(logs)
+}
+
+// Once its buffers have grown, a log appends without allocating at all, index
+// entries and their blocks included.
+func TestAppendAllocatesNothing(t *testing.T) {
+	o := options(vfs.OS())
+	o.Dir = t.TempDir() + "/p-0"
+	l := open(t, o)
+	in := benchBatch(t, 4, 1000) // an index entry for each
+	appends := func(n int) (allocs uint64) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range n {
+			record.Batch(in).SetBaseOffset(0)
+			_, err := l.Append(in, AppendOptions{})
+			check(t, err)
+		}
+		runtime.ReadMemStats(&after)
+		return after.Mallocs - before.Mallocs
+	}
+	appends(1500)
+	if n := appends(3000); n > 10 { // some may be the runtime's
+		t.Errorf("%d allocations in 3000 appends", n)
+	} else {
+		t.Logf("%d allocations in 3000 appends", n)
+	}
+	check(t, l.Delete())
 }
 
 // BenchmarkAppendMany appends 4 KB batches to 1,000 logs in turn;

@@ -62,7 +62,15 @@ var groupScenarios = []scenario{
 		s.ok(driver.Op{Op: "leave", Member: "b"})
 		s.ok(driver.Op{Op: "assignment", Member: "a", Count: 4})
 		s.produce(driver.Op{Topic: topic}, append(recs(0, 12, 1), recs(3, 13, 1)...)...)
-		s.ok(driver.Op{Op: "poll", Member: "a", Count: 2})
+		// librdkafka may hand out a record again that a fetch brought which it sent
+		// before the first rebalance, so that more than the two may come.
+		for seen["value-12"] == 0 || seen["value-13"] == 0 {
+			r := s.quiet(driver.Op{Op: "poll", Member: "a", Count: 1})
+			if r.Error != "" {
+				s.Fatalf("poll of a: %s", r.Error)
+			}
+			seen[string(r.Records[0].Value)]++
+		}
 		s.ok(driver.Op{Op: "leave", Member: "a"})
 		s.groupIs(group, "Empty", 0)
 	}},

@@ -30,7 +30,7 @@ type dumpFlags struct {
 }
 
 func newLog(g *globals) *cobra.Command {
-	return group("log", "Look into the files of a broker, check and repair them", newLogDump(g), newLogVerify(g), newLogRepair(g))
+	return group("log", "Look into the data directories of brokers, check and repair them", newLogDirs(g), newLogDump(g), newLogVerify(g), newLogRepair(g))
 }
 
 func newLogDump(g *globals) *cobra.Command {
