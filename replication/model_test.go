@@ -759,9 +759,7 @@ func (m *model) afterRestart(clean, power bool) {
 				m.Fatalf("%s: %s-%d: log end %d, want %d to %d (durable %d, answered %d)", m, t.name, i, end, least, most, mp.durable, mp.end)
 			}
 			if end > mp.end {
-				for _, x := range mp.maybe {
-					mp.records = append(mp.records, x)
-				}
+				mp.records = append(mp.records, mp.maybe...)
 			}
 			mp.maybe = nil
 			mp.records = slices.DeleteFunc(mp.records, func(x modelRecord) bool { return x.offset >= end })
