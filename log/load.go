@@ -77,7 +77,9 @@ func (l *Log) load() error {
 	// After an unclean stop a snapshot above may be torn, or tell of batches that a
 	// power cut took away.
 	had := len(l.snapshots)
-	if err := l.dropSnapshots(func(at int64) bool { return at > min(l.end.Load(), recovered) }); err != nil {
+	if err := l.dropSnapshots(func(at int64) bool {
+		return at > min(l.end.Load(), recovered) || at == recovered && l.unreadableSnapshot(at)
+	}); err != nil {
 		return err
 	}
 	dropped := len(l.snapshots) < had

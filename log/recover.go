@@ -171,6 +171,14 @@ func (l *Log) openSegments(bases []int64) (recovered int64, err error) {
 			}
 		}
 		list = append(list, s)
+		if !l.o.CleanShutdown && !last && !check && bases[i+1] == l.o.RecoveryPoint {
+			// The roll may have been after the recovery point was written: what came
+			// with it is not known to be on disk.
+			if err := errors.Join(s.Incomplete(), s.Complete()); err != nil {
+				return recovered, err
+			}
+			l.unsealed.Store(base)
+		}
 		if check {
 			recovered = min(recovered, base)
 			if err := l.recover(s, i >= lastData); err != nil {

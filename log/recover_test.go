@@ -340,3 +340,25 @@ func TestBatchWhoseOffsetIsLost(t *testing.T) {
 		}
 	}
 }
+
+// A roll at the recovery point may have come after that was written: what belongs
+// to the sealed segment may be torn, and is synced by the next clean stop.
+func TestRollAtTheRecoveryPoint(t *testing.T) {
+	m, o := segments(t, 2)
+	name := segment.FileName(o.Dir, 2, segment.SnapshotSuffix)
+	put(t, m, name, []byte("torn"))
+	o.RecoveryPoint = 2
+	check(t, open(t, o).Close())
+	if b, err := vfs.ReadFile(m, name); err == nil {
+		t.Errorf("%q is left", b)
+	}
+	l := open(t, o)
+	if got := l.RecoveryCheckpoint(); got != 0 {
+		t.Errorf("recovery checkpoint %d while the sealed segment was not synced", got)
+	}
+	check(t, l.Flush())
+	if got := l.RecoveryCheckpoint(); got != 4 {
+		t.Errorf("recovery checkpoint %d after a flush, want 4", got)
+	}
+	check(t, l.Close())
+}

@@ -44,6 +44,15 @@ func (l *Log) dropSnapshot(at int64) error {
 	return nil
 }
 
+// unreadableSnapshot reports whether a power cut has torn a snapshot.
+func (l *Log) unreadableSnapshot(at int64) bool {
+	b, err := vfs.ReadFile(l.fs, segment.FileName(l.dir, at, segment.SnapshotSuffix))
+	if err == nil {
+		_, err = decodeSnapshot(b)
+	}
+	return err != nil
+}
+
 // dropOldSnapshots keeps the newest snapshot and those that segments begin with:
 // truncating goes back to one of them.
 func (l *Log) dropOldSnapshots() error {
