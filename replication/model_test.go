@@ -727,13 +727,13 @@ func (m *model) afterRestart(clean, power bool) {
 	if n != len(m.topics) {
 		m.Fatalf("%s: %d topics, want %d", m, n, len(m.topics))
 	}
-	if !clean { // what is torn in the middle is left to a person, and a hole where compaction leaves none any more
-		for name, t := range maps.Clone(m.topics) {
-			for i := range t.partitions {
-				if m.s.r.Get(name, int32(i)) == nil && (power || t.compacted) && m.topics[name] != nil {
-					m.counts["quarantined"]++
-					m.deleteNamed(name)
-				}
+	// What is torn in the middle is left to a person, and so is a hole that a power
+	// cut made while the topic was compacted, once it is no longer.
+	for name, t := range maps.Clone(m.topics) {
+		for i := range t.partitions {
+			if m.s.r.Get(name, int32(i)) == nil && (power || t.compacted) && m.topics[name] != nil {
+				m.counts["quarantined"]++
+				m.deleteNamed(name)
 			}
 		}
 	}
