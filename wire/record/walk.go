@@ -164,10 +164,11 @@ func (w *Walk) fast(b []byte, pos int, i, count int32) (int, int32) {
 		largest = math.MinInt
 	}
 	for ; i < count && pos+32 <= len(b); i++ {
-		u := binary.LittleEndian.Uint64(b[pos:])
+		head := (*[16]byte)(b[pos:])
+		u, v := binary.LittleEndian.Uint64(head[:8]), binary.LittleEndian.Uint64(head[8:])
 		size, n := lowLength(u)
-		at := pos + n + 1 // after the attributes
-		u = binary.LittleEndian.Uint64(b[at:])
+		// After the attributes.
+		u = u>>((8*n+8)&63) | v<<((56-8*n)&63)
 		delta, bits := lowVarint(u)
 		u >>= bits
 		want, m := lowBytes(uint64(i) << 1)
@@ -175,7 +176,7 @@ func (w *Walk) fast(b []byte, pos int, i, count int32) (int, int32) {
 			break
 		}
 		u >>= m
-		at += int(bits+m) >> 3
+		at := pos + n + 1 + int(bits+m)>>3
 		end := pos + n + size
 		if u&0xff == 1 && bits+m <= 32 { // a null key, and the length of the value is in u
 			if w.KeepNullKeys {
@@ -202,7 +203,7 @@ func (w *Walk) fast(b []byte, pos int, i, count int32) (int, int32) {
 			value, k = lowLength(u)
 		}
 		at += k + value
-		if k == 0 || at != end-1 || at >= len(b) || b[at] != 0 {
+		if k == 0 || at != end-1 || uint(at) >= uint(len(b)) || b[at] != 0 {
 			break
 		}
 		if delta > largest {
