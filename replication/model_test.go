@@ -28,6 +28,7 @@ import (
 var (
 	modelSteps = flag.Int("model.steps", 3000, "random operations of TestModel")
 	modelSeed  = flag.Uint64("model.seed", 0, "seed of TestModel; 0 takes one at random")
+	modelFault = flag.Bool("model.faults", false, "TestModel has directories fail, the power too, and crashes in the middle of an operation")
 )
 
 // modelDirs are the log directories of the model.
@@ -211,6 +212,9 @@ func (m *model) Fatalf(format string, args ...any) {
 
 func (m *model) one() {
 	op := m.r.IntN(1000)
+	if !*modelFault && (op >= 900 && op < 920 || op >= 960) {
+		op = m.r.IntN(600)
+	}
 	switch {
 	case op < 600:
 		m.op = "append"
