@@ -152,9 +152,6 @@ func (x *Offset) Truncate(offset int64) error {
 	return err
 }
 
-// Reset drops all entries.
-func (x *Offset) Reset() error { return x.Truncate(math.MinInt64) }
-
 // Len returns the number of entries.
 func (x *Offset) Len() int { return x.t.count() }
 

@@ -153,9 +153,6 @@ func (x *Time) Truncate(offset int64) error {
 	return err
 }
 
-// Reset drops all entries.
-func (x *Time) Reset() error { return x.Truncate(math.MinInt64) }
-
 // Len returns the number of entries.
 func (x *Time) Len() int { return x.t.count() }
 

@@ -196,10 +196,8 @@ func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 		if batch == nil {
 			return l.latch("append", err)
 		}
-		if batch.Magic() >= record.Magic && batch.ProducerID() >= 0 {
-			if err := l.latch("transaction index", l.replay(batch)); err != nil {
-				return err
-			}
+		if err := l.latch("transaction index", l.replay(batch)); err != nil {
+			return err
 		}
 		rest = after
 	}
@@ -245,6 +243,11 @@ func (l *Log) replay(b record.Batch) error {
 	if b.Magic() < record.Magic || b.ProducerID() < 0 {
 		return nil
 	}
+	return l.replayProducer(b)
+}
+
+// replayProducer is replay of a batch that has a producer.
+func (l *Log) replayProducer(b record.Batch) error {
 	ended := l.producers.replay(b)
 	if ended == nil && !b.Attributes().Transactional() {
 		return nil

@@ -24,17 +24,7 @@ const (
 // bare loops read the files past the log, which tells what comes of sharing the
 // cores and the disk only.
 func interference(ctx context.Context, o options, name string, _ *systems.Process, _ int) (map[string]float64, error) {
-	segmentBytes := o.bytes / 8
-	dir, err := filledLog(ctx, o, segmentBytes)
-	if err != nil {
-		return nil, err
-	}
-	addr, stop, err := discard()
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	return child(ctx, "paced", job{What: name, Dir: dir, Addr: addr, Records: 16, Size: 1000, Segment: segmentBytes})
+	return readerOf(ctx, o, "paced", job{What: name, Records: 16, Size: 1000, Segment: o.bytes / 8})
 }
 
 // pacedAppends appends beside a scan.

@@ -90,8 +90,13 @@ func discard() (addr string, stop func(), err error) {
 
 // sendLog has a whole log read and sent by another process.
 func sendLog(ctx context.Context, o options, name string, _ *systems.Process, _ int) (map[string]float64, error) {
-	dir, err := filledLog(ctx, o, 0)
-	if err != nil {
+	return readerOf(ctx, o, "send", job{What: name})
+}
+
+// readerOf runs a child that reads a filled log, and may send it to somebody who
+// discards it.
+func readerOf(ctx context.Context, o options, kind string, j job) (_ map[string]float64, err error) {
+	if j.Dir, err = filledLog(ctx, o, j.Segment); err != nil {
 		return nil, err
 	}
 	addr, stop, err := discard()
@@ -99,7 +104,8 @@ func sendLog(ctx context.Context, o options, name string, _ *systems.Process, _ 
 		return nil, err
 	}
 	defer stop()
-	return child(ctx, "send", job{What: name, Dir: dir, Addr: addr})
+	j.Addr = addr
+	return child(ctx, kind, j)
 }
 
 // sendLoop sends a log, or its files, once.
