@@ -69,7 +69,10 @@ func TestModel(t *testing.T) {
 	check(t, err)
 	var offsets []OffsetEntry
 	var times []TimeEntry
-	next, pos, ts := int64(base), int64(0), int64(0)
+	// Timestamps are above 0: an index that ends with 0 is taken for unwritten
+	// space when it is opened, and made anew.
+	const firstTime = 2
+	next, pos, ts := int64(base), int64(0), int64(firstTime)
 	for step := range 40_000 {
 		switch r.IntN(400) {
 		case 0:
@@ -89,7 +92,7 @@ func TestModel(t *testing.T) {
 			offsets = offsets[:sort.Search(len(offsets), func(i int) bool { return offsets[i].Offset >= cut })]
 			times = times[:sort.Search(len(times), func(i int) bool { return times[i].Offset >= cut })]
 			if next = cut; len(times) == 0 {
-				ts = 0
+				ts = firstTime
 			} else {
 				ts = times[len(times)-1].Timestamp
 			}
