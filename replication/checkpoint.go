@@ -65,10 +65,12 @@ func (r *Replicas) offsets(d *Dir, found map[string]int64, of func(*log.Log) (in
 }
 
 // startToKeep returns the log start offset where the names of the segments do
-// not tell it.
-func startToKeep(l *log.Log) (offset int64, moved bool) {
+// not tell it: records were deleted that share a segment with others, or the
+// first segment's file is not known to be on disk.
+func startToKeep(l *log.Log) (offset int64, keep bool) {
 	offset = l.StartOffset()
-	return offset, offset > l.FirstSegmentOffset()
+	first := l.FirstSegmentOffset()
+	return offset, offset > first || offset > 0 && l.RecoveryPoint() <= first
 }
 
 // checkpointStart makes the log start offset of a partition durable, and those of

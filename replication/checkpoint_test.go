@@ -39,6 +39,53 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 	}
 }
 
+// The log start offset stays where a power cut takes the records with it, another
+// one comes anywhere in the start after it, and checkpoints are written before
+// there are new records.
+func TestStartOfWhatIsGoneStays(t *testing.T) {
+	m := vfs.NewMem()
+	s := openStore(t, m, clock.System(), "/d")
+	s.create("t", 1)
+	s.append(s.r.Get("t", 0), "value")
+	if _, err := s.r.Get("t", 0).DeleteRecords(1); err != nil {
+		t.Fatal(err)
+	}
+	gone := m.CrashClone(vfs.CrashPolicy{})
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	for at := 1; ; at++ {
+		for _, p := range []vfs.CrashPolicy{{}, {KeepEntries: true}, {KeepData: true, KeepEntries: true}} {
+			d := &modelDisk{mem: gone.CrashClone(vfs.CrashPolicy{}), policy: p}
+			d.crashAt.Store(int64(at))
+			s = openStore(t, d.FS(), clock.System(), "/d")
+			left := d.crashed.Load()
+			if err := s.close(); err != nil {
+				t.Fatal(err)
+			}
+			if left == nil {
+				if at < 10 {
+					t.Errorf("the start makes %d changes, so this test is none", at)
+				}
+				return
+			}
+			for range 2 {
+				s = openStore(t, left, clock.System(), "/d")
+				if l := s.r.Get("t", 0).Log(); l.StartOffset() != 1 || l.EndOffset() != 1 {
+					t.Fatalf("power cut %+v at change %d: log [%d, %d), want [1, 1)", p, at, l.StartOffset(), l.EndOffset())
+				}
+				if err := s.r.Checkpoint(); err != nil {
+					t.Fatal(err)
+				}
+				left = left.CrashClone(vfs.CrashPolicy{})
+				if err := s.close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
 // A topic that is made again after a restart has nothing of the one that was
 // deleted, such as its log start offset.
 func TestTopicMadeAgainBeginsAnew(t *testing.T) {

@@ -22,16 +22,16 @@ import (
 func (m *model) restart() {
 	failed := make(map[int]bool)
 	m.noteDurable()
-	m.must(m.s.close())
-	for i, d := range m.s.dirs {
+	s := m.s
+	m.must(m.stop())
+	for i, d := range s.dirs {
 		failed[i] = d.Err() != nil
 	}
-	m.broken.Store(nil)
 	clean := !failed[0] && !failed[1]
 	if clean {
-		m.scrub()
+		m.scrub(s)
 	}
-	m.open()
+	m.open(m.disk.mem)
 	for i, d := range m.s.dirs {
 		if d.Clean() == failed[i] {
 			m.Fatalf("%s: %s counts as cleanly shut down: %t", m, d.Path, d.Clean())
@@ -41,13 +41,13 @@ func (m *model) restart() {
 }
 
 // scrub verifies the directories after a clean stop.
-func (m *model) scrub() {
-	report, err := scrub.Check(context.Background(), scrub.Options{FS: m.mem}, strings.Split(modelDirs, ",")...)
+func (m *model) scrub(s *store) {
+	report, err := scrub.Check(context.Background(), scrub.Options{FS: m.disk.mem}, strings.Split(modelDirs, ",")...)
 	if err != nil {
 		m.Fatalf("%s: verify: %v", m, err)
 	}
 	for _, f := range report.Findings {
-		if f.Severity > scrub.Note && !m.isLeft(f) && !m.isHole(f) {
+		if f.Severity > scrub.Note && !m.isLeft(s, f) && !m.isHole(f) {
 			m.Fatalf("%s: verify: %+v", m, f)
 		}
 	}
@@ -55,13 +55,13 @@ func (m *model) scrub() {
 
 // isLeft reports whether a finding is of a partition's directory that nobody uses:
 // what is left of a deleted topic in a log directory that had failed then.
-func (m *model) isLeft(f scrub.Finding) bool {
+func (m *model) isLeft(s *store, f scrub.Finding) bool {
 	if strings.HasPrefix(f.What, "topic id ") {
 		return true // one of the two it is about may be
 	}
 	for name, t := range m.topics {
 		for i := range t.partitions {
-			if p := m.s.r.Get(name, int32(i)); p != nil && p.Log().Dir() == path.Dir(f.File) {
+			if p := s.r.Get(name, int32(i)); p != nil && p.Log().Dir() == path.Dir(f.File) {
 				return false
 			}
 		}
@@ -91,43 +91,33 @@ func (m *model) noteDurable() {
 // crash ends the broker, and starts it with what is left.
 func (m *model) crash(p vfs.CrashPolicy) {
 	m.noteDurable()
-	m.reopen(m.mem.CrashClone(p), p)
+	left := m.disk.mem.CrashClone(p)
+	m.stop()
+	m.reopen(left, p)
 }
 
 // die ends the broker at once. What it has written stays in the page cache, as
 // little durable as before.
 func (m *model) die() {
 	m.noteDurable()
-	m.dead.Store(true)
+	mem := m.disk.mem
+	m.disk.kill("it died")
 	m.stop()
-	m.dead.Store(false)
-	m.broken.Store(nil)
-	m.open()
+	m.open(mem)
 	m.afterRestart(false, false)
 }
 
 // reopen starts the broker with what a crash left.
 func (m *model) reopen(left *vfs.Mem, p vfs.CrashPolicy) {
-	m.policy = p
 	power := p != vfs.CrashPolicy{KeepData: true, KeepEntries: true}
-	m.stop()
-	m.broken.Store(nil)
-	m.mem = left
-	m.mem.SetNow(m.clk.Now)
 	if m.r.IntN(4) == 0 { // and again, while it starts
 		m.op += ", and again while it starts"
-		m.crashed = nil
-		m.crashAt.Store(1 + m.r.Int64N(40))
-		m.open()
-		m.crashAt.Store(0)
-		if again := m.crashed; again != nil {
+		if again := m.openUntil(left, 1+m.r.Int64N(40), p); again != nil {
 			m.stop()
-			m.mem = again
-			m.mem.SetNow(m.clk.Now)
-			m.open()
+			m.open(again)
 		}
 	} else {
-		m.open()
+		m.open(left)
 	}
 	m.afterRestart(false, power)
 }
@@ -135,11 +125,12 @@ func (m *model) reopen(left *vfs.Mem, p vfs.CrashPolicy) {
 // crashInTheMiddle has the broker end in an operation that answers nobody.
 func (m *model) crashInTheMiddle() {
 	m.noteDurable()
-	m.policy, m.crashed = vfs.CrashPolicy{KeepData: true, KeepEntries: true}, nil
+	d, policy := m.disk, vfs.CrashPolicy{KeepData: true, KeepEntries: true}
 	if m.r.IntN(2) == 0 {
-		m.policy = m.powerCut()
+		policy = m.powerCut()
 	}
-	m.crashAt.Store(1 + m.r.Int64N(30))
+	d.policy = policy
+	d.crashAt.Store(1 + m.r.Int64N(30))
 	var deleted *modelTopic
 	if m.r.IntN(3) == 0 {
 		before := maps.Clone(m.topics)
@@ -156,8 +147,8 @@ func (m *model) crashInTheMiddle() {
 		}
 		m.upkeep()
 	}
-	m.crashAt.Store(0)
-	left := m.crashed
+	d.crashAt.Store(0)
+	left := d.crashed.Swap(nil)
 	if left == nil {
 		return
 	}
@@ -180,7 +171,7 @@ func (m *model) crashInTheMiddle() {
 	if deleted != nil && image.TopicByID(deleted.id) != nil {
 		m.topics[deleted.name] = deleted
 	}
-	m.reopen(left, m.policy)
+	m.reopen(left, policy)
 }
 
 // afterRestart checks everything, and takes what was not durable out of the model
@@ -269,7 +260,7 @@ func (m *model) afterRestart(clean, power bool) {
 func (m *model) checkpoints() {
 	for _, d := range m.s.dirs {
 		for _, name := range []string{log.RecoveryPointFile, log.LogStartFile, log.CleanerFile} {
-			text, err := vfs.ReadFile(m.mem, path.Join(d.Path, name))
+			text, err := vfs.ReadFile(m.disk.mem, path.Join(d.Path, name))
 			if err != nil {
 				continue
 			}

@@ -40,7 +40,6 @@ const modelDirs = "/a,/b"
 type model struct {
 	*testing.T
 	r      *rand.Rand
-	mem    *vfs.Mem
 	clk    *clock.Virtual
 	s      *store
 	topics map[string]*modelTopic
@@ -50,19 +49,33 @@ type model struct {
 	made   int64 // values
 	said   lastLines
 
-	broken atomic.Pointer[string] // the directory that fails
-	once   atomic.Bool            // but for one operation only
-	mode   vfs.Op                 // that fails, "" for all that write
-	dead   atomic.Bool            // nothing is written any more
-	failed bool                   // a directory has failed since the start
+	disk    *modelDisk
+	stopped []*modelDisk // of brokers that were stopped
+	failed  bool         // a directory has failed since the start
+	lenient bool         // check takes holes that a power cut has made
+	trace   []string
+}
+
+// modelDisk is a file system as one broker process sees it. What outlives the
+// process has this one still, not that of the next.
+type modelDisk struct {
+	mem    *vfs.Mem
+	broken atomic.Pointer[brokenDir]
+	dead   atomic.Pointer[string] // nothing is written any more, and why
+	late   atomic.Pointer[string] // what was written though dead
 
 	// A crash in the middle of an operation: before change number crashAt of a
 	// file or a directory, crashed becomes what is left.
 	crashAt atomic.Int64
 	policy  vfs.CrashPolicy
-	crashed *vfs.Mem
+	crashed atomic.Pointer[vfs.Mem]
+}
 
-	lenient bool // check takes holes that a power cut has made
+// brokenDir is a directory that fails.
+type brokenDir struct {
+	path string
+	mode vfs.Op // that fails, "" for all that write
+	once bool   // one operation only
 }
 
 type modelTopic struct {
@@ -115,21 +128,70 @@ func TestModel(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-model.seed %d", seed)
-	m := &model{T: t, r: rand.New(rand.NewPCG(seed, 0)), mem: vfs.NewMem(), clk: clock.NewVirtual(time.Now()), topics: make(map[string]*modelTopic), counts: make(map[string]int)}
-	m.mem.SetNow(m.clk.Now)
-	m.open()
+	m := &model{T: t, r: rand.New(rand.NewPCG(seed, 0)), clk: clock.NewVirtual(time.Now()), topics: make(map[string]*modelTopic), counts: make(map[string]int)}
+	m.open(vfs.NewMem())
 	for m.step = range *modelSteps {
 		m.one()
+		m.note()
 		m.counts[m.op[:strings.IndexAny(m.op+":", ":,")]]++
 		if m.r.IntN(20) == 0 {
 			m.check()
 		}
 	}
 	m.restart()
-	if err := m.s.close(); err != nil {
+	if err := m.stop(); err != nil {
 		t.Error(err)
 	}
+	for _, d := range m.stopped {
+		if late := d.late.Load(); late != nil {
+			t.Error(*late)
+		}
+	}
 	t.Logf("%d operations: %v", *modelSteps, m.counts)
+}
+
+// note puts the state of all partitions into the trace.
+func (m *model) note() {
+	line := m.String()
+	for _, name := range slices.Sorted(maps.Keys(m.topics)) {
+		for i, mp := range m.topics[name].partitions {
+			p := m.s.r.Get(name, int32(i))
+			if p == nil {
+				line += fmt.Sprintf(" %s-%d: none", name, i)
+				continue
+			}
+			l := p.Log()
+			line += fmt.Sprintf(" %s-%d: %s[%d,%d)%d", name, i, p.Dir.Path, l.StartOffset(), l.EndOffset(), l.RecoveryPoint())
+			if mp.end != l.EndOffset() {
+				line += fmt.Sprintf(" not %d", mp.end)
+			}
+			if l.Err() != nil {
+				line += " failed"
+			}
+		}
+	}
+	m.trace = append(m.trace, line)
+	m.trace = m.trace[max(0, len(m.trace)-60):]
+}
+
+// files tells of the files in the log directories.
+func (m *model) files(what string, mem *vfs.Mem) {
+	line := "  " + what + ":"
+	for _, dir := range strings.Split(modelDirs, ",") {
+		names, _ := mem.List(dir)
+		for _, name := range names {
+			line += "\n    " + dir + "/" + name
+			if sub, err := mem.List(dir + "/" + name); err == nil {
+				for _, f := range sub {
+					info, _ := mem.Stat(dir + "/" + name + "/" + f)
+					line += fmt.Sprintf(" %s(%d)", strings.TrimLeft(f, "0"), info.Size())
+				}
+			} else if text, err := vfs.ReadFile(mem, dir+"/"+name); err == nil {
+				line += fmt.Sprintf(" %q", text)
+			}
+		}
+	}
+	m.trace = append(m.trace, line)
 }
 
 func (m *model) String() string { return fmt.Sprintf("step %d, %s", m.step, m.op) }
@@ -144,23 +206,25 @@ func (m *model) must(err error) (ok bool) {
 	return err == nil
 }
 
-// fs is the file system as the broker sees it.
-func (m *model) fs(mem *vfs.Mem) vfs.FS {
-	return vfs.Inject(mem, func(op vfs.Op, name string) error {
-		if m.dead.Load() {
-			return syscall.EIO
-		}
+// FS is the file system as the broker sees it.
+func (d *modelDisk) FS() vfs.FS {
+	return vfs.Inject(d.mem, func(op vfs.Op, name string) error {
 		switch op {
 		case vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRename, vfs.OpRemove, vfs.OpTruncate, vfs.OpMkdir:
 		default:
 			return nil
 		}
-		if m.crashAt.Load() > 0 && m.crashAt.Add(-1) == 0 {
-			m.crashed = mem.CrashClone(m.policy)
+		if why := d.dead.Load(); why != nil {
+			late := fmt.Sprintf("%s of %s after %s", op, name, *why)
+			d.late.CompareAndSwap(nil, &late)
+			return syscall.EIO
 		}
-		if dir := m.broken.Load(); dir != nil && strings.HasPrefix(name, *dir) && (m.mode == "" || m.mode == op) {
-			if m.once.Load() {
-				m.broken.CompareAndSwap(dir, nil)
+		if d.crashAt.Load() > 0 && d.crashAt.Add(-1) == 0 {
+			d.crashed.Store(d.mem.CrashClone(d.policy))
+		}
+		if b := d.broken.Load(); b != nil && strings.HasPrefix(name, b.path) && (b.mode == "" || b.mode == op) {
+			if b.once {
+				d.broken.CompareAndSwap(b, nil)
 			}
 			return syscall.EIO
 		}
@@ -168,21 +232,40 @@ func (m *model) fs(mem *vfs.Mem) vfs.FS {
 	})
 }
 
-func (m *model) open() {
-	lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&m.said), zap.WarnLevel))
-	fs := m.fs(m.mem)
+// kill has nothing written any more.
+func (d *modelDisk) kill(why string) { d.dead.Store(&why) }
+
+// open starts a broker on what mem holds.
+func (m *model) open(mem *vfs.Mem) { m.openUntil(mem, 0, vfs.CrashPolicy{}) }
+
+// openUntil is open. Before change number crashAt the disk is cloned, as a crash
+// would leave it then.
+func (m *model) openUntil(mem *vfs.Mem, crashAt int64, p vfs.CrashPolicy) (crashed *vfs.Mem) {
+	lg := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), zapcore.AddSync(&m.said), zap.InfoLevel))
+	m.disk = &modelDisk{mem: mem, policy: p}
+	m.files("opens", mem)
+	m.said.mark(m.String())
+	m.disk.crashAt.Store(crashAt)
+	mem.SetNow(m.clk.Now)
+	fs := m.disk.FS()
 	if m.r.IntN(2) == 0 {
 		fs = vfs.Bounded(fs, 10)
 	}
 	m.s = openStoreLogging(m.T, fs, m.clk, lg, modelDirs, "log.cleaner.dedupe.buffer.size=1048576", "log.cleaner.threads=1", "producer.id.expiration.ms=2147483647",
 		"log.cleaner.delete.retention.ms=3600000")
 	m.failed = false
+	m.disk.crashAt.Store(0)
+	return m.disk.crashed.Load()
 }
 
-// stop ends the broker, which may be one that has crashed.
+// stop ends the broker, which may be one that has crashed. Whatever of it runs
+// after that is a mistake.
 func (m *model) stop() (err error) {
 	if m.s != nil {
 		err = m.s.close()
+		m.disk.late.Store(nil)
+		m.disk.kill("the broker stopped")
+		m.stopped = append(m.stopped, m.disk)
 	}
 	m.s = nil
 	return err
@@ -198,16 +281,18 @@ func (l *lastLines) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, b...)
-	l.text = l.text[max(0, len(l.text)-8000):]
+	l.text = l.text[max(0, len(l.text)-30000):]
 	return len(b), nil
 }
+
+func (l *lastLines) mark(s string) { l.Write([]byte("-- " + s + "\n")) }
 
 // Fatalf ends the test and shows what the broker has logged.
 func (m *model) Fatalf(format string, args ...any) {
 	m.Helper()
 	m.said.mu.Lock()
 	defer m.said.mu.Unlock()
-	m.T.Fatalf(format+"\n%s", append(args, m.said.text)...)
+	m.T.Fatalf(format+"\n%s\n%s", append(args, strings.Join(m.trace[max(0, len(m.trace)-60):], "\n"), m.said.text)...)
 }
 
 func (m *model) one() {
@@ -306,6 +391,7 @@ func (m *model) append() {
 		return
 	}
 	if len(mp.records) > 400 {
+		m.op = "delete records"
 		m.deleteRecords()
 		return
 	}
@@ -342,6 +428,7 @@ func (m *model) append() {
 
 // send appends a batch and enters it into the model.
 func (m *model) send(t *modelTopic, mp *modelPartition, p *replication.Partition, b modelBatch, producer record.Producer, repeat bool) {
+	m.op += fmt.Sprintf(", %s-%d [%d, %d) of producer %d/%d from %d", t.name, p.Index, b.base, b.base+int64(len(b.records)), producer.ID, producer.Epoch, b.seq)
 	builder := record.NewBuilder(record.None, 0)
 	for _, x := range b.records {
 		builder.Append(b.ts, []byte(x.key), []byte(x.value), nil)
@@ -390,6 +477,7 @@ func (m *model) deleteRecords() {
 	}
 	l := p.Log()
 	to := l.StartOffset() + m.r.Int64N(l.EndOffset()-l.StartOffset()+1)
+	m.op += fmt.Sprintf(", %s-%d up to %d", t.name, p.Index, to)
 	low, err := p.DeleteRecords(to)
 	if !m.must(err) {
 		return
@@ -509,9 +597,8 @@ func (m *model) fail() {
 	dirs := strings.Split(modelDirs, ",")
 	dir := dirs[m.r.IntN(len(dirs))] + "/"
 	m.failed = true
-	m.mode = []vfs.Op{"", vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRename}[m.r.IntN(5)]
-	m.once.Store(m.r.IntN(2) == 0)
-	m.broken.Store(&dir)
+	mode := []vfs.Op{"", vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpRename}[m.r.IntN(5)]
+	m.disk.broken.Store(&brokenDir{dir, mode, m.r.IntN(2) == 0})
 	for range m.r.IntN(30) {
 		switch op := m.r.IntN(1000); {
 		case op < 600:
