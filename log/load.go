@@ -74,15 +74,10 @@ func (l *Log) load() error {
 	if err := l.loadEpochs(epochsFrom); err != nil {
 		return err
 	}
-	// After an unclean stop a snapshot above may be torn, or tell of batches that a
-	// power cut took away.
-	had := len(l.snapshots)
-	if err := l.dropSnapshots(func(at int64) bool {
-		return at > min(l.end.Load(), recovered) || at == recovered && l.unreadableSnapshot(at)
-	}); err != nil {
+	dropped, err := l.distrustSnapshots(recovered)
+	if err != nil {
 		return err
 	}
-	dropped := len(l.snapshots) < had
 	if err := l.checkTxnIndexes(names); err != nil {
 		return err
 	}

@@ -362,3 +362,80 @@ func TestRollAtTheRecoveryPoint(t *testing.T) {
 	}
 	check(t, l.Close())
 }
+
+// The sector in which a batch begins may be lost alone, and with it no more than
+// the base offset and zeros. That is a torn tail where nothing follows and nothing
+// was synced.
+func TestBatchBeginsInALostSector(t *testing.T) {
+	size := 0
+	begins := func(value int) []byte { return plain(t, string(make([]byte, value))) }
+	for size = 1; len(begins(size))%512 != 503; size++ {
+	}
+	for _, c := range []struct {
+		name     string
+		follows  bool
+		recovery int64
+		end      int64 // -1 means damage
+	}{{"torn", false, 1, 1}, {"nothing synced", false, 0, 1}, {"synced", false, 2, -1}, {"something follows", true, 1, -1}} {
+		m := newMem(t)
+		o := options(m)
+		l := open(t, o)
+		appendTo(t, l, begins(size))
+		at := l.Size()
+		appendTo(t, l, plain(t, "torn"))
+		if c.follows {
+			appendTo(t, l, plain(t, "valid"))
+		}
+		check(t, l.Close())
+		name := segment.FileName(o.Dir, 0, segment.LogSuffix)
+		b, err := vfs.ReadFile(m, name)
+		check(t, err)
+		clear(b[at : at+9])
+		put(t, m, name, b)
+		o.RecoveryPoint = c.recovery
+		l, err = Open(o)
+		var damaged *segment.DamagedError
+		if c.end < 0 && !errors.As(err, &damaged) || c.end >= 0 && (err != nil || l.EndOffset() != c.end) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil {
+			check(t, l.Close())
+		}
+	}
+}
+
+// A snapshot of batches that a power cut took away does not come back with the
+// next one, when other batches have their offsets.
+func TestStaleSnapshotStaysGone(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	appendTo(t, l, idem(t, 5, 0, 0, 4))
+	check(t, l.Close())
+	name := segment.FileName(o.Dir, 4, segment.SnapshotSuffix)
+	stale, err := vfs.ReadFile(m, name)
+	check(t, err)
+	m = newMem(t)
+	o = options(m)
+	l = open(t, o)
+	appendTo(t, l, idem(t, 6, 0, 0, 2))
+	check(t, l.Flush())
+	put(t, m, name, stale)
+	check(t, m.SyncDir(o.Dir))
+	for range 2 {
+		m = m.CrashClone(vfs.CrashPolicy{})
+		o.FS, o.RecoveryPoint = m, min(l.RecoveryPoint(), 2)
+		if l.EndOffset() == 4 {
+			o.RecoveryPoint = 4
+		}
+		l = open(t, o)
+		if l.EndOffset() == 2 {
+			appendTo(t, l, idem(t, 6, 0, 2, 2))
+			check(t, l.Flush())
+		}
+	}
+	if i := appendTo(t, l, idem(t, 6, 0, 2, 2)); !i.Duplicate || i.BaseOffset != 2 {
+		t.Errorf("the last batch, repeated, is answered with %+v", i)
+	}
+	check(t, l.Close())
+}

@@ -36,6 +36,22 @@ func (l *Log) dropSnapshots(drop func(at int64) bool) error {
 	return nil
 }
 
+// distrustSnapshots removes snapshots that tell of batches that are not there, and
+// after an unclean stop torn ones and those above the offset from which on batches
+// are checked: a power cut may have taken some away that they tell of. One above
+// the log's end must not come back once the log has other batches.
+func (l *Log) distrustSnapshots(recovered int64) (dropped bool, err error) {
+	had, end := len(l.snapshots), l.end.Load()
+	stale := had > 0 && l.snapshots[had-1] > end
+	err = l.dropSnapshots(func(at int64) bool {
+		return at > min(end, recovered) || !l.o.CleanShutdown && l.unreadableSnapshot(at)
+	})
+	if err == nil && stale {
+		err = l.fs.SyncDir(l.dir)
+	}
+	return len(l.snapshots) < had, err
+}
+
 func (l *Log) dropSnapshot(at int64) error {
 	if err := l.fs.Remove(segment.FileName(l.dir, at, segment.SnapshotSuffix)); err != nil {
 		return err

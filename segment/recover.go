@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -43,13 +44,17 @@ func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err
 	var bad, displaced error
 	pass := func(mode ScanMode, until int64) error {
 		err := s.Scan(valid, s.size, mode, func(b record.Batch, pos int64) (bool, error) {
-			if mode == HeadersOnly && Describe(b).Last >= until {
+			if mode == HeadersOnly && (s.next >= until || Describe(b).Last >= until) {
 				return false, nil
 			}
 			if bad = s.verify(b, mode); bad != nil {
 				return false, nil
 			}
 			if displaced = s.displaced(b, pos); displaced != nil {
+				if mode == WholeBatch && s.halfWritten(b, pos) {
+					bad, displaced = displaced, nil
+					return false, nil
+				}
 				return false, displaced
 			}
 			d := Describe(b)
@@ -139,6 +144,19 @@ func (s *Segment) displaced(b record.Batch, pos int64) error {
 		}
 	}
 	return nil
+}
+
+// halfWritten reports whether a batch, whose CRC is right, has the base offset
+// that follows but for bytes that are 0 up to the end of a sector: that sector
+// never reached the disk, as a power cut may have it.
+func (s *Segment) halfWritten(b record.Batch, pos int64) bool {
+	const sector, offset, length = 512, 8, 4
+	lost := sector - pos%sector
+	if lost >= offset+length {
+		return false
+	}
+	mask := uint64(math.MaxUint64) >> (8 * min(lost, offset))
+	return uint64(b.BaseOffset()) == uint64(s.next)&mask
 }
 
 // findValid looks for a valid batch anywhere after byte from, where one is
