@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -182,9 +183,13 @@ func (l *Log) newCompactor(list []*segment.Segment, d compact.Dirtiness, latest 
 	if err != nil {
 		return nil, err
 	}
+	producers, err := l.lastRecords(l.list())
+	if err != nil {
+		return nil, err
+	}
 	w := &compactor{l: l, throttle: throttle, txns: compact.NewTxns(aborted)}
 	w.filter = compact.NewFilter(compact.Round{Map: o.Map, Latest: latest, End: d.FirstUncleanable, Now: o.Now.UnixMilli(),
-		DeleteRetention: cfg.DeleteRetention.Milliseconds()}, w.txns)
+		DeleteRetention: cfg.DeleteRetention.Milliseconds(), Producers: producers}, w.txns)
 	var facts []compact.Segment
 	for _, s := range list {
 		offsets, times, err := s.IndexBytes()
@@ -207,16 +212,40 @@ func (l *Log) newCompactor(list []*segment.Segment, d compact.Dirtiness, latest 
 	return w, nil
 }
 
-// lastRecords returns the last batch of every producer that the log knows.
-func (l *Log) lastRecords() map[int64]compact.LastRecord {
+// lastRecords returns the last batch of every producer that the log knows, among
+// those that are on disk: a power cut may take a newer one away. list are the
+// log's segments, those before the active one synced.
+func (l *Log) lastRecords(list []*segment.Segment) (map[int64]compact.LastRecord, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := make(map[int64]compact.LastRecord, len(l.producers.m))
-	for id, p := range l.producers.m {
-		last, _ := p.last()
-		out[id] = compact.LastRecord{DataOffset: last.lastOffset, Epoch: p.epoch}
+	end := l.active().Base()
+	state, from, err := l.stateAt(end)
+	known := maps.Clone(l.producers.m)
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return out
+	for _, s := range list {
+		if s.Base() >= end || s.Next() <= from {
+			continue
+		}
+		err := s.Visit(from, func(b record.Batch) error {
+			if d := segment.Describe(b); d.Base >= from && b.Magic() >= record.Magic && b.ProducerID() >= 0 {
+				state.replay(b)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	out := make(map[int64]compact.LastRecord, len(state.m))
+	for id, p := range state.m {
+		if known[id] != nil { // it has not expired
+			last, _ := p.last()
+			out[id] = compact.LastRecord{DataOffset: last.lastOffset, Epoch: p.epoch}
+		}
+	}
+	return out, nil
 }
 
 func (w *compactor) run() error {
@@ -240,7 +269,6 @@ func (w *compactor) clean(group []*segment.Segment) (*segment.Segment, error) {
 	if err := segment.RemoveFiles(w.l.fs, w.l.dir, o.Base, o.Suffix); err != nil {
 		return nil, err
 	}
-	w.filter.Producers = w.l.lastRecords()
 	s := segment.Create(o)
 	err := w.fill(s, group)
 	if err == nil && s.Size() == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,35 @@ func compactOnce(t testing.TB, l *Log, firstDirty, at int64) CompactResult {
 
 func keyed(t testing.TB, seq int32, recs ...rec) []byte {
 	return batch(t, record.None, record.Producer{ID: 5, Sequence: seq}, recs...)
+}
+
+// A producer's newest batch that is on disk stays, if only the header: a power cut
+// may take what came after it, and the sequence numbers are to be known still.
+func TestCompactKeepsSyncedSequences(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	o.Config = Config{Compact: true}
+	l := open(t, o)
+	appendTo(t, l, keyed(t, 0, rec{t0, "a", "1"}, rec{t0, "a", "2"}))
+	appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0, "a", "3"}))
+	check(t, l.Roll())
+	appendTo(t, l, keyed(t, 2, rec{t0, "b", "lost"}))
+	compactOnce(t, l, -1, t0)
+	after := options(m.CrashClone(vfs.CrashPolicy{}))
+	after.Config, after.RecoveryPoint, after.Sparse = o.Config, l.RecoveryPoint(), true
+	names, err := after.FS.List(after.Dir)
+	check(t, err)
+	for _, name := range names { // a snapshot may be torn
+		if path.Ext(name) == segment.SnapshotSuffix {
+			check(t, after.FS.Remove(path.Join(after.Dir, name)))
+		}
+	}
+	check(t, l.Close())
+	l = open(t, after)
+	if i := appendTo(t, l, keyed(t, 0, rec{t0, "a", "1"}, rec{t0, "a", "2"})); !i.Duplicate || i.BaseOffset != 0 {
+		t.Errorf("the last batch on disk, repeated, is answered with %+v", i)
+	}
+	check(t, l.Close())
 }
 
 // The last value of each key stays at its offset, older ones go, the active

@@ -32,9 +32,12 @@ func (e *HoleError) Unwrap() error { return ErrCorrupt }
 // offsets of the segments.
 func (l *Log) sortOut(names []string) ([]int64, error) {
 	var bases, swaps []int64
+	var cleaned []string
 	for _, name := range names {
 		switch ext := path.Ext(name); ext {
-		case segment.DeletedSuffix, segment.CleanedSuffix, ".tmp":
+		case segment.CleanedSuffix:
+			cleaned = append(cleaned, strings.TrimSuffix(name, ext))
+		case segment.DeletedSuffix, ".tmp":
 			// The topic id's may have been written anew and renamed since names was read.
 			if err := l.fs.Remove(path.Join(l.dir, name)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 				return nil, err
@@ -56,6 +59,9 @@ func (l *Log) sortOut(names []string) ([]int64, error) {
 		}
 	}
 	slices.Sort(bases)
+	if err := l.sortCleaned(cleaned, swaps); err != nil {
+		return nil, err
+	}
 	for _, base := range swaps {
 		var err error
 		if bases, err = l.swapIn(base, bases); err != nil {
@@ -73,6 +79,28 @@ func (l *Log) sortOut(names []string) ([]int64, error) {
 		}
 	}
 	return bases, l.removeOrphans(names, bases)
+}
+
+// sortCleaned removes what a compaction had begun to write. The indexes of a
+// segment whose data file has its next name already are complete: they follow it.
+func (l *Log) sortCleaned(names []string, swaps []int64) error {
+	for _, name := range names {
+		full := path.Join(l.dir, name)
+		follows := slices.ContainsFunc(swaps, func(base int64) bool {
+			data := segment.FileName(l.dir, base, "")
+			return full == data+segment.IndexSuffix || full == data+segment.TimeSuffix
+		})
+		var err error
+		if follows {
+			err = l.fs.Rename(full+segment.CleanedSuffix, full+segment.SwapSuffix)
+		} else {
+			err = l.fs.Remove(full + segment.CleanedSuffix)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Log) parseBase(name, digits string) (int64, error) {
