@@ -126,13 +126,10 @@ func (t *table) create() error {
 	return t.write()
 }
 
-// flush writes and syncs.
+// flush is persist, durably.
 func (t *table) flush() error {
-	if err := t.write(); err != nil {
+	if err := t.persist(); err != nil {
 		return err
-	}
-	if t.file == nil {
-		return nil
 	}
 	return t.file.Sync()
 }

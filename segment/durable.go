@@ -22,16 +22,14 @@ func (s *Segment) Seal() error {
 	return nil
 }
 
-// Flush makes a sealed segment durable, with its time index. The offset index is
-// left to the system: of one that a power cut has cut off or torn, what is left
-// is right, or is seen to be wrong and made anew.
+// Flush makes a sealed segment durable, with its indexes.
 func (s *Segment) Flush() error {
 	if !s.acquire() {
 		return ErrClosed
 	}
 	defer s.release()
 	if x := s.index.Load(); x != nil {
-		if err := errors.Join(x.offsets.Write(), x.times.Flush()); err != nil {
+		if err := errors.Join(x.offsets.Flush(), x.times.Flush()); err != nil {
 			return err
 		}
 	}

@@ -155,8 +155,8 @@ func (s *Segment) dropIndexes() error {
 	return err
 }
 
-// reindex makes the indexes from the headers of the batches. The caller holds
-// opening.
+// reindex makes the indexes from the headers of the batches, durably unless they
+// are to be completed: nobody syncs them again. The caller holds opening.
 func (s *Segment) reindex() (*indexes, error) {
 	if err := s.removeIndexes(); err != nil {
 		return nil, err
@@ -180,8 +180,14 @@ func (s *Segment) reindex() (*indexes, error) {
 	if err == nil {
 		err = x.times.Append(entries.max)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.dirty:
 		err = errors.Join(x.offsets.Write(), x.times.Write())
+	default:
+		if err = errors.Join(x.offsets.Flush(), x.times.Flush()); err == nil {
+			err = s.fs.SyncDir(s.dir)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, x.close(true))
