@@ -115,6 +115,11 @@ func TestInterruptedSwap(t *testing.T) {
 			o := o
 			o.FS, o.CleanShutdown, o.Sparse = m, clean, true
 			l := open(t, o)
+			for _, suffix := range []string{segment.IndexSuffix, segment.TimeSuffix} {
+				if _, err := m.Stat(segment.FileName(o.Dir, 0, suffix)); err != nil {
+					t.Errorf("%s, clean %t: no %s", c.name, clean, suffix)
+				}
+			}
 			if got := fmt.Sprint(values(t, l, 0, 1000)); got != c.want {
 				t.Errorf("%s, clean %t:\n got %s\nwant %s", c.name, clean, got, c.want)
 			}
