@@ -37,7 +37,7 @@ bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 
 nightly: race conformance
 	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
-	$(GO) test -timeout 60m ./replication -run TestModel -model.steps 300000
+	$(GO) test -timeout 60m ./replication -run TestModel -count=500
 	$(MAKE) fuzz FUZZTIME=5m
 
 check: ## what must hold before a commit
