@@ -2,6 +2,7 @@ package replication
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -315,7 +316,11 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 		}
 	})
 	for d := range fresh {
-		failed = errors.Join(failed, r.o.FS.SyncDir(d.Path))
+		if err := r.o.FS.SyncDir(d.Path); err != nil {
+			err = fmt.Errorf("%w: %w", log.ErrStorage, err)
+			d.fault.Set(err) // a power cut could take away what the partition is to hold
+			failed = errors.Join(failed, err)
+		}
 	}
 	r.byName.Store(t.Name, next)
 	r.byID.Store(t.ID, next)

@@ -381,3 +381,23 @@ func TestRetentionByTheBroker(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A partition whose directory's entry could not be made durable takes no records.
+func TestUnsyncedPartitionIsOffline(t *testing.T) {
+	var armed atomic.Bool
+	s := openStore(t, vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpSyncDir && name == "/d" && armed.CompareAndSwap(true, false) {
+			return syscall.EIO
+		}
+		return nil
+	}), clock.System(), "/d")
+	armed.Store(true)
+	s.create("t", 1)
+	if err := s.dirs[0].Err(); !errors.Is(err, log.ErrStorage) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("the directory's error is %v", err)
+	}
+	if _, _, err := s.r.Get("t", 0).Append(batch(t, "value"), replication.AcksAll, log.AppendOptions{}); err == nil {
+		t.Error("a record was taken")
+	}
+	s.close()
+}
