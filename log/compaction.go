@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -74,8 +73,10 @@ func (l *Log) Compact(o CompactOptions) (CompactResult, error) {
 	if err != nil || d.FirstUncleanable <= d.FirstDirty {
 		return r, err
 	}
-	// What takes a record's place must be on disk before the record goes.
-	if err := l.flushSealed(); err != nil {
+	// What takes a record's place must be on disk before the record goes, and so
+	// must a producer's last batch before the one that was it.
+	producers := l.lastRecords()
+	if err := errors.Join(l.flushSealed(), l.Flush()); err != nil {
 		return r, l.compactError(err)
 	}
 	throttle := o.Throttle
@@ -95,6 +96,7 @@ func (l *Log) Compact(o CompactOptions) (CompactResult, error) {
 	}
 	w, err := l.newCompactor(list[:n], d, latest, o, throttle)
 	if err == nil {
+		w.filter.Producers = producers
 		err = w.run()
 	}
 	if err != nil {
@@ -183,13 +185,9 @@ func (l *Log) newCompactor(list []*segment.Segment, d compact.Dirtiness, latest 
 	if err != nil {
 		return nil, err
 	}
-	producers, err := l.lastRecords(l.list())
-	if err != nil {
-		return nil, err
-	}
 	w := &compactor{l: l, throttle: throttle, txns: compact.NewTxns(aborted)}
 	w.filter = compact.NewFilter(compact.Round{Map: o.Map, Latest: latest, End: d.FirstUncleanable, Now: o.Now.UnixMilli(),
-		DeleteRetention: cfg.DeleteRetention.Milliseconds(), Producers: producers}, w.txns)
+		DeleteRetention: cfg.DeleteRetention.Milliseconds()}, w.txns)
 	var facts []compact.Segment
 	for _, s := range list {
 		offsets, times, err := s.IndexBytes()
@@ -212,40 +210,16 @@ func (l *Log) newCompactor(list []*segment.Segment, d compact.Dirtiness, latest 
 	return w, nil
 }
 
-// lastRecords returns the last batch of every producer that the log knows, among
-// those that are on disk: a power cut may take a newer one away. list are the
-// log's segments, those before the active one synced.
-func (l *Log) lastRecords(list []*segment.Segment) (map[int64]compact.LastRecord, error) {
+// lastRecords returns the last batch of every producer that the log knows.
+func (l *Log) lastRecords() map[int64]compact.LastRecord {
 	l.mu.Lock()
-	end := l.active().Base()
-	state, from, err := l.stateAt(end)
-	known := maps.Clone(l.producers.m)
-	l.mu.Unlock()
-	if err != nil {
-		return nil, err
+	defer l.mu.Unlock()
+	out := make(map[int64]compact.LastRecord, len(l.producers.m))
+	for id, p := range l.producers.m {
+		last, _ := p.last()
+		out[id] = compact.LastRecord{DataOffset: last.lastOffset, Epoch: p.epoch}
 	}
-	for _, s := range list {
-		if s.Base() >= end || s.Next() <= from {
-			continue
-		}
-		err := s.Visit(from, func(b record.Batch) error {
-			if d := segment.Describe(b); d.Base >= from && b.Magic() >= record.Magic && b.ProducerID() >= 0 {
-				state.replay(b)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	out := make(map[int64]compact.LastRecord, len(state.m))
-	for id, p := range state.m {
-		if known[id] != nil { // it has not expired
-			last, _ := p.last()
-			out[id] = compact.LastRecord{DataOffset: last.lastOffset, Epoch: p.epoch}
-		}
-	}
-	return out, nil
+	return out
 }
 
 func (w *compactor) run() error {
