@@ -293,14 +293,19 @@ func (m *model) check() {
 	}
 }
 
-func (m *model) checkPartition(t *modelTopic, mp *modelPartition, p *replication.Partition) {
-	l := p.Log()
-	for range 1000 { // a sync may be under way that it waits for
+// settle waits for the high watermark, which may wait for a sync that is under way.
+func (m *model) settle(l *log.Log) {
+	for range 1000 {
 		if l.HighWatermark() == l.EndOffset() || m.failed {
-			break
+			return
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func (m *model) checkPartition(t *modelTopic, mp *modelPartition, p *replication.Partition) {
+	l := p.Log()
+	m.settle(l)
 	start, high, end := l.StartOffset(), l.HighWatermark(), l.EndOffset()
 	if start < mp.start || high < start || high > end || !m.failed && (end != mp.end || high != end) {
 		m.Fatalf("%s: %s-%d: log [%d, %d), high watermark %d, want [>=%d, %d)", m, t.name, p.Index, start, end, high, mp.start, mp.end)

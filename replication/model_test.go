@@ -483,6 +483,7 @@ func (m *model) deleteRecords() {
 		return
 	}
 	l := p.Log()
+	m.settle(l)
 	to := l.StartOffset() + m.r.Int64N(l.EndOffset()-l.StartOffset()+1)
 	m.op += fmt.Sprintf(", %s-%d up to %d", t.name, p.Index, to)
 	low, err := p.DeleteRecords(to)
