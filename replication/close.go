@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"github.com/klamm-io/klamm/log"
 )
 
 // Close syncs and closes every log and marks the directories as cleanly shut
@@ -107,7 +105,7 @@ func (d *Dir) closeTogether(partitions []*Partition) error {
 // syncAll syncs the file system of the directory.
 func (d *Dir) syncAll() error {
 	if err := d.syncer.Sync(); err != nil {
-		d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
+		d.fail(err)
 		return d.Err()
 	}
 	return nil

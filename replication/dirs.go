@@ -270,6 +270,14 @@ func (d *Dir) Space() (total, usable int64) { return space(d.Path) }
 // well.
 func (d *Dir) Err() error { return d.fault.Err() }
 
+// fail makes err a storage error, and that of the directory unless it has one
+// already.
+func (d *Dir) fail(err error) error {
+	err = fmt.Errorf("%w: %w", log.ErrStorage, err)
+	d.fault.Set(err)
+	return err
+}
+
 // gain counts a partition that the directory gets, lose one that it no longer
 // has.
 func (d *Dir) gain() {
@@ -432,12 +440,10 @@ func (d *Dir) writeCheckpoint(name string, offsets func() map[string]int64) erro
 	}
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	err := writeCheckpoint(d.fs, d.file(name), offsets())
-	if err != nil {
-		err = fmt.Errorf("%w: %w", log.ErrStorage, err)
-		d.fault.Set(err)
+	if err := writeCheckpoint(d.fs, d.file(name), offsets()); err != nil {
+		return d.fail(err)
 	}
-	return err
+	return nil
 }
 
 // Clean reports whether the last shutdown was a clean one, in which every log

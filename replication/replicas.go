@@ -2,7 +2,6 @@ package replication
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -317,9 +316,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 	})
 	for d := range fresh {
 		if err := r.o.FS.SyncDir(d.Path); err != nil {
-			err = fmt.Errorf("%w: %w", log.ErrStorage, err)
-			d.fault.Set(err) // a power cut could take away what the partition is to hold
-			failed = errors.Join(failed, err)
+			failed = errors.Join(failed, d.fail(err)) // a power cut could take away what the partition is to hold
 		}
 	}
 	r.byName.Store(t.Name, next)

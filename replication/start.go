@@ -93,7 +93,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	for _, d := range r.o.Dirs {
 		if d.Err() == nil {
 			if err := sync(d); err != nil {
-				d.fault.Set(fmt.Errorf("%w: %w", log.ErrStorage, err))
+				d.fail(err)
 			}
 		}
 	}
