@@ -31,9 +31,7 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 		t.Fatalf("low watermark %d, %v", low, err)
 	}
 	again := openStore(t, m.CrashClone(vfs.CrashPolicy{}), clock.System(), "/d")
-	if l := again.r.Get("t", 0).Log(); l.StartOffset() != 3 || l.EndOffset() != 5 {
-		t.Errorf("log [%d, %d) after a power cut, want [3, 5)", l.StartOffset(), l.EndOffset())
-	}
+	again.wantLog(0, 3, 5, "after a power cut")
 	if err := errors.Join(s.close(), again.close()); err != nil {
 		t.Error(err)
 	}
@@ -71,9 +69,7 @@ func TestStartOfWhatIsGoneStays(t *testing.T) {
 			}
 			for range 2 {
 				s = openStore(t, left, clock.System(), "/d")
-				if l := s.r.Get("t", 0).Log(); l.StartOffset() != 1 || l.EndOffset() != 1 {
-					t.Fatalf("power cut %+v at change %d: log [%d, %d), want [1, 1)", p, at, l.StartOffset(), l.EndOffset())
-				}
+				s.wantLog(0, 1, 1, fmt.Sprintf("power cut %+v at change %d", p, at))
 				if err := s.r.Checkpoint(); err != nil {
 					t.Fatal(err)
 				}
@@ -146,9 +142,7 @@ func TestCheckpointKeepsAnsweredStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := openStore(t, m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true}), clock.System(), "/a,/b")
-	if l := again.r.Get("t", hurt.Index).Log(); l.StartOffset() != 3 || l.EndOffset() != 5 {
-		t.Errorf("log [%d, %d) after the process died, want [3, 5)", l.StartOffset(), l.EndOffset())
-	}
+	again.wantLog(hurt.Index, 3, 5, "after the process died")
 	if err := errors.Join(s.close(), again.close()); err != nil {
 		t.Error(err)
 	}

@@ -86,6 +86,14 @@ func (s *store) create(topic string, partitions int32, configs ...string) {
 	}
 }
 
+// wantLog checks where the log of a partition of topic t begins and ends.
+func (s *store) wantLog(partition int32, start, end int64, when string) {
+	s.Helper()
+	if l := s.r.Get("t", partition).Log(); l.StartOffset() != start || l.EndOffset() != end {
+		s.Errorf("%s: log [%d, %d), want [%d, %d)", when, l.StartOffset(), l.EndOffset(), start, end)
+	}
+}
+
 func (s *store) append(p *replication.Partition, value string) {
 	s.Helper()
 	_, commit, err := p.Append(batch(s.T, value), replication.AcksAll, log.AppendOptions{})
