@@ -20,7 +20,7 @@ type State struct {
 	epochStart int64 // log end when the leader's epoch began
 	end        int64 // the leader's own log end
 	high       int64 // high watermark
-	minISR     int
+	minISR     int   // min.insync.replicas
 
 	isr      []int32 // as the controller committed it
 	proposed []int32 // additions under way
@@ -60,7 +60,11 @@ func (s *State) InSync() []int32 { return s.isr }
 
 // Enough reports whether the in-sync set satisfies min.insync.replicas, so that
 // a produce with acks=all may be appended.
-func (s *State) Enough() bool { return len(s.isr) >= s.minISR }
+func (s *State) Enough() bool { return len(s.isr) >= s.MinISR() }
+
+// MinISR returns how many in-sync replicas are needed: min.insync.replicas, but
+// no more than there are replicas.
+func (s *State) MinISR() int { return min(s.minISR, len(s.replicas)+1) }
 
 // SetMinISR changes min.insync.replicas. It reports whether the high watermark
 // moved.
@@ -136,7 +140,7 @@ func (s *State) Commit(inSync []int32) (advanced bool) {
 }
 
 func (s *State) advance() bool {
-	if len(s.isr) < s.minISR { // KIP-966: no progress below min.insync.replicas
+	if !s.Enough() { // KIP-966: no progress below min.insync.replicas
 		return false
 	}
 	low := s.end

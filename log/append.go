@@ -36,9 +36,6 @@ type AppendInfo struct {
 	LogAppendTime          int64 // ms, -1 with create times
 	LogStart               int64
 	Duplicate              bool // nothing was appended: it was before, at these offsets
-	// FlushDue asks the caller to call Flush before it acknowledges the append
-	// (flush.messages).
-	FlushDue bool
 }
 
 // zstdSince is the Produce version that may carry zstd (KIP-110).
@@ -80,7 +77,6 @@ func (l *Log) Append(b []byte, o AppendOptions) (AppendInfo, error) {
 	if err := l.write(batch, batch, cfg); err != nil {
 		return AppendInfo{}, err
 	}
-	info.FlushDue = l.flushDue(cfg, info.LastOffset+1)
 	return info, nil
 }
 
@@ -102,8 +98,6 @@ func (l *Log) checkProducer(b record.Batch) (done AppendInfo, ok bool, err error
 		if l.config.Load().LogAppendTime {
 			done.LogAppendTime = was.timestamp
 		}
-		// The append that it repeats may still wait for its sync.
-		done.FlushDue = l.config.Load().FlushMessages > 0 && done.LastOffset >= l.recoveryPoint.Load()
 		return done, true, nil
 	}
 	return done, false, l.producers.check(b)
@@ -131,7 +125,6 @@ func (l *Log) AppendAsFollower(b []byte) (AppendInfo, error) {
 		return AppendInfo{}, err
 	}
 	info.LastOffset = l.end.Load() - 1
-	info.FlushDue = l.flushDue(cfg, l.end.Load())
 	return info, nil
 }
 
@@ -201,6 +194,7 @@ func (l *Log) write(b []byte, first record.Batch, cfg *Config) error {
 		}
 		rest = after
 	}
+	l.flushDue(cfg, last+1)
 	l.end.Store(last + 1)
 	return nil
 }
@@ -248,7 +242,7 @@ func (l *Log) replay(b record.Batch) error {
 
 // replayProducer is replay of a batch that has a producer.
 func (l *Log) replayProducer(b record.Batch) error {
-	ended := l.producers.replay(b)
+	ended := l.producers.replay(b, l.now().UnixMilli())
 	if ended == nil && !b.Attributes().Transactional() {
 		return nil
 	}
@@ -256,7 +250,7 @@ func (l *Log) replayProducer(b record.Batch) error {
 	defer l.txnMu.Unlock()
 	l.open = l.producers.firstOpen()
 	if ended != nil {
-		l.ended = append(l.ended, *ended)
+		l.ended.add(*ended)
 	}
 	l.publishUnstable()
 	if ended != nil && ended.aborted {
@@ -307,7 +301,6 @@ func (l *Log) roll(base int64) error {
 	if err := l.writeSnapshot(base); err != nil {
 		return err
 	}
-	l.producers.expire(l.now(), l.o.ProducerExpiry)
 	empty := old.Size() == 0
 	if empty {
 		list = list[:len(list)-1]

@@ -93,7 +93,7 @@ func (l *Log) syncAll() error {
 		return err
 	}
 	active := l.active()
-	if err := l.syncOlder(l.list()); err != nil {
+	if err := l.syncOlder(l.list(), l.raiseRecoveryPoint); err != nil {
 		return err
 	}
 	if err := l.syncFile(l.txnName(active.Base())); err != nil && !errors.Is(err, iofs.ErrNotExist) {

@@ -55,7 +55,12 @@ func (l *Log) flushSealed() error {
 func (l *Log) syncSegments(end int64) error {
 	list := l.list()
 	last := list[len(list)-1]
-	if err := l.syncOlder(list); err != nil {
+	err := l.syncOlder(list, func(to int64) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.raiseRecoveryPoint(to)
+	})
+	if err != nil {
 		return err
 	}
 	if end > last.Base() {
@@ -63,9 +68,9 @@ func (l *Log) syncSegments(end int64) error {
 			return err
 		}
 	}
-	l.raiseRecoveryPoint(end)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.raiseRecoveryPoint(end)
 	if last.Base() < l.active().Base() { // rolled meanwhile
 		l.unsealed.Store(last.Base())
 	} else {
@@ -75,15 +80,16 @@ func (l *Log) syncSegments(end int64) error {
 }
 
 // syncOlder makes durable what is not yet of all segments but the last of list.
-// The caller holds shape.
-func (l *Log) syncOlder(list []*segment.Segment) error {
+// raise is called with the offset below which all is on disk. The caller holds
+// shape.
+func (l *Log) syncOlder(list []*segment.Segment, raise func(to int64)) error {
 	from, unsealed := l.recoveryPoint.Load(), l.unsealed.Load()
 	for i, s := range list[:len(list)-1] {
 		if next := list[i+1].Base(); next > from || s.Base() >= unsealed {
 			if err := l.syncSealed(s, next); err != nil {
 				return err
 			}
-			l.raiseRecoveryPoint(next)
+			raise(next)
 		}
 	}
 	return nil
@@ -119,24 +125,26 @@ func (l *Log) syncFile(name string) error {
 	return err
 }
 
+// raiseRecoveryPoint notes that all below to is on disk. The caller holds mu.
 func (l *Log) raiseRecoveryPoint(to int64) {
-	for {
-		at := l.recoveryPoint.Load()
-		if at >= to || l.recoveryPoint.CompareAndSwap(at, to) {
-			return
-		}
+	if to > l.recoveryPoint.Load() {
+		l.recoveryPoint.Store(to)
 	}
 }
 
-// flushDue reports whether an append up to end must be synced before it is
-// acknowledged: flush.messages records or more are not. The caller holds mu.
-func (l *Log) flushDue(cfg *Config, end int64) bool {
+// flushDue notes that an append up to end must be synced before it counts:
+// flush.messages records or more are not. The caller holds mu and has not shown
+// the records yet.
+func (l *Log) flushDue(cfg *Config, end int64) {
 	if cfg.FlushMessages == 0 {
-		return false
+		return
 	}
-	if end-max(l.flushFrom, l.recoveryPoint.Load()) < cfg.FlushMessages {
-		return false
+	synced, due := l.recoveryPoint.Load(), l.flushTo.Load()
+	if end-max(due, synced) < cfg.FlushMessages {
+		return
 	}
-	l.flushFrom = end
-	return true
+	if synced >= due {
+		l.settled.Store(l.end.Load())
+	}
+	l.flushTo.Store(end)
 }

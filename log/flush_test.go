@@ -52,30 +52,42 @@ func TestFlushesShareSyncs(t *testing.T) {
 	}
 }
 
-// flush.messages asks for a sync when so many records are not on disk.
+// flush.messages asks for a sync when so many records are not on disk, and until
+// then those that must be there do not count, nor those behind them.
 func TestFlushDue(t *testing.T) {
 	o := options(newMem(t))
 	o.Config = Config{FlushMessages: 3}
 	l := open(t, o)
-	var got []bool
-	for i := range 7 {
-		info, err := l.Append(idem(t, 5, 0, int32(i), 1), AppendOptions{})
+	var got []string
+	note := func() { got = append(got, fmt.Sprint(l.FlushDue(), l.AcknowledgeableEnd())) }
+	for i := range 9 {
+		_, err := l.Append(idem(t, 5, 0, int32(i), 1), AppendOptions{})
 		check(t, err)
-		got = append(got, info.FlushDue)
-		if i == 4 {
+		note()
+		if i == 6 {
 			check(t, l.Flush())
+			note()
 		}
 	}
-	if want := "[false false true false false false false]"; fmt.Sprint(got) != want {
-		t.Errorf("due: %v, want %s", got, want)
+	want := "[false 1 false 2 true 2 true 2 true 2 true 2 true 2 false 7 false 8 false 9]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("due and acknowledgeable end: %v, want %s", got, want)
 	}
-	// The repetition of an append waits as the append itself has to.
-	info, err := l.Append(idem(t, 5, 0, 6, 1), AppendOptions{})
-	if err != nil || !info.Duplicate || !info.FlushDue {
-		t.Errorf("a repetition of what is not on disk: %+v, %v", info, err)
+	// A sync that takes in only some of them moves it that far.
+	check(t, l.Flush())
+	for i := range 6 {
+		_, err := l.Append(idem(t, 5, 0, int32(9+i), 1), AppendOptions{})
+		check(t, err)
 	}
-	if info, err := l.Append(idem(t, 5, 0, 3, 1), AppendOptions{}); err != nil || !info.Duplicate || info.FlushDue {
-		t.Errorf("a repetition of what is on disk: %+v, %v", info, err)
+	l.mu.Lock()
+	l.raiseRecoveryPoint(13)
+	l.mu.Unlock()
+	if l.FlushDue() != true || l.AcknowledgeableEnd() != 13 {
+		t.Errorf("after a sync up to 13: due %v, acknowledgeable end %d", l.FlushDue(), l.AcknowledgeableEnd())
+	}
+	check(t, l.TruncateTo(10))
+	if l.FlushDue() || l.AcknowledgeableEnd() != 10 {
+		t.Errorf("after a truncation to 10: due %v, acknowledgeable end %d", l.FlushDue(), l.AcknowledgeableEnd())
 	}
 }
 

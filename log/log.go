@@ -10,7 +10,6 @@
 package log
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,11 +82,12 @@ type Log struct {
 	finished      bool             // Finish was called; guarded by mu
 	idSynced      bool             // partition.metadata is durable; guarded by mu
 	tail          *segment.Segment // the one that is appended to; guarded by mu
-	flushFrom     int64            // records below were asked to be flushed (flush.messages); guarded by mu
 	start         atomic.Int64
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
+	flushTo       atomic.Int64 // records below must be on disk before they count (flush.messages); changes under mu
+	settled       atomic.Int64 // where the log counted up to when flushTo was raised; changes under mu
 	epochs        epochs
 
 	segments    atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
@@ -106,7 +106,7 @@ type Log struct {
 	snapshots []int64   // offsets of the producer snapshots, rising; guarded by mu
 
 	txnMu    sync.Mutex // never held during I/O
-	ended    []txn      // ended, but the marker is not below the high watermark
+	ended    undecided
 	unstable atomic.Int64
 	open     int64 // first offset of the oldest open transaction, -1 none
 }
@@ -143,6 +143,23 @@ func (l *Log) HighWatermark() int64 { return l.highWatermark.Load() }
 // RecoveryPoint returns the offset below which all records are on disk.
 func (l *Log) RecoveryPoint() int64 { return l.recoveryPoint.Load() }
 
+// AcknowledgeableEnd returns the offset below which records count: they may be
+// acknowledged, and read, as far as this replica is concerned. It is the log end,
+// but for records that flush.messages wants on disk first: while those wait for
+// a sync, it stands where it stood before them or at what is on disk, whichever
+// is higher. It never falls but by a truncation.
+func (l *Log) AcknowledgeableEnd() int64 {
+	// The end is read first: an append raises flushTo before it shows its records.
+	end := l.end.Load()
+	if l.recoveryPoint.Load() >= l.flushTo.Load() {
+		return end
+	}
+	return max(l.recoveryPoint.Load(), l.settled.Load())
+}
+
+// FlushDue reports whether records wait for a Flush before they count.
+func (l *Log) FlushDue() bool { return l.recoveryPoint.Load() < l.flushTo.Load() }
+
 // RecoveryCheckpoint returns the offset at which recovery must begin: below, what
 // belongs to the records is on disk too.
 func (l *Log) RecoveryCheckpoint() int64 { return min(l.recoveryPoint.Load(), l.unsealed.Load()) }
@@ -177,7 +194,7 @@ func (l *Log) SetHighWatermark(offset int64) {
 	}
 	l.txnMu.Lock()
 	defer l.txnMu.Unlock()
-	l.ended = slices.DeleteFunc(l.ended, func(t txn) bool { return t.last < offset })
+	l.ended.decided(offset)
 	l.publishUnstable()
 }
 
@@ -188,10 +205,7 @@ func (l *Log) publishUnstable() {
 	if l.open >= 0 {
 		first = l.open
 	}
-	for _, t := range l.ended {
-		first = min(first, t.first)
-	}
-	l.unstable.Store(first)
+	l.unstable.Store(min(first, l.ended.first()))
 }
 
 // LastStableOffset returns the offset below which every transaction is decided

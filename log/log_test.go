@@ -87,7 +87,7 @@ func appendTo(t testing.TB, l *Log, b []byte) AppendInfo {
 	t.Helper()
 	i, err := l.Append(b, AppendOptions{LeaderEpoch: max(l.LatestEpoch(), 0)})
 	check(t, err)
-	if i.FlushDue {
+	if l.FlushDue() {
 		check(t, l.Flush())
 	}
 	return i
@@ -138,7 +138,7 @@ func TestGoldenFiles(t *testing.T) {
 	if got := hex.EncodeToString(encodeSnapshot(s)); got != want {
 		t.Errorf("snapshot\n got %s\nwant %s", got, want)
 	}
-	back, err := decodeSnapshot(encodeSnapshot(s))
+	back, err := decodeSnapshot(encodeSnapshot(s), 0)
 	check(t, err)
 	if got := hex.EncodeToString(encodeSnapshot(back)); got != want {
 		t.Errorf("snapshot decoded and encoded\n got %s", got)

@@ -16,7 +16,8 @@ type producer struct {
 	id               int64
 	epoch            int16
 	coordinatorEpoch int32 // of the last marker, -1 none
-	timestamp        int64 // ms, of the last batch or marker
+	timestamp        int64 // ms, of the last batch or marker, as its producer set it
+	seen             int64 // ms, when this broker appended that, or read it back
 	txnFirst         int64 // first offset of the open transaction, -1 none
 	n                int   // batches ever kept under this epoch
 	batches          [batchesKept]producerBatch
@@ -55,7 +56,8 @@ func (p *producer) setEpoch(epoch int16) {
 // producers is the state of all producers of a partition up to some offset. The
 // log's writer owns it.
 type producers struct {
-	m map[int64]*producer
+	m    map[int64]*producer
+	open openTxns
 }
 
 func (s *producers) get(id int64) *producer { return s.m[id] }
@@ -117,9 +119,9 @@ type txn struct {
 	aborted                 bool
 }
 
-// replay enters a batch that is in the log. It returns the transaction that the
-// batch ends, if any.
-func (s *producers) replay(b record.Batch) (ended *txn) {
+// replay enters a batch that is in the log. now is in ms. It returns the
+// transaction that the batch ends, if any.
+func (s *producers) replay(b record.Batch, now int64) (ended *txn) {
 	id := b.ProducerID()
 	if id < 0 {
 		return nil
@@ -135,20 +137,20 @@ func (s *producers) replay(b record.Batch) (ended *txn) {
 		if epoch, err := c.CoordinatorEpoch(); err == nil {
 			p.coordinatorEpoch = max(p.coordinatorEpoch, epoch)
 		}
-		p.timestamp = c.Timestamp
+		p.timestamp, p.seen = c.Timestamp, now
 		if p.txnFirst >= 0 {
 			ended = &txn{id, p.txnFirst, b.BaseOffset(), c.Type == record.ControlAbort}
+			s.open.end(p)
 		}
-		p.txnFirst = -1
 		return ended
 	}
 	p := s.make(id, b.ProducerEpoch())
 	p.setEpoch(b.ProducerEpoch())
 	p.batches[p.n%batchesKept] = producerBatch{b.BaseSequence(), b.LastSequence(), b.LastOffset(), b.LastOffsetDelta(), b.MaxTimestamp()}
 	p.n++
-	p.timestamp = b.MaxTimestamp()
+	p.timestamp, p.seen = b.MaxTimestamp(), now
 	if a.Transactional() && p.txnFirst < 0 {
-		p.txnFirst = b.BaseOffset()
+		s.open.begin(p, b.BaseOffset())
 	}
 	return nil
 }
@@ -166,24 +168,61 @@ func (s *producers) make(id int64, epoch int16) *producer {
 }
 
 // expire drops producers that have been silent for age, unless a transaction is
-// open.
+// open. Silence is measured by when their batches were appended, not by the
+// batches' timestamps: records that are mirrored or filled in later are old when
+// they come, and their producers must still be recognised when they try again.
 func (s *producers) expire(now time.Time, age time.Duration) {
 	for id, p := range s.m {
-		if p.txnFirst < 0 && now.UnixMilli()-p.timestamp >= age.Milliseconds() {
+		if p.txnFirst < 0 && now.UnixMilli()-p.seen >= age.Milliseconds() {
 			delete(s.m, id)
 		}
 	}
 }
 
 // firstOpen returns the first offset of the oldest open transaction, -1 if none.
-func (s *producers) firstOpen() int64 {
-	first := int64(-1)
-	for _, p := range s.m {
-		if p.txnFirst >= 0 && (first < 0 || p.txnFirst < first) {
-			first = p.txnFirst
-		}
+func (s *producers) firstOpen() int64 { return s.open.first() }
+
+// openTxns holds the open transactions in the order in which they began, which is
+// that of their first offsets, so that the oldest is found without a search.
+type openTxns struct {
+	queue []openTxn // rising by offset; some have ended since
+	count int       // of those that have not
+}
+
+type openTxn struct {
+	p     *producer
+	first int64
+}
+
+// begin opens a transaction of p at an offset above those of all that are open.
+func (o *openTxns) begin(p *producer, offset int64) {
+	p.txnFirst = offset
+	o.queue = append(o.queue, openTxn{p, offset})
+	o.count++
+}
+
+// end closes the transaction of p.
+func (o *openTxns) end(p *producer) {
+	p.txnFirst = -1
+	o.count--
+	ended := func(t openTxn) bool { return t.p.txnFirst != t.first }
+	n := 0
+	for n < len(o.queue) && ended(o.queue[n]) {
+		n++
 	}
-	return first
+	clear(o.queue[:n])
+	o.queue = o.queue[n:]
+	// One transaction that stays open must not keep all that came after it.
+	if len(o.queue) > 2*o.count+8 {
+		o.queue = slices.DeleteFunc(o.queue, ended)
+	}
+}
+
+func (o *openTxns) first() int64 {
+	if len(o.queue) == 0 {
+		return -1
+	}
+	return o.queue[0].first
 }
 
 // ProducerState describes a producer, for DescribeProducers.

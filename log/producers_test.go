@@ -3,6 +3,8 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,6 +73,88 @@ func TestIdempotence(t *testing.T) {
 		_, err := l.Append(idem(t, 8, 0, 77, 1), AppendOptions{})
 		if err != nil {
 			t.Errorf("%s: after expiry: %v", restart, err)
+		}
+	}
+}
+
+// A producer whose records are older than producer.id.expiration.ms when they
+// come, as mirrored ones are, is known as long as any other: what counts is when
+// they were appended. A roll forgets nobody.
+func TestProducersOfOldRecordsAreKnown(t *testing.T) {
+	l := open(t, options(vfs.NewMem()))
+	at := now()
+	l.now = func() time.Time { return at }
+	old := func(seq int32) []byte {
+		return batch(t, record.None, record.Producer{ID: 7, Epoch: 0, Sequence: seq}, rec{at.Add(-30 * 24 * time.Hour).UnixMilli(), "", "v"})
+	}
+	for seq := range int32(3) {
+		appendTo(t, l, old(seq))
+	}
+	check(t, l.Roll())
+	appendTo(t, l, old(3))
+	l.ExpireProducers()
+	for seq := range int32(4) {
+		if i, err := l.Append(old(seq), AppendOptions{}); err != nil || !i.Duplicate || i.BaseOffset != int64(seq) {
+			t.Errorf("a repetition of sequence %d: %+v, %v", seq, i, err)
+		}
+	}
+	l = reopenClean(t, l)
+	at = at.Add(time.Hour)
+	l.now = func() time.Time { return at }
+	l.ExpireProducers()
+	if _, err := l.Append(old(5), AppendOptions{}); !errors.Is(err, ErrOutOfOrderSequence) {
+		t.Errorf("a gap in the sequence after a restart: %v", err)
+	}
+	at = at.Add(25 * time.Hour)
+	l.ExpireProducers()
+	if len(l.Producers()) != 0 {
+		t.Errorf("after a day of silence: %+v", l.Producers())
+	}
+}
+
+// The oldest open transaction, and the one that holds the last stable offset
+// back, are what a search of all would find.
+func TestOpenTransactionsAgreeWithASearch(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		var s producers
+		var u undecided
+		var ended []txn
+		open := make(map[int64]int64)
+		high := int64(0)
+		for offset := int64(0); offset < 400; offset++ {
+			id := r.Int64N(12)
+			p := s.make(id, 0)
+			if first, ok := open[id]; ok && r.IntN(2) == 0 {
+				s.open.end(p)
+				delete(open, id)
+				done := txn{producerID: id, first: first, last: offset}
+				ended = append(ended, done)
+				u.add(done)
+			} else if !ok {
+				s.open.begin(p, offset)
+				open[id] = offset
+			}
+			if r.IntN(4) == 0 {
+				high += r.Int64N(offset - high + 1)
+				u.decided(high)
+				ended = slices.DeleteFunc(ended, func(t txn) bool { return t.last < high })
+			}
+			want, wantEnded := int64(-1), int64(noUnstable)
+			for _, first := range open {
+				if want < 0 || first < want {
+					want = first
+				}
+			}
+			for _, t := range ended {
+				wantEnded = min(wantEnded, t.first)
+			}
+			if s.firstOpen() != want || u.first() != wantEnded {
+				t.Fatalf("seed %d, offset %d: oldest open %d, want %d; oldest undecided %d, want %d", seed, offset, s.firstOpen(), want, u.first(), wantEnded)
+			}
+			if len(s.open.queue) > 2*len(open)+8 || len(u.queue) > len(ended) {
+				t.Fatalf("seed %d, offset %d: %d kept for %d open, %d for %d ended", seed, offset, len(s.open.queue), len(open), len(u.queue), len(ended))
+			}
 		}
 	}
 }

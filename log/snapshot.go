@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -56,7 +57,9 @@ func encodeSnapshot(s *producers) []byte {
 	return b
 }
 
-func decodeSnapshot(b []byte) (*producers, error) {
+// decodeSnapshot returns the state that b holds. The producers count as seen at
+// now, in ms.
+func decodeSnapshot(b []byte, now int64) (*producers, error) {
 	if len(b) < snapshotHeader || (len(b)-snapshotHeader)%snapshotEntry != 0 {
 		return nil, fmt.Errorf("%w: producer snapshot of %d bytes", ErrCorrupt, len(b))
 	}
@@ -75,12 +78,22 @@ func decodeSnapshot(b []byte) (*producers, error) {
 	for range n {
 		p := &producer{id: r.Int64(), epoch: r.Int16()}
 		last := producerBatch{lastSeq: r.Int32(), lastOffset: r.Int64(), delta: r.Int32()}
-		p.timestamp, p.coordinatorEpoch, p.txnFirst = r.Int64(), r.Int32(), r.Int64()
+		p.timestamp, p.coordinatorEpoch, p.txnFirst, p.seen = r.Int64(), r.Int32(), r.Int64(), now
 		if last.lastSeq >= 0 {
 			last.firstSeq, last.timestamp = record.AddSequence(last.lastSeq, -last.delta), p.timestamp
 			p.batches[0], p.n = last, 1
 		}
 		s.m[p.id] = p
+	}
+	var open []*producer
+	for _, p := range s.m {
+		if p.txnFirst >= 0 {
+			open = append(open, p)
+		}
+	}
+	slices.SortFunc(open, func(a, b *producer) int { return cmp.Compare(a.txnFirst, b.txnFirst) })
+	for _, p := range open {
+		s.open.begin(p, p.txnFirst)
 	}
 	return s, r.Err()
 }

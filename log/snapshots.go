@@ -64,7 +64,7 @@ func (l *Log) dropSnapshot(at int64) error {
 func (l *Log) unreadableSnapshot(at int64) bool {
 	b, err := vfs.ReadFile(l.fs, segment.FileName(l.dir, at, segment.SnapshotSuffix))
 	if err == nil {
-		_, err = decodeSnapshot(b)
+		_, err = decodeSnapshot(b, 0)
 	}
 	return err != nil
 }
@@ -103,7 +103,7 @@ func (l *Log) rebuildProducers(offset int64) error {
 	}
 	l.producers = *state
 	l.txnMu.Lock()
-	l.ended, l.open = nil, l.producers.firstOpen()
+	l.ended, l.open = undecided{}, l.producers.firstOpen()
 	l.publishUnstable()
 	l.txnMu.Unlock()
 	if err := l.dropTxns(from); err != nil {
@@ -128,7 +128,7 @@ func (l *Log) stateAt(offset int64) (*producers, int64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		s, err := decodeSnapshot(b)
+		s, err := decodeSnapshot(b, l.now().UnixMilli())
 		if err == nil {
 			return s, at, nil
 		}

@@ -70,7 +70,8 @@ func (l *Log) truncate(offset int64) error {
 func (l *Log) lower(end int64) {
 	l.highWatermark.Store(min(l.highWatermark.Load(), end))
 	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
-	l.flushFrom = min(l.flushFrom, end)
+	l.flushTo.Store(min(l.flushTo.Load(), end))
+	l.settled.Store(min(l.settled.Load(), end))
 	l.start.Store(min(l.start.Load(), end))
 	l.end.Store(end)
 }
@@ -102,7 +103,8 @@ func (l *Log) startAt(offset int64) error {
 	l.setList([]*segment.Segment{next})
 	l.highWatermark.Store(offset)
 	l.recoveryPoint.Store(offset)
-	l.flushFrom = offset
+	l.flushTo.Store(offset)
+	l.settled.Store(offset)
 	l.unsealed.Store(nothingUnsealed)
 	l.start.Store(offset)
 	l.end.Store(offset)

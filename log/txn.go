@@ -15,6 +15,41 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
+// undecided holds transactions that have ended with a marker that is not below
+// the high watermark yet: for readers they are open. Markers are added in the
+// order of their offsets.
+//
+// It keeps those only that may be the one with the lowest first offset before
+// those after them are decided, so that looking for it takes no search.
+type undecided struct {
+	queue []txn // rising by last and by first
+}
+
+func (u *undecided) add(t txn) {
+	n := len(u.queue)
+	for n > 0 && u.queue[n-1].first >= t.first {
+		n-- // t is decided later and begins earlier
+	}
+	u.queue = append(u.queue[:n], t)
+}
+
+// decided drops those whose marker is below offset.
+func (u *undecided) decided(offset int64) {
+	n := 0
+	for n < len(u.queue) && u.queue[n].last < offset {
+		n++
+	}
+	u.queue = u.queue[n:]
+}
+
+// first returns the lowest first offset, or noUnstable.
+func (u *undecided) first() int64 {
+	if len(u.queue) == 0 {
+		return noUnstable
+	}
+	return u.queue[0].first
+}
+
 // noteAborted enters an aborted transaction into the transaction index of the
 // active segment. The caller holds mu and txnMu.
 func (l *Log) noteAborted(t txn) (err error) {
@@ -205,7 +240,7 @@ func (l *Log) abortedIn(s *segment.Segment) (entries []byte, err error) {
 			break
 		}
 		err := l.producerBatches(each, from, func(b record.Batch) error {
-			if t := state.replay(b); t != nil && t.aborted && each == s {
+			if t := state.replay(b, 0); t != nil && t.aborted && each == s {
 				entries = index.AppendTxn(entries, t.entry(state.firstOpen()))
 			}
 			return nil

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -56,9 +57,8 @@ type Partition struct {
 	mu       sync.Mutex
 	minISR   int
 	state    *isr.State // nil while another broker leads
-	commits  []*Commit  // produces that wait for the high watermark, by offset
-	flushes  []*Commit  // produces that wait for the disk alone, by offset
-	flushTo  int64      // what must be on disk before it counts (flush.messages)
+	commits  commits    // produces that wait for the high watermark
+	flushes  commits    // produces that wait for the disk alone (acks=1 with flush.messages)
 	syncing  bool       // flush runs
 	watchers []Watcher
 	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
@@ -77,21 +77,6 @@ type view struct {
 // Watcher is told when a partition has new records to read. Moved must not
 // block.
 type Watcher interface{ Moved(p *Partition) }
-
-// Commit is an append that waits until all in-sync replicas hold it, or until it
-// is on disk where a topic asks for that (flush.messages).
-type Commit struct {
-	offset int64 // the log end behind it
-	done   chan struct{}
-	err    error
-}
-
-// Done is closed once the append is committed, or cannot be.
-func (c *Commit) Done() <-chan struct{} { return c.done }
-
-// Err returns why the append was not committed, nil if it was. It may be called
-// once Done is closed.
-func (c *Commit) Err() error { return c.err }
 
 func openPartition(topic string, id prim.UUID, index int32, dir *Dir, l *log.Log, node int32, minISR int, now func() time.Time) *Partition {
 	p := &Partition{Topic: topic, TopicID: id, Index: index, Dir: dir, log: l, node: node, minISR: minISR, now: now}
@@ -163,7 +148,7 @@ func (p *Partition) apply(m *meta.Partition, assign func(l *log.Log, epoch int32
 		p.state = nil
 		p.dropCommits(kerr.NotLeaderOrFollower)
 	case p.state == nil || old.leaderEpoch != m.LeaderEpoch:
-		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.held(), p.log.HighWatermark(), p.now())
+		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.AcknowledgeableEnd(), p.log.HighWatermark(), p.now())
 		p.advanced()
 	default:
 		if p.state.Commit(m.InSync) {
@@ -198,11 +183,10 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	}
 	if acks == AcksAll {
 		p.mu.Lock()
-		enough := p.state.Enough()
-		have := len(p.state.InSync())
+		enough, have, want := p.state.Enough(), len(p.state.InSync()), p.state.MinISR()
 		p.mu.Unlock()
 		if !enough {
-			return log.AppendInfo{}, nil, Refuse(kerr.NotEnoughReplicas, "The size of the current ISR %d is insufficient to satisfy the min.isr requirement of %d for partition %s-%d", have, p.minISR, p.Topic, p.Index)
+			return log.AppendInfo{}, nil, Refuse(kerr.NotEnoughReplicas, "The size of the current ISR %d is insufficient to satisfy the min.isr requirement of %d for partition %s-%d", have, want, p.Topic, p.Index)
 		}
 	}
 	o.LeaderEpoch = v.leaderEpoch
@@ -212,50 +196,24 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if info.FlushDue {
-		p.startFlush(info.LastOffset + 1)
+	if p.log.FlushDue() {
+		p.startFlush()
 	}
-	if p.state.Appended(p.held()) {
+	if p.state.Appended(p.log.AcknowledgeableEnd()) {
 		p.advanced()
 		p.wake()
 	}
 	switch {
 	case acks == AcksAll && info.LastOffset >= p.state.HighWatermark():
-		return info, await(&p.commits, info.LastOffset+1), nil
-	case acks == AcksLeader && info.FlushDue && info.LastOffset >= p.log.RecoveryPoint():
-		return info, await(&p.flushes, info.LastOffset+1), nil
+		return info, p.commits.add(info.LastOffset + 1), nil
+	case acks == AcksLeader && info.LastOffset >= p.state.End():
+		return info, p.flushes.add(info.LastOffset + 1), nil
 	}
 	return info, nil, nil
 }
 
-// await enters a new Commit into a list by offset.
-func await(list *[]*Commit, offset int64) *Commit {
-	c := &Commit{offset: offset, done: make(chan struct{})}
-	at, _ := slices.BinarySearchFunc(*list, offset, func(c *Commit, offset int64) int {
-		if c.offset <= offset {
-			return -1
-		}
-		return 1
-	})
-	*list = slices.Insert(*list, at, c)
-	return c
-}
-
-// held returns up to where this replica holds its log: all of it, or while
-// records wait for the disk that must be there, what is on it. p.mu is held.
-func (p *Partition) held() int64 {
-	switch {
-	case !p.syncing:
-		return p.log.EndOffset()
-	case p.state == nil:
-		return p.log.RecoveryPoint()
-	}
-	return max(p.log.RecoveryPoint(), p.state.End())
-}
-
-// startFlush has the log synced up to offset. p.mu is held.
-func (p *Partition) startFlush(offset int64) {
-	p.flushTo = max(p.flushTo, offset)
+// startFlush has the log synced as far as it must be. p.mu is held.
+func (p *Partition) startFlush() {
 	if !p.syncing {
 		p.syncing = true
 		p.flusher.Go(p.flush)
@@ -271,22 +229,17 @@ func (p *Partition) flush() {
 		runtime.Gosched()
 		err := p.log.Flush()
 		p.mu.Lock()
-		synced := p.log.RecoveryPoint()
-		n := 0
-		for n < len(p.flushes) && (err != nil || p.flushes[n].offset <= synced) {
-			p.flushes[n].err = err
-			close(p.flushes[n].done)
-			n++
-		}
-		p.flushes = slices.Delete(p.flushes, 0, n)
 		if err != nil {
 			p.dropCommits(err)
+		} else {
+			end := p.log.AcknowledgeableEnd()
+			p.flushes.settle(end, nil)
+			if p.state != nil && p.state.Appended(end) {
+				p.advanced()
+				p.wake()
+			}
 		}
-		p.syncing = err == nil && synced < p.flushTo
-		if err == nil && p.state != nil && p.state.Appended(p.held()) {
-			p.advanced()
-			p.wake()
-		}
+		p.syncing = err == nil && p.log.FlushDue()
 		if !p.syncing {
 			p.mu.Unlock()
 			return
@@ -299,10 +252,8 @@ func (p *Partition) flush() {
 func (p *Partition) Abandon(c *Commit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, list := range []*[]*Commit{&p.commits, &p.flushes} {
-		if at := slices.Index(*list, c); at >= 0 {
-			*list = slices.Delete(*list, at, at+1)
-		}
+	if !c.settled {
+		c.list.abandon(c)
 	}
 }
 
@@ -311,25 +262,17 @@ func (p *Partition) Abandon(c *Commit) {
 func (p *Partition) advanced() {
 	high := p.state.HighWatermark()
 	p.log.SetHighWatermark(high)
-	n := 0
-	for n < len(p.commits) && p.commits[n].offset <= high {
-		c := p.commits[n]
-		if !p.state.Enough() {
-			c.err = kerr.NotEnoughReplicasAfterAppend
-		}
-		close(c.done)
-		n++
+	var err error
+	if !p.state.Enough() {
+		err = kerr.NotEnoughReplicasAfterAppend
 	}
-	p.commits = slices.Delete(p.commits, 0, n)
+	p.commits.settle(high, err)
 }
 
 // dropCommits answers all who wait with err. p.mu is held.
 func (p *Partition) dropCommits(err error) {
-	for _, c := range append(p.commits, p.flushes...) {
-		c.err = err
-		close(c.done)
-	}
-	p.commits, p.flushes = nil, nil
+	p.commits.settle(math.MaxInt64, err)
+	p.flushes.settle(math.MaxInt64, err)
 }
 
 // fail tells all who wait that the log directory is offline.

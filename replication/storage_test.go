@@ -1,10 +1,13 @@
 package replication_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -408,4 +411,46 @@ func TestUnsyncedPartitionIsOffline(t *testing.T) {
 		t.Error("a record was taken")
 	}
 	s.close()
+}
+
+// With flush.messages=N fewer than N records behind the last sync are ever
+// acknowledged, whoever appends beside. An append that had to be synced was once
+// acknowledged before: another one showed its records to the high watermark.
+func TestFewUnsyncedRecordsAreAcknowledged(t *testing.T) {
+	const every, producers, each = 10, 8, 300
+	s := openStore(t, vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && path.Ext(name) == segment.LogSuffix {
+			for range 20 { // the others append meanwhile
+				runtime.Gosched()
+			}
+		}
+		return nil
+	}), clock.System(), "/d")
+	s.create("t", 1, "flush.messages=10")
+	p := s.r.Get("t", 0)
+	var wg sync.WaitGroup
+	for i := range producers {
+		acks := replication.AcksAll
+		if i%2 == 1 {
+			acks = replication.AcksLeader
+		}
+		wg.Go(func() {
+			b := batch(t, "x")
+			for range each {
+				info, c, err := p.Append(bytes.Clone(b), acks, log.AppendOptions{})
+				if err == nil && c != nil {
+					<-c.Done()
+					err = c.Err()
+				}
+				if synced := p.Log().RecoveryPoint(); err != nil || info.LastOffset+1-synced >= every {
+					t.Errorf("acks=%d: offset %d was acknowledged with %d synced, %v", acks, info.LastOffset, synced, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
 }
