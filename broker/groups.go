@@ -2,6 +2,7 @@ package broker
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -30,7 +32,7 @@ func newGroups(b *Broker) *groups {
 		MaxSize: b.conf.GroupMaxSize, MetadataMax: b.conf.OffsetMetadataMaxBytes,
 		Retention: b.conf.OffsetsRetention, RetentionChecks: b.conf.OffsetsRetentionCheckInterval, NewID: memberID,
 	}
-	return &groups{coordinator: group.NewService(conf, b.o.Clock, record.Codec(b.conf.OffsetsTopicCodec)), replicas: b.replicas,
+	return &groups{coordinator: group.NewService(conf, b.o.Clock, record.Codec(b.conf.OffsetsTopicCodec), b.lg), replicas: b.replicas,
 		node: b.conf.NodeID, epochs: make(map[int32]int32)}
 }
 
@@ -112,10 +114,21 @@ type storage struct{ p *replication.Partition }
 // Append implements coordinator.Storage.
 func (s storage) Append(batch []byte) (<-chan struct{}, func() error, error) {
 	_, commit, err := s.p.Append(batch, replication.AcksAll, log.AppendOptions{Origin: log.Coordinator})
-	if err != nil || commit == nil {
+	switch {
+	case errors.Is(err, log.ErrTooLarge), errors.Is(err, log.ErrListTooLarge):
+		return nil, nil, fmt.Errorf("%w: %w", kerr.RecordListTooLarge, err)
+	case errors.Is(err, log.ErrStorage):
+		return nil, nil, fmt.Errorf("%w: %w", kerr.KafkaStorageError, err)
+	case err != nil || commit == nil:
 		return nil, nil, err
 	}
 	return commit.Done(), commit.Err, nil
+}
+
+// MaxBatch implements coordinator.Storage.
+func (s storage) MaxBatch() int {
+	c := s.p.Log().Config()
+	return int(min(int64(c.MaxMessageBytes), c.SegmentBytes))
 }
 
 // Load implements coordinator.Storage.

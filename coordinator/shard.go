@@ -14,8 +14,11 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -27,7 +30,8 @@ type Record struct{ Key, Value []byte }
 
 // Machine is the state of a shard. It is deterministic: it has no clock, no
 // randomness that matters and no I/O, and is called by the shard's goroutine
-// only.
+// only. A panic of it costs the command that it handles, and the state in memory,
+// which is loaded again.
 type Machine interface {
 	// Replay applies one record.
 	Replay(r Record) error
@@ -46,47 +50,72 @@ type Machine interface {
 // they are committed.
 type Decision struct {
 	Records []Record
+	// Divisible allows to write the records as several batches, in their order,
+	// where they are too many for one. A failure may then leave the first of them
+	// written. Without it they are written together or not at all.
+	Divisible bool
 	// Then is called once, on the shard's goroutine: with nil when the records
 	// are committed and replayed, or with the error that kept them from it, and
-	// then the state is as it was before. It may be nil.
+	// then the state is as it was before.
+	//
+	// It may be nil. Nobody waits for such records: where they cannot be written
+	// they are kept and tried again, before anything that is decided later.
 	Then func(err error)
 }
 
 // Storage is the partition that a shard's records are in.
 type Storage interface {
 	// Append writes a batch. done is nil if it is committed already, else it is
-	// closed once result is known.
+	// closed once result is known. A batch that is too large to be written ever
+	// is kerr.MessageTooLarge or kerr.RecordListTooLarge.
 	Append(batch []byte) (done <-chan struct{}, result func() error, err error)
+	// MaxBatch returns the size in bytes of the largest batch that Append takes.
+	MaxBatch() int
 	// Load calls f for every batch.
 	Load(f func(record.Batch) error) error
 }
 
+// Options say what a shard is made of.
+type Options struct {
+	// New makes a machine without state, to be loaded. It is called again where
+	// the shard has to be loaded again.
+	New     func() Machine
+	Storage Storage
+	Clock   clock.Clock
+	Codec   record.Codec // of the records
+	Logger  *zap.Logger  // nil logs nothing
+}
+
 // Shard runs one machine on one partition.
 type Shard struct {
-	machine Machine
-	storage Storage
-	clock   clock.Clock
-	codec   record.Codec
+	o  Options
+	lg *zap.Logger
 
-	commands chan command
-	wake     chan struct{} // a commit has a result, or time is up
-	stop     context.CancelFunc
-	ctx      context.Context
-	stopped  chan struct{}
+	wake    chan struct{} // holds one: a command came, or time is up
+	stop    context.CancelFunc
+	ctx     context.Context
+	stopped chan struct{}
 
-	mu     sync.Mutex
-	loaded bool
-	err    error // why it cannot be used any more
+	mu       sync.Mutex
+	commands []command // that were taken and have not run
+	loaded   bool
+	err      error // why no more commands are taken
 
 	// The fields below are the goroutine's.
+	machine Machine
 	pending []pendingCommit
+	owed    owed
 	build   *record.Builder
 	timer   clock.Timer
 	armed   time.Time
+	next    time.Time // when the machine wants to be called
 }
 
+// Command is what runs on a shard's goroutine, with its machine.
+type Command func(m Machine, now time.Time) Decision
+
 type command struct {
-	decide func(now time.Time) Decision
+	decide Command
 	failed func(err error)
 }
 
@@ -99,9 +128,11 @@ type pendingCommit struct {
 
 // Start loads a shard in the background and runs it until Stop. Commands are
 // refused with kerr.CoordinatorLoadInProgress until it is loaded.
-func Start(m Machine, s Storage, c clock.Clock, codec record.Codec) *Shard {
-	sh := &Shard{machine: m, storage: s, clock: c, codec: codec, commands: make(chan command, 64),
-		wake: make(chan struct{}, 1), stopped: make(chan struct{}), build: record.NewBuilder(codec, codec.DefaultLevel())}
+func Start(o Options) *Shard {
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	sh := &Shard{o: o, lg: o.Logger, wake: make(chan struct{}, 1), stopped: make(chan struct{}), build: record.NewBuilder(o.Codec, o.Codec.DefaultLevel())}
 	sh.ctx, sh.stop = context.WithCancel(context.Background())
 	go sh.run()
 	return sh
@@ -116,16 +147,16 @@ func (s *Shard) Stop() {
 
 // Do runs decide on the shard's goroutine and returns once what it decided is
 // committed. Then of the decision runs before Do returns.
-func (s *Shard) Do(ctx context.Context, decide func(now time.Time) Decision) error {
-	done := make(chan error, 1)
-	err := s.Send(func(now time.Time) Decision {
-		d := decide(now)
+func (s *Shard) Do(ctx context.Context, decide Command) error {
+	done := make(chan error, 2) // of Then, and of a panic in it
+	err := s.Send(func(m Machine, now time.Time) Decision {
+		d := decide(m, now)
 		then := d.Then
 		d.Then = func(err error) {
+			defer func() { done <- err }() // whatever becomes of then
 			if then != nil {
 				then(err)
 			}
-			done <- err
 		}
 		return d
 	}, func(err error) { done <- err })
@@ -140,23 +171,31 @@ func (s *Shard) Do(ctx context.Context, decide func(now time.Time) Decision) err
 	}
 }
 
-// Send hands a command to the shard's goroutine and returns. failed is called
-// if the shard ends before the command has run.
-func (s *Shard) Send(decide func(now time.Time) Decision, failed func(error)) error {
+// Send hands a command to the shard's goroutine and returns. failed is called if
+// the shard ends before the command has run, or if the command panics, and then
+// its answer may have been given already.
+func (s *Shard) Send(decide Command, failed func(error)) error {
 	s.mu.Lock()
-	loaded, err := s.loaded, s.err
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if !loaded {
+	switch {
+	case s.err != nil:
+		defer s.mu.Unlock()
+		return s.err
+	case !s.loaded:
+		defer s.mu.Unlock()
 		return kerr.CoordinatorLoadInProgress
 	}
+	// Whoever ends the shard takes the list and sets err at once, so that no
+	// command is left behind.
+	s.commands = append(s.commands, command{decide, failed})
+	s.mu.Unlock()
+	s.nudge()
+	return nil
+}
+
+func (s *Shard) nudge() {
 	select {
-	case s.commands <- command{decide, failed}:
-		return nil
-	case <-s.ctx.Done():
-		return kerr.NotCoordinator
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -172,33 +211,121 @@ func (s *Shard) Ready() error {
 
 func (s *Shard) run() {
 	defer close(s.stopped)
-	if err := s.load(); err != nil {
-		s.end(fmt.Errorf("%w: load: %w", kerr.CoordinatorNotAvailable, err))
+	for s.ctx.Err() == nil {
+		if s.begin() {
+			s.serve()
+		}
+		if s.lost() {
+			continue
+		}
 		<-s.ctx.Done()
-		return
 	}
-	s.decide(s.machine.Loaded(s.clock.Now()))
+	s.end(kerr.NotCoordinator)
+}
+
+// begin loads a machine. It reports whether that went well, and else has ended
+// the shard.
+func (s *Shard) begin() bool {
+	s.machine, s.armed = s.o.New(), time.Time{}
+	err := s.load()
+	if err == nil {
+		var d Decision
+		if err = s.guard("loaded", func() { d = s.machine.Loaded(s.o.Clock.Now()) }); err == nil {
+			s.carryOut(d)
+		}
+	}
+	if err != nil {
+		s.lg.Error("cannot load a coordinator's state", zap.Error(err))
+		s.end(fmt.Errorf("%w: load: %w", kerr.CoordinatorNotAvailable, err))
+		return false
+	}
+	if s.machine == nil {
+		return false
+	}
 	s.mu.Lock()
 	s.loaded = true
 	s.mu.Unlock()
-	for {
+	return true
+}
+
+// serve runs commands until the shard ends or its machine is lost.
+func (s *Shard) serve() {
+	s.tick()
+	for s.machine != nil {
 		s.arm()
 		select {
-		case c := <-s.commands:
-			s.decide(c.decide(s.clock.Now()))
 		case <-s.wake:
 		case <-s.firstPending():
 		case <-s.ctx.Done():
-			s.end(kerr.NotCoordinator)
 			return
+		}
+		for _, c := range s.take() {
+			s.run1(c)
 		}
 		s.settle()
 		s.tick()
 	}
 }
 
-func (s *Shard) load() error {
-	return s.storage.Load(func(b record.Batch) error {
+// take returns the commands that wait.
+func (s *Shard) take() []command {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.commands
+	s.commands = nil
+	return out
+}
+
+// run1 runs one command.
+func (s *Shard) run1(c command) {
+	if s.machine == nil { // a command before it lost the machine
+		c.failed(kerr.CoordinatorLoadInProgress)
+		return
+	}
+	var d Decision
+	if err := s.guard("command", func() { d = c.decide(s.machine, s.o.Clock.Now()) }); err != nil {
+		c.failed(kerr.UnknownServerError)
+		s.lose()
+		return
+	}
+	s.carryOut(d)
+}
+
+// guard runs a piece of the machine and makes an error of its panic.
+func (s *Shard) guard(what string, f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.lg.Error("panic of a coordinator: its state is loaded again", zap.String("in", what), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	f()
+	return nil
+}
+
+// lose gives up the machine: what it has in memory may be half a change. Whoever
+// waits is told to look for the coordinator again.
+func (s *Shard) lose() {
+	m := s.machine
+	if m == nil {
+		return
+	}
+	s.machine = nil
+	s.mu.Lock()
+	s.loaded = false
+	s.mu.Unlock()
+	s.drop(m, kerr.NotCoordinator)
+}
+
+// lost reports whether the machine must be loaded again.
+func (s *Shard) lost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err == nil && !s.loaded
+}
+
+func (s *Shard) load() (err error) {
+	return s.o.Storage.Load(func(b record.Batch) error {
 		if b.Attributes().Control() {
 			return nil
 		}
@@ -210,7 +337,7 @@ func (s *Shard) load() error {
 				continue
 			}
 			// The iterator's memory is used again; the machine keeps what it wants.
-			if err := s.machine.Replay(Record{r.Key, r.Value}); err != nil {
+			if err := s.replay(Record{r.Key, r.Value}); err != nil {
 				return fmt.Errorf("offset %d: %w", it.Offset(), err)
 			}
 		}
@@ -221,103 +348,44 @@ func (s *Shard) load() error {
 // maxLoad bounds what a batch of the log may decompress to.
 const maxLoad = 256 << 20
 
-// decide writes and replays the records of a decision and has it answered.
-func (s *Shard) decide(d Decision) {
-	if len(d.Records) == 0 {
-		if d.Then == nil {
-			return
-		}
-		if len(s.pending) == 0 {
-			d.Then(nil)
-			return
-		}
-		// What was looked at may not be committed yet: the answer waits for it.
-		last := s.pending[len(s.pending)-1]
-		s.pending = append(s.pending, pendingCommit{last.done, last.result, d.Then})
-		return
+func (s *Shard) replay(r Record) (err error) {
+	if e := s.guard("replay", func() { err = s.machine.Replay(r) }); e != nil {
+		return e
 	}
-	done, result, err := s.write(d.Records)
-	if err != nil {
-		if d.Then != nil {
-			d.Then(err)
-		}
-		return
-	}
-	for _, r := range d.Records {
-		if err := s.machine.Replay(r); err != nil {
-			panic(fmt.Sprintf("coordinator: a record that was just written cannot be replayed: %v", err))
-		}
-	}
-	if done == nil && len(s.pending) == 0 {
-		if d.Then != nil {
-			d.Then(nil)
-		}
-		return
-	}
-	s.pending = append(s.pending, pendingCommit{done, result, d.Then})
+	return err
 }
 
-func (s *Shard) write(records []Record) (<-chan struct{}, func() error, error) {
-	now := s.clock.Now().UnixMilli()
-	s.build.Reset()
-	for _, r := range records {
-		s.build.Append(now, r.Key, r.Value, nil)
-	}
-	batch, err := s.build.Finish(record.NoProducer)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.storage.Append(batch)
-}
-
-// firstPending returns the channel that tells of the oldest commit under way.
-func (s *Shard) firstPending() <-chan struct{} {
-	if len(s.pending) == 0 {
-		return nil
-	}
-	return s.pending[0].done
-}
-
-// settle answers the decisions whose records are committed, in order. One whose
-// records are not ends the shard: its state holds what its log may not.
-func (s *Shard) settle() {
-	for len(s.pending) > 0 {
-		p := s.pending[0]
-		var err error
-		if p.done != nil {
-			select {
-			case <-p.done:
-				err = p.result()
-			default:
-				return
-			}
-		}
-		s.pending = s.pending[1:]
-		if p.then != nil {
-			p.then(err)
-		}
-		if err != nil {
-			s.end(fmt.Errorf("%w: %w", kerr.CoordinatorNotAvailable, err))
-			s.stop()
-			return
-		}
-	}
-}
-
+// tick does what is due.
 func (s *Shard) tick() {
-	for {
-		next := s.machine.Next()
-		now := s.clock.Now()
-		if next.IsZero() || next.After(now) || s.ctx.Err() != nil {
+	if now := s.o.Clock.Now(); s.owed.due(now) {
+		s.pay()
+	}
+	for s.machine != nil {
+		now, due := s.o.Clock.Now(), false
+		var d Decision
+		err := s.guard("tick", func() {
+			s.next = s.machine.Next()
+			if due = !s.next.IsZero() && !s.next.After(now) && s.ctx.Err() == nil; due {
+				d = s.machine.Tick(now)
+			}
+		})
+		if err != nil {
+			s.lose()
 			return
 		}
-		s.decide(s.machine.Tick(now))
+		if !due {
+			return
+		}
+		s.carryOut(d)
 	}
 }
 
-// arm sets the timer to the machine's next deadline.
+// arm sets the timer to the next deadline.
 func (s *Shard) arm() {
-	next := s.machine.Next()
+	next := s.next
+	if retry := s.owed.retry; !retry.IsZero() && (next.IsZero() || retry.Before(next)) {
+		next = retry
+	}
 	if next.Equal(s.armed) {
 		return
 	}
@@ -329,38 +397,49 @@ func (s *Shard) arm() {
 	if next.IsZero() {
 		return
 	}
-	s.timer = s.clock.AfterFunc(max(next.Sub(s.clock.Now()), 0), func() {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
-	})
+	s.timer = s.o.Clock.AfterFunc(max(next.Sub(s.o.Clock.Now()), 0), s.nudge)
 }
 
-// end makes the shard refuse everything with err and answers whoever waits.
+// end makes the shard refuse everything with err and answers whoever waits. A
+// shard ends once.
 func (s *Shard) end(err error) {
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = err
 	}
+	waiting := s.commands
+	s.commands = nil
 	s.mu.Unlock()
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	for _, p := range s.pending {
-		if p.then != nil {
-			p.then(err)
-		}
+	for _, c := range waiting {
+		c.failed(err)
 	}
+	s.owed = owed{}
+	if m := s.machine; m != nil {
+		s.machine = nil
+		s.drop(m, err)
+	}
+}
+
+// drop answers with err whoever waits for the machine or for a commit.
+func (s *Shard) drop(m Machine, err error) {
+	pending := s.pending
 	s.pending = nil
-	for {
-		select {
-		case c := <-s.commands:
-			c.failed(err)
-			continue
-		default:
-		}
-		break
+	for _, p := range pending {
+		s.answer(p.then, err)
 	}
-	s.machine.Unload(err)
+	// Its own panic was logged, and there is nobody else to tell.
+	_ = s.guard("unload", func() { m.Unload(err) })
+}
+
+// answer calls what waits for a decision.
+func (s *Shard) answer(then func(error), err error) {
+	if then == nil {
+		return
+	}
+	if e := s.guard("answer", func() { then(err) }); e != nil {
+		s.lose()
+	}
 }

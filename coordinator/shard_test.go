@@ -17,11 +17,15 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
+// maxBatch is the size of the largest batch that a tape takes.
+const maxBatch = 1000
+
 // tape is a storage whose commits the test decides on.
 type tape struct {
 	mu      sync.Mutex
 	batches []record.Batch
 	fail    error // of the next append
+	broken  error // of every append, if not nil
 	hold    bool  // commits wait for release
 	held    []*commit
 	slow    chan struct{} // Load waits for it, if not nil
@@ -39,6 +43,12 @@ func (s *tape) Append(b []byte) (<-chan struct{}, func() error, error) {
 		s.fail = nil
 		return nil, nil, err
 	}
+	if s.broken != nil {
+		return nil, nil, s.broken
+	}
+	if len(b) > maxBatch {
+		return nil, nil, kerr.RecordListTooLarge
+	}
 	s.batches = append(s.batches, record.Batch(bytes.Clone(b)))
 	if !s.hold {
 		return nil, nil, nil
@@ -47,6 +57,8 @@ func (s *tape) Append(b []byte) (<-chan struct{}, func() error, error) {
 	s.held = append(s.held, c)
 	return c.done, func() error { return c.err }, nil
 }
+
+func (s *tape) MaxBatch() int { return maxBatch }
 
 func (s *tape) Load(f func(record.Batch) error) error {
 	if s.slow != nil {
@@ -77,9 +89,13 @@ type list struct {
 	next     time.Time
 	ticks    []time.Time
 	unloaded error
+	broken   bool // panics
 }
 
 func (m *list) Replay(r coordinator.Record) error {
+	if m.broken {
+		panic("boom")
+	}
 	if string(r.Value) == "poison" {
 		return errors.New("cannot be read")
 	}
@@ -95,6 +111,9 @@ func (m *list) Loaded(time.Time) coordinator.Decision {
 func (m *list) Next() time.Time { return m.next }
 
 func (m *list) Tick(now time.Time) coordinator.Decision {
+	if m.broken {
+		panic("boom")
+	}
 	m.ticks = append(m.ticks, now)
 	m.next = time.Time{}
 	return coordinator.Decision{Records: []coordinator.Record{{Key: []byte("k"), Value: []byte("tick")}}}
@@ -102,8 +121,18 @@ func (m *list) Tick(now time.Time) coordinator.Decision {
 
 func (m *list) Unload(err error) { m.unloaded = err }
 
-func put(values ...string) func(time.Time) coordinator.Decision {
-	return func(time.Time) coordinator.Decision {
+// start starts a shard whose first machine is m.
+func start(m *list, s *tape, codec record.Codec) *coordinator.Shard {
+	next := m
+	return coordinator.Start(coordinator.Options{New: func() coordinator.Machine {
+		m := next
+		next = new(list)
+		return m
+	}, Storage: s, Clock: clock.System(), Codec: codec})
+}
+
+func put(values ...string) coordinator.Command {
+	return func(coordinator.Machine, time.Time) coordinator.Decision {
 		var d coordinator.Decision
 		for _, v := range values {
 			d.Records = append(d.Records, coordinator.Record{Key: []byte("k"), Value: []byte(v)})
@@ -115,7 +144,7 @@ func put(values ...string) func(time.Time) coordinator.Decision {
 func TestWhatWasWrittenIsLoaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := new(tape), new(list)
-		sh := coordinator.Start(m, s, clock.System(), record.LZ4)
+		sh := start(m, s, record.LZ4)
 		synctest.Wait()
 		for i := range 10 {
 			if err := sh.Do(t.Context(), put(fmt.Sprint(i), "x")); err != nil {
@@ -130,7 +159,7 @@ func TestWhatWasWrittenIsLoaded(t *testing.T) {
 			t.Errorf("a command after the end: %v", err)
 		}
 		again := new(list)
-		sh = coordinator.Start(again, s, clock.System(), record.None)
+		sh = start(again, s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
 		if !slices.Equal(again.values, m.values) || again.loaded != 20 {
@@ -142,7 +171,7 @@ func TestWhatWasWrittenIsLoaded(t *testing.T) {
 func TestCommandsWaitForTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &tape{slow: make(chan struct{})}
-		sh := coordinator.Start(new(list), s, clock.System(), record.None)
+		sh := start(new(list), s, record.None)
 		defer sh.Stop()
 		if err := sh.Do(t.Context(), put("early")); !errors.Is(err, kerr.CoordinatorLoadInProgress) {
 			t.Errorf("a command while loading: %v", err)
@@ -165,7 +194,7 @@ func TestALogThatCannotBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.batches = []record.Batch{batch}
-		sh := coordinator.Start(new(list), s, clock.System(), record.None)
+		sh := start(new(list), s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
 		if err := sh.Do(t.Context(), put("x")); !errors.Is(err, kerr.CoordinatorNotAvailable) {
@@ -177,7 +206,7 @@ func TestALogThatCannotBeRead(t *testing.T) {
 func TestAFailedAppendChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := new(tape), new(list)
-		sh := coordinator.Start(m, s, clock.System(), record.None)
+		sh := start(m, s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
 		s.fail = kerr.NotEnoughReplicas
@@ -198,11 +227,11 @@ func TestAFailedAppendChangesNothing(t *testing.T) {
 func TestAnswersWaitForCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := &tape{hold: true}, new(list)
-		sh := coordinator.Start(m, s, clock.System(), record.None)
+		sh := start(m, s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
 		answers := make(chan string, 4)
-		do := func(name string, f func(time.Time) coordinator.Decision) {
+		do := func(name string, f coordinator.Command) {
 			go func() {
 				err := sh.Do(context.Background(), f)
 				answers <- fmt.Sprint(name, " ", err)
@@ -234,7 +263,7 @@ func TestAnswersWaitForCommits(t *testing.T) {
 func TestALostCommitEndsTheShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := &tape{hold: true}, new(list)
-		sh := coordinator.Start(m, s, clock.System(), record.None)
+		sh := start(m, s, record.None)
 		synctest.Wait()
 		answers := make(chan error, 2)
 		for _, v := range []string{"a", "b"} {
@@ -258,11 +287,11 @@ func TestALostCommitEndsTheShard(t *testing.T) {
 func TestTicksAreInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := new(tape), new(list)
-		sh := coordinator.Start(m, s, clock.System(), record.None)
+		sh := start(m, s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
 		begin := time.Now()
-		err := sh.Do(t.Context(), func(now time.Time) coordinator.Decision {
+		err := sh.Do(t.Context(), func(_ coordinator.Machine, now time.Time) coordinator.Decision {
 			m.next = now.Add(time.Hour)
 			return coordinator.Decision{}
 		})

@@ -87,7 +87,7 @@ func (m *Machine) Tick(now time.Time) coordinator.Decision {
 		m.expiry = now.Add(m.conf.RetentionChecks)
 		out = append(out, m.expire(now)...)
 	}
-	return coordinator.Decision{Records: out}
+	return coordinator.Decision{Records: out, Divisible: true}
 }
 
 // Unload implements coordinator.Machine.

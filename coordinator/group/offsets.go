@@ -121,7 +121,7 @@ func (m *Machine) Delete(groupID string) (coordinator.Decision, kerr.Code) {
 	case g.state != Empty:
 		return coordinator.Decision{}, kerr.NonEmptyGroup
 	}
-	return coordinator.Decision{Records: g.burial(), Then: func(err error) {
+	return coordinator.Decision{Records: g.burial(), Divisible: true, Then: func(err error) {
 		if err == nil && m.groups[groupID] == g && g.state == Empty {
 			m.remove(g)
 		}
@@ -177,7 +177,7 @@ func (m *Machine) TopicDeleted(topic string) coordinator.Decision {
 			out = append(out, offsetTombstone(id, topic, p))
 		}
 	}
-	return coordinator.Decision{Records: out}
+	return coordinator.Decision{Records: out, Divisible: true}
 }
 
 // expire drops offsets that are older than their retention, and groups that are

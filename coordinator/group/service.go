@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/coordinator"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -18,22 +20,20 @@ type Service struct {
 	conf  Config
 	clock clock.Clock
 	codec record.Codec
+	lg    *zap.Logger
 
 	mu         sync.RWMutex
 	partitions int32 // of __consumer_offsets; 0 while there is no such topic
 	shards     map[int32]*Shard
 }
 
-// Shard is one shard with its machine.
-type Shard struct {
-	*coordinator.Shard
-	machine *Machine
-}
+// Shard is one shard of groups.
+type Shard struct{ *coordinator.Shard }
 
 // NewService returns a service without shards. Records are compressed with
 // codec (offsets.topic.compression.codec).
-func NewService(conf Config, c clock.Clock, codec record.Codec) *Service {
-	return &Service{conf: conf, clock: c, codec: codec, shards: make(map[int32]*Shard)}
+func NewService(conf Config, c clock.Clock, codec record.Codec, lg *zap.Logger) *Service {
+	return &Service{conf: conf, clock: c, codec: codec, lg: lg.Named("groups"), shards: make(map[int32]*Shard)}
 }
 
 // SetPartitions tells how many partitions __consumer_offsets has.
@@ -45,8 +45,8 @@ func (s *Service) SetPartitions(n int32) {
 
 // Elect starts to coordinate the groups of a partition whose records are in st.
 func (s *Service) Elect(partition int32, st coordinator.Storage) {
-	m := NewMachine(s.conf)
-	next := &Shard{coordinator.Start(m, st, s.clock, s.codec), m}
+	next := &Shard{coordinator.Start(coordinator.Options{New: func() coordinator.Machine { return NewMachine(s.conf) }, Storage: st,
+		Clock: s.clock, Codec: s.codec, Logger: s.lg.With(zap.Int32("partition", partition))})}
 	s.mu.Lock()
 	old := s.shards[partition]
 	s.shards[partition] = next
@@ -139,14 +139,14 @@ func (s *Service) All() []*Shard {
 func (s *Service) TopicDeleted(topic string) {
 	for _, sh := range s.All() {
 		// A shard that is not loaded finds them when it checks for age.
-		_ = sh.Send(func(time.Time) coordinator.Decision { return sh.machine.TopicDeleted(topic) }, func(error) {})
+		_ = sh.Send(func(m coordinator.Machine, _ time.Time) coordinator.Decision { return m.(*Machine).TopicDeleted(topic) }, func(error) {})
 	}
 }
 
 // Run runs f on the shard's goroutine with its machine, and returns once what f
 // decided is committed.
 func (sh *Shard) Run(ctx context.Context, f func(m *Machine, now time.Time) coordinator.Decision) error {
-	err := sh.Do(ctx, func(now time.Time) coordinator.Decision { return f(sh.machine, now) })
+	err := sh.Do(ctx, func(m coordinator.Machine, now time.Time) coordinator.Decision { return f(m.(*Machine), now) })
 	if err != nil && ctx.Err() == nil {
 		return codeOf(err)
 	}
@@ -154,9 +154,10 @@ func (sh *Shard) Run(ctx context.Context, f func(m *Machine, now time.Time) coor
 }
 
 // Call is Run for a command that is answered through a function which may be
-// called later. failed is called if the command could not run.
+// called later. failed is called if the command could not run, or panicked, and
+// then it may have been answered already.
 func (sh *Shard) Call(f func(m *Machine, now time.Time) coordinator.Decision, failed func(error)) {
-	err := sh.Send(func(now time.Time) coordinator.Decision { return f(sh.machine, now) }, failed)
+	err := sh.Send(func(m coordinator.Machine, now time.Time) coordinator.Decision { return f(m.(*Machine), now) }, failed)
 	if err != nil {
 		failed(err)
 	}
