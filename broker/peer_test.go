@@ -206,6 +206,16 @@ func (p *peer) create(topic string, partitions int32, configs ...string) {
 	}
 }
 
+// delete deletes a topic.
+func (p *peer) delete(topic string) {
+	p.t.Helper()
+	var resp msg.DeleteTopicsResponse
+	p.ask(&msg.DeleteTopicsRequest{TimeoutMs: 10000, TopicNames: []string{topic}}, 4, &resp)
+	if resp.Responses[0].ErrorCode != 0 {
+		p.t.Fatalf("delete %s: error %d", topic, resp.Responses[0].ErrorCode)
+	}
+}
+
 // batch returns a batch of values.
 func batch(codec record.Codec, values ...string) []byte {
 	b := record.NewBuilder(codec, codec.DefaultLevel())

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +59,7 @@ type Partition struct {
 	commits  commits    // produces that wait for the high watermark
 	flushes  commits    // produces that wait for the disk alone (acks=1 with flush.messages)
 	syncing  bool       // flush runs
-	watchers []Watcher
+	watchers []*Watch
 	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
 	unsynced     time.Time
 	unsyncedFrom int64
@@ -73,10 +72,6 @@ type view struct {
 	partitionEpoch int32
 	epochStart     int64 // log end when this broker became leader of the epoch
 }
-
-// Watcher is told when a partition has new records to read. Moved must not
-// block.
-type Watcher interface{ Moved(p *Partition) }
 
 func openPartition(topic string, id prim.UUID, index int32, dir *Dir, l *log.Log, node int32, minISR int, now func() time.Time) *Partition {
 	p := &Partition{Topic: topic, TopicID: id, Index: index, Dir: dir, log: l, node: node, minISR: minISR, now: now}
@@ -281,31 +276,6 @@ func (p *Partition) fail(err error) {
 	defer p.mu.Unlock()
 	p.dropCommits(err)
 	p.wake()
-}
-
-func (p *Partition) wake() {
-	for _, w := range p.watchers {
-		w.Moved(p)
-	}
-}
-
-// Watch has w told of new records until Unwatch.
-func (p *Partition) Watch(w Watcher) {
-	p.mu.Lock()
-	p.watchers = append(p.watchers, w)
-	p.mu.Unlock()
-}
-
-// Unwatch ends a Watch.
-func (p *Partition) Unwatch(w Watcher) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if at := slices.Index(p.watchers, w); at >= 0 {
-		last := len(p.watchers) - 1
-		p.watchers[at] = p.watchers[last]
-		p.watchers[last] = nil
-		p.watchers = p.watchers[:last]
-	}
 }
 
 // DeleteRecords moves the log start offset up to offset, -1 for the high

@@ -203,7 +203,8 @@ func TestOneLogDirectoryFails(t *testing.T) {
 		}
 	}
 	w := make(watcher, 1)
-	hurt.Watch(w)
+	var x replication.Watch
+	hurt.Watch(&x, w)
 	if _, _, err := hurt.Append(batch(t, "x"), replication.AcksAll, log.AppendOptions{}); !errors.Is(err, log.ErrStorage) {
 		t.Fatalf("append to the broken directory: %v", err)
 	}

@@ -31,17 +31,24 @@ func (s *fetchScratch) collect(req *msg.FetchRequest) []*fetched {
 	}
 	s.own = resize(s.own, n)
 	s.parts = resize(s.parts, n)
+	seen := make(map[fetchKey]*fetched, n)
 	n = 0
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		for j := range t.Partitions {
-			s.own[n] = fetched{}
-			s.own[n].ask(t, &t.Partitions[j])
-			s.parts[n] = &s.own[n]
+			f := &s.own[n]
+			*f = fetched{}
+			f.ask(t, &t.Partitions[j])
+			if first := seen[f.key()]; first != nil { // it is answered once, and what was said last counts
+				*first = *f
+				continue
+			}
+			seen[f.key()] = f
+			s.parts[n] = f
 			n++
 		}
 	}
-	return s.parts
+	return s.parts[:n]
 }
 
 // Release implements Releaser: the response was written.
@@ -59,8 +66,8 @@ func (s *fetchScratch) drop() {
 
 // read is what a fetch found in one partition.
 type read struct {
-	p         *replication.Partition
-	chunk     *log.Chunk // nil if nothing was read
+	p         *replication.Partition // nil if it is not here
+	chunk     *log.Chunk             // nil if nothing was read
 	code      kerr.Code
 	high      int64
 	lso       int64
@@ -101,14 +108,7 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
 	}
 	w := &s.wait
 	w.prepare(h, time.Duration(req.MaxWaitMs)*time.Millisecond)
-	watched := resize(w.watched, 0)
-	for i := range s.reads {
-		if p := s.reads[i].p; p != nil {
-			p.Watch(w)
-			watched = append(watched, p)
-		}
-	}
-	w.watched = watched
+	w.watch(s.reads)
 	defer w.finish()
 	for {
 		// Records that came between the read and the watch are found here.
@@ -126,21 +126,33 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
 }
 
 // readAll reads every partition once, in order, and reports whether the answer
-// need not wait: there are MinBytes, or something went wrong that the client
-// should know now.
+// need not wait: there are MinBytes, something went wrong that the client should
+// know now, or nothing that is asked for can be waited for.
+//
+// Topics and partitions that do not exist end no wait (Kafka answers for them
+// without asking for their logs), and neither does an error that the session has
+// told of before: a client that asks again at once, whatever the answer, would
+// ask as fast as it can for as long as the error lasts.
 func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough bool) {
 	req := &s.req
 	budget := min(int(req.MaxBytes), h.Broker.FetchMaxBytes)
-	total := 0
+	total, waits := 0, false
 	s.reads = resize(s.reads, len(parts))
 	for i, f := range parts {
 		r := &s.reads[i]
 		*r = read{high: -1, lso: -1, start: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
 		if err := h.readOne(c, f, r, budget-total, total == 0); err != nil {
 			r.code = h.fetchCode(c, err)
-			enough = true
+			switch r.code {
+			case kerr.UnknownTopicOrPartition, kerr.UnknownTopicId:
+				r.aborted = noAborted
+			case kerr.InconsistentTopicId:
+			default:
+				enough = enough || !f.warned || f.code != r.code
+			}
 			continue
 		}
+		waits = true
 		if r.chunk != nil {
 			total += r.chunk.Len()
 		}
@@ -148,8 +160,11 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough b
 			enough = true
 		}
 	}
-	return enough || total >= int(req.MinBytes)
+	return enough || !waits || total >= int(req.MinBytes)
 }
+
+// noAborted is an empty list of aborted transactions, where nil is none.
+var noAborted = []msg.FetchResponseAbortedTransaction{}
 
 // fetchCode is code with what old clients do not know.
 func (h *Handlers) fetchCode(c *Call, err error) kerr.Code {
@@ -167,14 +182,18 @@ func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool)
 	if err != nil {
 		return err
 	}
+	r.p = p
 	if err := p.CheckLeader(f.epoch); err != nil {
 		return err
 	}
-	r.p = p
 	l := p.Log()
 	r.high, r.lso, r.start = l.HighWatermark(), l.LastStableOffset(), l.StartOffset()
 	if f.last >= 0 {
 		epoch, end := l.EpochEndOffset(f.last)
+		if epoch < 0 || f.offset < r.start { // nothing is known of that epoch
+			r.high, r.lso, r.start = -1, -1, -1
+			return kerr.OffsetOutOfRange
+		}
 		if epoch < f.last || end < f.offset {
 			r.diverging.Epoch, r.diverging.EndOffset = epoch, end
 			return nil
@@ -191,7 +210,7 @@ func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool)
 		return kerr.NotLeaderOrFollower // no such replica: nothing is replicated from here
 	case req.IsolationLevel == 1:
 		limit = r.lso
-		r.aborted = []msg.FetchResponseAbortedTransaction{}
+		r.aborted = noAborted
 	}
 	if f.offset < r.start || f.offset > l.EndOffset() {
 		r.high, r.lso, r.start = -1, -1, -1 // as Kafka leaves them
@@ -225,14 +244,22 @@ func (h *Handlers) fetchFrom(c *Call, f *fetched) (*replication.Partition, error
 		return h.partition(f.topic, f.index)
 	}
 	if p := h.Replicas.GetByID(f.id, f.index); p != nil {
+		f.name = p.Topic
 		return p, nil
 	}
 	image := h.Controller.Image()
-	t := image.TopicByID(f.id)
-	if t == nil {
-		return nil, kerr.UnknownTopicId
+	if t := image.TopicByID(f.id); t != nil {
+		f.name = t.Name
+		return nil, h.Replicas.Missing(image, t.Name, f.index)
 	}
-	return nil, h.Replicas.Missing(image, t.Name, f.index)
+	// A session remembers the name that an id had.
+	switch {
+	case f.name == "":
+		return nil, kerr.UnknownTopicId
+	case image.Topic(f.name) != nil:
+		return nil, kerr.InconsistentTopicId
+	}
+	return nil, kerr.UnknownTopicOrPartition
 }
 
 // fill makes the response of what was read.
@@ -248,15 +275,16 @@ func (h *Handlers) fill(c *Call, s *fetchScratch, t turn) {
 		s.sent[i] = r.chunk != nil
 		news := r.chunk != nil || r.code != kerr.None || r.diverging.Epoch >= 0 || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
 		f.told, f.high, f.start, f.lso, f.code = true, r.high, r.start, r.lso, r.code
+		f.warned = r.code != kerr.None
 		if t.session != nil && !t.fresh && !news {
 			continue
 		}
 		if out == nil || out.Topic != f.topic || out.TopicId != f.id {
-			resp.Responses = resize(resp.Responses, len(resp.Responses)+1)
+			resp.Responses = oneMore(resp.Responses)
 			out = &resp.Responses[len(resp.Responses)-1]
 			out.Topic, out.TopicId, out.Tags, out.Partitions = f.topic, f.id, nil, out.Partitions[:0]
 		}
-		out.Partitions = resize(out.Partitions, len(out.Partitions)+1)
+		out.Partitions = oneMore(out.Partitions)
 		h.fillOne(c, resp, &out.Partitions[len(out.Partitions)-1], f, r)
 	}
 	if t.session != nil {
@@ -276,8 +304,8 @@ func (h *Handlers) fillOne(c *Call, resp *msg.FetchResponse, d *msg.FetchRespons
 	}
 	if c.Version() >= 16 && (r.code == kerr.NotLeaderOrFollower || r.code == kerr.FencedLeaderEpoch) {
 		topic := f.topic
-		if t := h.Controller.Image().TopicByID(f.id); t != nil {
-			topic = t.Name
+		if topic == "" {
+			topic = f.name
 		}
 		leader, epoch, node, ok := h.currentLeader(c, topic, f.index)
 		if !ok {

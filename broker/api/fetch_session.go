@@ -2,6 +2,7 @@ package api
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // fetched is one partition of a fetch, and where it is part of a session, what
 // the client was told of it last.
 type fetched struct {
-	topic  string
+	topic  string // as the request names it; "" where it names an id
 	id     prim.UUID
 	index  int32
 	offset int64
@@ -22,14 +23,18 @@ type fetched struct {
 	last   int32 // last fetched epoch; -1 none
 	max    int32 // partition max bytes
 
+	name string // of the topic of that id, once it was found
+
 	told             bool // the client knows the two offsets below
 	high, start, lso int64
 	code             kerr.Code
+	warned           bool // it knows the code too, and has not changed what it asks for
 }
 
 func (f *fetched) ask(t *msg.FetchRequestFetchTopic, p *msg.FetchRequestFetchPartition) {
 	f.topic, f.id, f.index = t.Topic, t.TopicId, p.Partition
 	f.offset, f.epoch, f.last, f.max = p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes
+	f.warned = false
 }
 
 type fetchKey struct {
@@ -42,7 +47,8 @@ func (f *fetched) key() fetchKey { return fetchKey{f.topic, f.id, f.index} }
 
 // fetchSession is a fetch session (KIP-227): the partitions that a client
 // fetches, so that it need not name them each time, nor be told of those that
-// did not change.
+// did not change. While it is busy, its partitions belong to the request; the
+// other fields are guarded by the sessions' mutex.
 type fetchSession struct {
 	id       int32
 	epoch    int32 // that the next request must carry
@@ -50,6 +56,7 @@ type fetchSession struct {
 	parts    []*fetched
 	index    map[fetchKey]*fetched
 	busy     bool
+	size     int // partitions, as of its last request
 	created  time.Time
 	used     time.Time
 	follower bool
@@ -90,10 +97,8 @@ func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScra
 	if v < 7 {
 		id, epoch = 0, finalEpoch
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if epoch == initialEpoch || epoch == finalEpoch {
-		delete(s.all, id)
+		s.close(id)
 		t := turn{parts: scratch.collect(req)}
 		if epoch == initialEpoch {
 			t.session = s.open(req, v >= 13, t.parts)
@@ -104,33 +109,50 @@ func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScra
 		}
 		return t, kerr.None
 	}
-	f := s.all[id]
-	switch {
-	case f == nil:
-		return turn{}, kerr.FetchSessionIdNotFound
-	case f.epoch != epoch || f.busy:
-		return turn{}, kerr.InvalidFetchSessionEpoch
-	case f.byID != (v >= 13):
-		return turn{}, kerr.FetchSessionTopicIdError
+	f, code := s.take(id, epoch, v >= 13)
+	if code != kerr.None {
+		return turn{}, code
 	}
 	f.change(req)
 	if len(f.parts) == 0 {
-		delete(s.all, id) // nothing is left to fetch: it is answered without a session
+		s.close(id) // nothing is left to fetch: it is answered without a session
 		return turn{}, kerr.None
+	}
+	return turn{session: f, parts: f.parts}, kerr.None
+}
+
+// take has a session be busy with the request that carries epoch.
+func (s *fetchSessions) take(id, epoch int32, byID bool) (*fetchSession, kerr.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.all[id]
+	switch {
+	case f == nil:
+		return nil, kerr.FetchSessionIdNotFound
+	case f.epoch != epoch || f.busy:
+		return nil, kerr.InvalidFetchSessionEpoch
+	case f.byID != byID:
+		return nil, kerr.FetchSessionTopicIdError
 	}
 	f.used = s.now()
 	if f.epoch++; f.epoch < 0 {
 		f.epoch = 1
 	}
 	f.busy = true
-	return turn{session: f, parts: f.parts}, kerr.None
+	return f, kerr.None
+}
+
+func (s *fetchSessions) close(id int32) {
+	s.mu.Lock()
+	delete(s.all, id)
+	s.mu.Unlock()
 }
 
 // end ends a turn. order is that of the partitions in the next one.
 func (s *fetchSessions) end(t turn) {
 	if t.session != nil {
 		s.mu.Lock()
-		t.session.busy = false
+		t.session.busy, t.session.size = false, len(t.session.parts)
 		s.mu.Unlock()
 	}
 }
@@ -141,16 +163,29 @@ func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched)
 		return nil
 	}
 	now := s.now()
-	f := &fetchSession{epoch: 1, byID: byID, created: now, used: now, index: make(map[fetchKey]*fetched, len(parts)), busy: true,
+	f := &fetchSession{epoch: 1, byID: byID, created: now, used: now, busy: true, size: len(parts),
 		follower: req.ReplicaId >= 0 || req.ReplicaState.ReplicaId >= 0}
-	if len(s.all) >= s.slots && !s.evict(f, len(parts), now) {
+	if !s.admit(f, now) {
 		return nil
 	}
+	// It is busy: nobody else looks at its partitions.
+	f.index = make(map[fetchKey]*fetched, len(parts))
+	f.parts = make([]*fetched, 0, len(parts))
 	for _, p := range parts {
 		own := new(fetched)
 		*own = *p
 		f.parts = append(f.parts, own)
 		f.index[own.key()] = own
+	}
+	return f
+}
+
+// admit gives a session an id, if there is room or another can be evicted.
+func (s *fetchSessions) admit(f *fetchSession, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) >= s.slots && !s.evict(f, now) {
+		return false
 	}
 	for {
 		f.id = rand.Int32N(1<<31-1) + 1
@@ -159,12 +194,12 @@ func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched)
 		}
 	}
 	s.all[f.id] = f
-	return f
+	return true
 }
 
 // evict makes room for f: of a session that was not used for a while, or else
 // of one that is less worthy and not young.
-func (s *fetchSessions) evict(f *fetchSession, size int, now time.Time) bool {
+func (s *fetchSessions) evict(f *fetchSession, now time.Time) bool {
 	var oldest, least *fetchSession
 	for _, c := range s.all {
 		if oldest == nil || c.used.Before(oldest.used) {
@@ -178,7 +213,7 @@ func (s *fetchSessions) evict(f *fetchSession, size int, now time.Time) bool {
 	case oldest != nil && now.Sub(oldest.used) > evictAfter:
 		delete(s.all, oldest.id)
 		return true
-	case least != nil && (f.follower && !least.follower || f.follower == least.follower && size > len(least.parts)):
+	case least != nil && (f.follower && !least.follower || f.follower == least.follower && f.size > least.size):
 		delete(s.all, least.id)
 		return true
 	}
@@ -189,7 +224,7 @@ func (f *fetchSession) less(o *fetchSession) bool {
 	if f.follower != o.follower {
 		return !f.follower
 	}
-	return len(f.parts) < len(o.parts)
+	return f.size < o.size
 }
 
 // change applies the partitions that an incremental request names and then
@@ -214,34 +249,31 @@ func (f *fetchSession) change(req *msg.FetchRequest) {
 		t := &req.ForgottenTopicsData[i]
 		for _, index := range t.Partitions {
 			k := fetchKey{t.Topic, t.TopicId, index}
-			if p := f.index[k]; p != nil {
-				delete(f.index, k)
-				f.drop(p)
-			}
+			delete(f.index, k)
 		}
 	}
-}
-
-func (f *fetchSession) drop(p *fetched) {
-	for i, x := range f.parts {
-		if x == p {
-			f.parts = append(f.parts[:i:i], f.parts[i+1:]...)
-			return
-		}
+	if len(f.index) < len(f.parts) {
+		f.parts = slices.DeleteFunc(f.parts, func(p *fetched) bool { return f.index[p.key()] != p })
 	}
 }
 
 // rotate moves the partitions that were sent with data to the end, so that the
 // others come first next time. sent tells for each whether it was.
 func (f *fetchSession) rotate(sent []bool) {
+	n := 0
+	for _, yes := range sent {
+		if yes {
+			n++
+		}
+	}
+	if n == 0 || n == len(f.parts) {
+		return
+	}
 	kept := make([]*fetched, 0, len(f.parts))
 	for i, p := range f.parts {
 		if !sent[i] {
 			kept = append(kept, p)
 		}
-	}
-	if len(kept) == len(f.parts) || len(kept) == 0 {
-		return
 	}
 	for i, p := range f.parts {
 		if sent[i] {

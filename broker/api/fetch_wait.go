@@ -14,7 +14,7 @@ type fetchWait struct {
 	moved   chan struct{} // holds one: something happened since the last look
 	expired atomic.Bool
 	timer   clock.Timer
-	watched []*replication.Partition
+	watched []replication.Watch
 }
 
 // Moved implements replication.Watcher.
@@ -57,12 +57,21 @@ func (w *fetchWait) wait(c *Call) {
 	}
 }
 
+// watch has the wait be told of every partition that was read.
+func (w *fetchWait) watch(reads []read) {
+	w.watched = resize(w.watched, len(reads))
+	for i := range reads {
+		if p := reads[i].p; p != nil {
+			p.Watch(&w.watched[i], w)
+		}
+	}
+}
+
 // finish ends the wait.
 func (w *fetchWait) finish() {
 	w.timer.Stop()
-	for i, p := range w.watched {
-		p.Unwatch(w)
-		w.watched[i] = nil
+	for i := range w.watched {
+		w.watched[i].End()
 	}
 	w.watched = w.watched[:0]
 }

@@ -126,16 +126,15 @@ func (h *Handlers) joinGroup(c *Call, req *msg.JoinGroupRequest) (*msg.JoinGroup
 	if req.GroupId == "" {
 		return refuse(kerr.InvalidGroupId), nil
 	}
-	h.ensureGroups(c.Context)
 	sh, err := h.Groups.Find(req.GroupId)
 	if err != nil {
 		return refuse(err), nil
 	}
-	answer := make(chan *msg.JoinGroupResponse, 1)
+	answer := make(answer[msg.JoinGroupResponse], 1)
 	client := group.Client{ID: c.Header.ClientID, Host: "/" + c.Session.RemoteHost}
 	sh.Call(func(m *group.Machine, now time.Time) coordinator.Decision {
-		return m.Join(now, client, c.Version(), req, func(r *msg.JoinGroupResponse) { answer <- r })
-	}, func(err error) { answer <- refuse(err) })
+		return m.Join(now, client, c.Version(), req, answer.give)
+	}, func(err error) { answer.give(refuse(err)) })
 	resp, err := await(c, answer)
 	if resp == nil {
 		resp = refuse(kerr.NotCoordinator) // the broker stops
@@ -146,9 +145,20 @@ func (h *Handlers) joinGroup(c *Call, req *msg.JoinGroupRequest) (*msg.JoinGroup
 	return resp, err
 }
 
+// answer is where one answer is waited for. A second one, which a coordinator
+// that panics may give, is dropped.
+type answer[T any] chan *T
+
+func (a answer[T]) give(r *T) {
+	select {
+	case a <- r:
+	default:
+	}
+}
+
 // await waits for an answer without holding the call's slot; nil if the call
 // ends first.
-func await[T any](c *Call, answer <-chan *T) (r *T, err error) {
+func await[T any](c *Call, answer answer[T]) (r *T, err error) {
 	select {
 	case r = <-answer:
 		return r, nil
@@ -179,10 +189,10 @@ func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroup
 	if err != nil {
 		return refuse(err), nil
 	}
-	answer := make(chan *msg.SyncGroupResponse, 1)
+	answer := make(answer[msg.SyncGroupResponse], 1)
 	sh.Call(func(m *group.Machine, now time.Time) coordinator.Decision {
-		return m.Sync(now, c.Version(), req, func(r *msg.SyncGroupResponse) { answer <- r })
-	}, func(err error) { answer <- refuse(err) })
+		return m.Sync(now, c.Version(), req, answer.give)
+	}, func(err error) { answer.give(refuse(err)) })
 	resp, err := await(c, answer)
 	if resp == nil {
 		resp = refuse(kerr.NotCoordinator)

@@ -14,6 +14,10 @@ func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg
 	resp := new(msg.InitProducerIdResponse)
 	resp.SetDefaults()
 	resp.ProducerId, resp.ProducerEpoch = -1, -1
+	if (req.ProducerId == -1) != (req.ProducerEpoch == -1) { // one has no meaning without the other
+		resp.ErrorCode = int16(kerr.InvalidRequest)
+		return resp, nil
+	}
 	if req.TransactionalId != nil {
 		code := kerr.CoordinatorNotAvailable // FindCoordinator has told the client that there is none
 		if *req.TransactionalId == "" {

@@ -61,7 +61,6 @@ func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.Off
 	}
 	var codes [][]kerr.Code
 	var all kerr.Code
-	h.ensureGroups(c.Context)
 	err := h.run(c, req.GroupId, func(m *group.Machine, now time.Time) coordinator.Decision {
 		var d coordinator.Decision
 		d, codes, all = m.Commit(now, c.Version(), &known)
@@ -148,47 +147,41 @@ func (h *Handlers) fetchGroup(c *Call, req msg.OffsetFetchRequestGroup) msg.Offs
 		want = nil
 	}
 	var offsets []group.Offset
-	var exists bool
-	h.ensureGroups(c.Context)
 	err := h.run(c, req.GroupId, func(m *group.Machine, _ time.Time) coordinator.Decision {
-		offsets, exists = m.Fetch(req.GroupId, want), m.Exists(req.GroupId)
+		offsets = m.Fetch(req.GroupId, want)
 		return coordinator.Decision{}
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		out.ErrorCode = int16(h.code(err))
 		return out
-	case !exists && c.Version() >= 9 && (req.MemberId != nil || req.MemberEpoch >= 0):
-		out.ErrorCode = int16(kerr.GroupIdNotFound)
+	}
+	if req.Topics == nil {
+		for len(offsets) > 0 { // those of a topic are beside each other
+			n := 1
+			for n < len(offsets) && offsets[n].Topic == offsets[0].Topic {
+				n++
+			}
+			t := msg.OffsetFetchResponseTopics{Name: offsets[0].Topic}
+			topic := image.Topic(t.Name)
+			if topic != nil && c.Version() >= 10 {
+				t.TopicId = topic.ID
+			}
+			if topic != nil || c.Version() < 10 {
+				for _, o := range offsets[:n] {
+					t.Partitions = append(t.Partitions, offsetResult(o))
+				}
+				out.Topics = append(out.Topics, t)
+			}
+			offsets = offsets[n:]
+		}
 		return out
 	}
 	found := make(map[string]map[int32]group.Offset)
-	var names []string
 	for _, o := range offsets {
 		if found[o.Topic] == nil {
 			found[o.Topic] = make(map[int32]group.Offset)
-			names = append(names, o.Topic)
 		}
 		found[o.Topic][o.Partition] = o
-	}
-	if req.Topics == nil {
-		for _, topicName := range names {
-			t := msg.OffsetFetchResponseTopics{Name: topicName}
-			if c.Version() >= 10 {
-				topic := image.Topic(topicName)
-				if topic == nil {
-					continue
-				}
-				t.TopicId = topic.ID
-			}
-			for _, o := range offsets {
-				if o.Topic == topicName {
-					t.Partitions = append(t.Partitions, offsetResult(o))
-				}
-			}
-			out.Topics = append(out.Topics, t)
-		}
-		return out
 	}
 	for i, t := range req.Topics {
 		r := msg.OffsetFetchResponseTopics{Name: t.Name, TopicId: t.TopicId}
@@ -200,7 +193,7 @@ func (h *Handlers) fetchGroup(c *Call, req msg.OffsetFetchRequestGroup) msg.Offs
 			d := noOffset(p)
 			if c.Version() >= 10 && topics[i] == nil {
 				d.ErrorCode = int16(kerr.UnknownTopicId)
-			} else if o, ok := found[topicName][p]; ok && o.Offset >= 0 {
+			} else if o, ok := found[topicName][p]; ok {
 				d = offsetResult(o)
 			}
 			r.Partitions = append(r.Partitions, d)

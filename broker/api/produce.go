@@ -11,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // adminClient is the one client id that may write to the cluster's own topics.
@@ -51,7 +52,11 @@ func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 	}
 	a := producedPool.Get().(*produced)
 	a.resp.SetDefaults()
-	h.appendAll(c, req, a)
+	if req.TransactionalId == nil && anyTransactional(req) {
+		refuseEach(req, a, kerr.TransactionalIdAuthorizationFailed) // as nobody may use no id
+	} else {
+		h.appendAll(c, req, a)
+	}
 	if req.Acks == int16(replication.AcksNone) {
 		return Answer{Done: a}, refusedSilently(&a.resp)
 	}
@@ -77,7 +82,42 @@ func refusedSilently(resp *msg.ProduceResponse) error {
 	return nil
 }
 
-func (h *Handlers) appendAll(c *Call, req *msg.ProduceRequest, a *produced) {
+// anyTransactional reports whether a batch of a request is part of a transaction.
+func anyTransactional(req *msg.ProduceRequest) bool {
+	for i := range req.TopicData {
+		for j := range req.TopicData[i].PartitionData {
+			if transactional(req.TopicData[i].PartitionData[j].Records.B) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func transactional(b []byte) bool {
+	for len(b) > 0 {
+		batch, rest, _ := record.Next(b)
+		if batch == nil {
+			return false // the log says what is wrong with it
+		}
+		if batch.Magic() >= record.Magic && batch.Attributes().Transactional() {
+			return true
+		}
+		b = rest
+	}
+	return false
+}
+
+// refuseEach answers every partition with the same error.
+func refuseEach(req *msg.ProduceRequest, a *produced, code kerr.Code) {
+	message := code.Message()
+	a.answer(req, func(_ *msg.ProduceRequestTopicProduceData, _ *msg.ProduceRequestPartitionProduceData, r *msg.ProduceResponsePartitionProduceResponse, _, _ int) {
+		r.ErrorCode, r.ErrorMessage = int16(code), &message
+	})
+}
+
+// answer makes the answer of every partition of a request, and has one fill it in.
+func (a *produced) answer(req *msg.ProduceRequest, one func(t *msg.ProduceRequestTopicProduceData, d *msg.ProduceRequestPartitionProduceData, r *msg.ProduceResponsePartitionProduceResponse, topic, index int)) {
 	resp := &a.resp
 	resp.Responses = resize(resp.Responses, len(req.TopicData))
 	for i := range req.TopicData {
@@ -89,18 +129,24 @@ func (h *Handlers) appendAll(c *Call, req *msg.ProduceRequest, a *produced) {
 			d, r := &t.PartitionData[j], &out.PartitionResponses[j]
 			r.SetDefaults()
 			r.Index, r.BaseOffset = d.Index, -1
-			info, commit, p, err := h.appendOne(c, req, t, d)
-			if err != nil {
-				r.LogStartOffset = info.LogStart
-				h.refuseProduce(c, resp, r, p, t, err)
-				continue
-			}
-			r.BaseOffset, r.LogAppendTimeMs, r.LogStartOffset = info.BaseOffset, info.LogAppendTime, info.LogStart
-			if commit != nil {
-				a.waiting = append(a.waiting, waiting{p, commit, i, j})
-			}
+			one(t, d, r, i, j)
 		}
 	}
+}
+
+func (h *Handlers) appendAll(c *Call, req *msg.ProduceRequest, a *produced) {
+	a.answer(req, func(t *msg.ProduceRequestTopicProduceData, d *msg.ProduceRequestPartitionProduceData, r *msg.ProduceResponsePartitionProduceResponse, topic, index int) {
+		info, commit, p, err := h.appendOne(c, req, t, d)
+		if err != nil {
+			r.LogStartOffset = info.LogStart
+			h.refuseProduce(c, &a.resp, r, p, t, err)
+			return
+		}
+		r.BaseOffset, r.LogAppendTimeMs, r.LogStartOffset = info.BaseOffset, info.LogAppendTime, info.LogStart
+		if commit != nil {
+			a.waiting = append(a.waiting, waiting{p, commit, topic, index})
+		}
+	})
 }
 
 func resize[T any](s []T, n int) []T {
@@ -110,6 +156,15 @@ func resize[T any](s []T, n int) []T {
 	grown := make([]T, n)
 	copy(grown, s[:cap(s)])
 	return grown
+}
+
+// oneMore is resize by one. Like append, it makes room for more than that: a list
+// that is grown one by one is copied a few times only.
+func oneMore[T any](s []T) []T {
+	if len(s) == cap(s) {
+		return append(s, *new(T))
+	}
+	return s[:len(s)+1]
 }
 
 // appendOne appends what one partition got.
@@ -126,7 +181,7 @@ func (h *Handlers) appendOne(c *Call, req *msg.ProduceRequest, t *msg.ProduceReq
 	if meta.InternalTopic(p.Topic) && c.Header.ClientID != adminClient {
 		return notAppended, nil, p, replication.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
 	}
-	if req.TransactionalId != nil {
+	if req.TransactionalId != nil && transactional(d.Records.B) {
 		return notAppended, nil, p, kerr.InvalidTxnState // no transaction can be open
 	}
 	info, commit, err := p.Append(d.Records.B, replication.Acks(req.Acks), log.AppendOptions{Origin: log.Client, ProduceVersion: c.Version()})

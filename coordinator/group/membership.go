@@ -18,7 +18,7 @@ type Client struct {
 
 // Join handles a JoinGroup of the given version. reply is called with the
 // answer, at once or when the rebalance has come together.
-func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupRequest, reply func(*msg.JoinGroupResponse)) coordinator.Decision {
+func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupRequest, reply func(*msg.JoinGroupResponse)) (d coordinator.Decision) {
 	refuse := func(code kerr.Code) coordinator.Decision {
 		reply(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: req.MemberId, ProtocolName: emptyBelow(v, 7)})
 		return coordinator.Decision{}
@@ -38,15 +38,22 @@ func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupReque
 		}
 		g = newGroup(req.GroupId, now)
 	}
+	if created {
+		m.groups[g.id] = g
+		defer func() {
+			// As Kafka does it, a group is written down before it has members, and is
+			// listed from then on.
+			if len(d.Records) == 0 && d.Then == nil {
+				d.Records = append(d.Records, g.empty(now))
+			}
+		}()
+	}
 	if !g.room(req.MemberId, m.conf.MaxSize) {
 		g.drop(req.MemberId)
 		return refuse(kerr.GroupMaxSizeReached)
 	}
 	if !g.supports(req.ProtocolType, req.Protocols) {
 		return refuse(kerr.InconsistentGroupProtocol)
-	}
-	if created {
-		m.groups[g.id] = g
 	}
 	rebalance := millis(req.RebalanceTimeoutMs)
 	if v == 0 {
@@ -55,6 +62,9 @@ func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupReque
 	x := &member{id: req.MemberId, instance: req.GroupInstanceId, clientID: c.ID, clientHost: c.Host, rebalance: rebalance, session: session,
 		protocols: req.Protocols, join: reply}
 	if req.MemberId == "" {
+		if x.id = m.newID(x); len(x.id) > maxString {
+			return refuse(kerr.UnknownServerError) // neither an answer nor a record can hold it
+		}
 		return m.joinNew(g, x, v, req, now)
 	}
 	_, pending := g.pending[req.MemberId]
@@ -93,16 +103,26 @@ func (g *group) room(id string, most int) bool {
 	return true
 }
 
-// joinNew lets a member in that has no id yet.
+// maxString is the length in bytes of the longest string of the protocol.
+const maxString = math.MaxInt16
+
+// newID makes an id for a member that has none.
+func (m *Machine) newID(x *member) string {
+	prefix := x.clientID
+	if x.instance != nil {
+		prefix = *x.instance
+	}
+	return prefix + "-" + m.conf.NewID()
+}
+
+// joinNew lets a member in that has just got its id.
 func (m *Machine) joinNew(g *group, x *member, v int16, req *msg.JoinGroupRequest, now time.Time) coordinator.Decision {
 	if x.instance != nil {
-		x.id = *x.instance + "-" + m.conf.NewID()
 		if was := g.static[*x.instance]; was != "" {
 			return m.replaceStatic(g, g.members[was], x, v, now)
 		}
 		return coordinator.Decision{Records: m.admit(g, x, req.ProtocolType, now)}
 	}
-	x.id = x.clientID + "-" + m.conf.NewID()
 	if v >= 4 { // KIP-394: only a member that comes back with its id counts
 		g.pending[x.id] = now.Add(x.session)
 		m.by(g, g.pending[x.id])
@@ -365,9 +385,6 @@ func (m *Machine) leave(g *group, x *member, code kerr.Code, now time.Time) []co
 
 // find returns the member that a request of the current generation comes from.
 func (m *Machine) find(groupID, memberID string, instance *string) (*group, *member, kerr.Code) {
-	if groupID == "" {
-		return nil, nil, kerr.InvalidGroupId
-	}
 	g := m.groups[groupID]
 	if g == nil {
 		return nil, nil, kerr.UnknownMemberId

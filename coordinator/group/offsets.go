@@ -108,9 +108,6 @@ func (m *Machine) Fetch(groupID string, want map[string][]int32) []Offset {
 	return out
 }
 
-// Exists reports whether the group is known.
-func (m *Machine) Exists(groupID string) bool { return m.groups[groupID] != nil }
-
 // Delete handles the deletion of a group with all its offsets. A group of no name
 // is as good as any: a commit can make it.
 func (m *Machine) Delete(groupID string) (coordinator.Decision, kerr.Code) {

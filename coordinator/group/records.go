@@ -55,6 +55,12 @@ func (g *group) record(assignments map[string][]byte, now time.Time) coordinator
 	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id}), Value: appendValue(groupVersion, v)}
 }
 
+// empty is the record of a group that nobody has joined yet.
+func (g *group) empty(now time.Time) coordinator.Record {
+	v := &msg.GroupMetadataValue{CurrentStateTimestamp: now.UnixMilli()}
+	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id}), Value: appendValue(groupVersion, v)}
+}
+
 func (g *group) tombstone() coordinator.Record {
 	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id})}
 }

@@ -114,7 +114,7 @@ func (s *Service) Find(groupID string) (*Shard, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.partitions == 0 {
-		return nil, kerr.CoordinatorNotAvailable
+		return nil, kerr.NotCoordinator // there is none before FindCoordinator was asked for one
 	}
 	sh := s.shards[Partition(groupID, s.partitions)]
 	if sh == nil {
