@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
@@ -81,6 +82,7 @@ func groupPeer(t *testing.T, r *rig) *peer {
 	if found.ErrorCode != 0 {
 		t.Fatalf("find coordinator: %v", kerr.Code(found.ErrorCode))
 	}
+	synctest.Wait() // it is loaded
 	return p
 }
 

@@ -31,7 +31,6 @@ type conn struct {
 	session api.Session
 	frames  *frames
 	out     writer
-	lg      *zap.Logger
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -46,8 +45,16 @@ type conn struct {
 	// mu guards pending: the answers that wait for their turn, oldest first.
 	mu      sync.Mutex
 	pending []parked
-	drained sync.Cond // pending became empty
+	size    int       // bytes that pending holds
+	fewer   sync.Cond // one of pending was written
 }
+
+// What a connection may have pending before no more is read from it. Kafka reads
+// no request before the last one is answered.
+const (
+	maxParked      = 1000
+	maxParkedBytes = 1 << 20
+)
 
 // parked is an answer in its place in the order.
 type parked struct {
@@ -56,9 +63,9 @@ type parked struct {
 }
 
 func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, id uint64) *conn {
-	c := &conn{srv: srv, nc: nc, lg: srv.lg.With(zap.Uint64("conn", id), zap.Stringer("peer", nc.RemoteAddr()))}
+	c := &conn{srv: srv, nc: nc}
 	c.ctx, c.cancel = context.WithCancel(ctx)
-	c.drained.L = &c.mu
+	c.fewer.L = &c.mu
 	c.frames = newFrames(c.ctx, nc, &srv.buffers, srv.memory)
 	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch, network: srv.networks[listener]}
 	c.slot.pool = srv.pool
@@ -88,6 +95,12 @@ func hostPort(a net.Addr) (string, int32) {
 	return host, int32(n)
 }
 
+// log returns a logger that names the connection. It is made when it is needed:
+// most connections never log.
+func (c *conn) log() *zap.Logger {
+	return c.srv.lg.With(zap.Uint64("conn", c.session.ID), zap.Stringer("peer", c.nc.RemoteAddr()))
+}
+
 func (c *conn) touch() { c.touched.Store(c.srv.now().UnixNano()) }
 
 // serve reads and answers requests until the peer closes the connection, a
@@ -97,7 +110,7 @@ func (c *conn) serve() {
 	c.cancel()
 	c.wait() // each parked answer gets complete: by its commit, its deadline, or c.cancel
 	c.nc.Close()
-	c.frames.release()
+	c.frames.close()
 	c.session.Close()
 	c.ended(err)
 }
@@ -108,13 +121,13 @@ func (c *conn) ended(err error) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 	case errors.Is(err, errPanic):
-		c.lg.Error("closed a connection over a panic", zap.Error(err))
+		c.log().Error("closed a connection over a panic", zap.Error(err))
 	case errors.As(err, &encode):
-		c.lg.Error("closed a connection over an answer that cannot be encoded", zap.Stringer("api_key", encode.key), zap.Int16("version", encode.version), zap.Error(encode.err))
+		c.log().Error("closed a connection over an answer that cannot be encoded", zap.Stringer("api_key", encode.key), zap.Int16("version", encode.version), zap.Error(encode.err))
 	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
-		c.lg.Warn("closed a connection over a bad request", zap.Error(err))
+		c.log().Warn("closed a connection over a bad request", zap.Error(err))
 	default:
-		c.lg.Debug("connection ended", zap.Error(err))
+		c.log().Debug("connection ended", zap.Error(err))
 	}
 }
 
@@ -143,7 +156,7 @@ func (c *conn) contained() (err error) {
 // contain makes an error of a panic that is being recovered, or panics again.
 func (c *conn) contain(p any) error {
 	if where := stateOwner(); where != "" {
-		c.lg.Error("panic in code that owns state", zap.String("in", where), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+		c.log().Error("panic in code that owns state", zap.String("in", where), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
 		panic(p)
 	}
 	return fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
@@ -163,6 +176,8 @@ const maxUnauthenticated = 512 << 10
 
 func (c *conn) loop() error {
 	for {
+		c.frames.release()
+		c.room()
 		frame, err := c.frames.next(c.frameLimit())
 		if err != nil {
 			return err
@@ -251,6 +266,7 @@ func (c *conn) answer(header wire.RequestHeader, a api.Answer) error {
 		return c.send(header, a)
 	}
 	c.pending = append(c.pending, parked{header, a})
+	c.size += a.Size
 	first := len(c.pending) == 1
 	c.mu.Unlock()
 	if first {
@@ -284,10 +300,12 @@ func (c *conn) writeParked() {
 		}
 		c.touch()
 		c.mu.Lock()
+		c.pending[0] = parked{}
 		c.pending = c.pending[1:]
+		c.size -= p.answer.Size
+		c.fewer.Broadcast()
 		if len(c.pending) == 0 {
 			c.pending = nil
-			c.drained.Broadcast()
 			c.mu.Unlock()
 			return
 		}
@@ -313,7 +331,16 @@ func (c *conn) sendParked(a parked) (err error) {
 func (c *conn) wait() {
 	c.mu.Lock()
 	for len(c.pending) > 0 {
-		c.drained.Wait()
+		c.fewer.Wait()
+	}
+	c.mu.Unlock()
+}
+
+// room waits until another answer may be parked.
+func (c *conn) room() {
+	c.mu.Lock()
+	for len(c.pending) >= maxParked || c.size >= maxParkedBytes {
+		c.fewer.Wait()
 	}
 	c.mu.Unlock()
 }

@@ -29,8 +29,9 @@ func (s *slot) Release() {
 
 const module = "github.com/klamm-io/klamm/"
 
-// stateOwners are the packages that keep what outlives a connection.
-var stateOwners = []string{"log", "segment", "index", "isr", "replication", "coordinator"}
+// stateOwners are the packages that keep what outlives a connection. Coordinators
+// are none of them: a shard contains its panics itself.
+var stateOwners = []string{"log", "segment", "index", "isr", "replication"}
 
 // stateOwner returns the function of such a package that is on the stack of the
 // goroutine, "" if there is none. Called while a panic is being recovered, it

@@ -7,14 +7,20 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/klamm-io/klamm/wire"
 )
 
-// smallFrame is the size of a connection's own read buffer. Frames that fit are
-// handled in place; larger ones are read into a pooled buffer.
+// smallFrame is the size of the buffer that frames are read through. Frames that
+// fit are handled in place; larger ones are read into a pooled buffer. While a
+// connection waits for a request it has no buffer at all, where the system lets
+// it wait without one.
 const smallFrame = 16 << 10
+
+// smallFrames are buffers of that size which no connection has.
+var smallFrames = sync.Pool{New: func() any { return new([smallFrame]byte) }}
 
 // stallLimit is how long a frame may stop arriving in its middle, so that a
 // peer that sends a byte a minute cannot hold a buffer for ever.
@@ -26,8 +32,9 @@ type frames struct {
 	pool     *buffers
 	ctx      context.Context // of the connection
 	memory   *memory
-	taken    int    // from memory, for the frame being handled
-	buf      []byte // bytes [start, end) are read and not handled
+	taken    int // from memory, for the frame being handled
+	socket   *socket
+	buf      *[smallFrame]byte // bytes [start, end) are read and not handled; nil while there are none
 	start    int
 	end      int
 	large    []byte // the frame being handled, if it did not fit buf
@@ -36,7 +43,7 @@ type frames struct {
 }
 
 func newFrames(ctx context.Context, conn net.Conn, pool *buffers, m *memory) *frames {
-	return &frames{ctx: ctx, conn: conn, pool: pool, memory: m, buf: make([]byte, smallFrame)}
+	return &frames{ctx: ctx, conn: conn, pool: pool, memory: m, socket: socketOf(conn)}
 }
 
 // next returns the next frame without its size. It is valid until the next
@@ -58,7 +65,7 @@ func (f *frames) next(limit int) ([]byte, error) {
 		return nil, err
 	}
 	f.taken = n
-	if 4+n <= len(f.buf) {
+	if 4+n <= smallFrame {
 		if err := f.fill(4 + n); err != nil {
 			return nil, err
 		}
@@ -101,6 +108,20 @@ func (f *frames) grow(n int) {
 	f.large = more
 }
 
+// close gives back every buffer. The last frame is no longer valid.
+func (f *frames) close() {
+	f.release()
+	f.drop()
+}
+
+// drop gives back the buffer of small frames, in which nothing is left to handle.
+func (f *frames) drop() {
+	if f.buf != nil {
+		smallFrames.Put(f.buf)
+		f.buf, f.start, f.end = nil, 0, 0
+	}
+}
+
 // release gives back the buffer of the last frame.
 func (f *frames) release() {
 	if f.taken > 0 {
@@ -118,15 +139,15 @@ func (f *frames) fill(n int) error {
 	if f.start == f.end {
 		f.start, f.end = 0, 0
 	}
-	if f.start+n > len(f.buf) {
-		f.end = copy(f.buf, f.buf[f.start:f.end])
+	if f.start+n > smallFrame {
+		f.end = copy(f.buf[:], f.buf[f.start:f.end])
 		f.start = 0
 	}
 	for f.end-f.start < n {
 		if f.end > f.start {
 			f.insist()
 		}
-		got, err := f.conn.Read(f.buf[f.end:])
+		got, err := f.receive()
 		f.end += got
 		if err != nil && f.end-f.start < n {
 			if err == io.EOF {
@@ -136,6 +157,19 @@ func (f *frames) fill(n int) error {
 		}
 	}
 	return nil
+}
+
+// receive reads once into the buffer of small frames. Where that is empty, it
+// waits for the peer without one.
+func (f *frames) receive() (int, error) {
+	if f.start == f.end && f.socket != nil {
+		f.drop()
+		return f.socket.receive(&f.buf)
+	}
+	if f.buf == nil {
+		f.buf = smallFrames.Get().(*[smallFrame]byte)
+	}
+	return f.conn.Read(f.buf[f.end:])
 }
 
 // insist sets the deadline by which a frame that has begun must go on.

@@ -196,7 +196,7 @@ func (s *server) reap() {
 	s.mu.Lock()
 	for c := range s.conns {
 		if s.maxIdle > 0 && time.Duration(now-c.touched.Load()) > s.maxIdle {
-			c.lg.Debug("closed an idle connection", zap.Bool("busy", !c.idle()))
+			c.log().Debug("closed an idle connection", zap.Bool("busy", !c.idle()))
 			c.cancel()
 			c.nc.Close()
 		}

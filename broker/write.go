@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 
 	"github.com/klamm-io/klamm/log/vfs"
@@ -22,10 +23,18 @@ type region interface {
 	Failed(err error)
 }
 
+// answerBuffer is what one answer is encoded in. No connection keeps one between
+// two answers.
+type answerBuffer struct {
+	b   []byte
+	enc prim.Encoder
+}
+
+var answerBuffers = sync.Pool{New: func() any { return new(answerBuffer) }}
+
 const (
-	// keepWriteBuffer is the largest buffer that a connection keeps between two
-	// answers.
-	keepWriteBuffer = 16 << 10
+	// keepAnswerBuffer is the capacity of the largest buffer that is used again.
+	keepAnswerBuffer = 64 << 10
 	// copyChunk is how much of a region is read and written at a time.
 	copyChunk = 1 << 20
 	// sendfileFrom is the size from which the kernel sends a region by itself.
@@ -39,8 +48,6 @@ const (
 type writer struct {
 	conn net.Conn
 	pool *buffers
-	buf  []byte
-	enc  prim.Encoder
 	// network is that of the connection's listener.
 	network network
 	// progress is told whenever the peer has taken a part of an answer.
@@ -49,18 +56,20 @@ type writer struct {
 
 // write sends one response.
 func (w *writer) write(h wire.RequestHeader, resp msg.Response) error {
-	b, err := w.encode(h, resp)
-	if err != nil {
-		return err
+	a := answerBuffers.Get().(*answerBuffer)
+	err := w.encode(a, h, resp)
+	switch {
+	case err != nil:
+	case len(a.enc.Cuts) == 0:
+		_, err = w.conn.Write(a.b)
+	default:
+		err = w.weave(a)
 	}
-	if cap(b) <= keepWriteBuffer {
-		w.buf = b
+	clear(a.enc.Cuts)
+	if cap(a.b) <= keepAnswerBuffer {
+		answerBuffers.Put(a)
 	}
-	if len(w.enc.Cuts) == 0 {
-		_, err := w.conn.Write(b)
-		return err
-	}
-	return w.weave(b)
+	return err
 }
 
 // encodeError means that a handler gave an answer that its version cannot say.
@@ -76,32 +85,33 @@ func (e *encodeError) Error() string {
 
 func (e *encodeError) Unwrap() error { return e.err }
 
-// encode returns the frame of a response without the regions, whose places are
-// in w.enc.
-func (w *writer) encode(h wire.RequestHeader, resp msg.Response) ([]byte, error) {
+// encode puts the frame of a response into a, without the regions, whose places
+// are in a.enc.
+func (w *writer) encode(a *answerBuffer, h wire.RequestHeader, resp msg.Response) error {
 	w.network.enter()
 	defer w.network.leave()
-	b := append(w.buf[:0], 0, 0, 0, 0)
-	b = wire.AppendResponseHeader(b, h.Key, h.Version, h.CorrelationID)
-	w.enc = prim.Encoder{Cuts: w.enc.Cuts[:0]}
-	b = resp.AppendSplit(b, h.Version, &w.enc)
-	if err := w.enc.Err(); err != nil {
-		return nil, &encodeError{h.Key, h.Version, err}
+	a.b = append(a.b[:0], 0, 0, 0, 0)
+	a.b = wire.AppendResponseHeader(a.b, h.Key, h.Version, h.CorrelationID)
+	a.enc = prim.Encoder{Cuts: a.enc.Cuts[:0]}
+	a.b = resp.AppendSplit(a.b, h.Version, &a.enc)
+	if err := a.enc.Err(); err != nil {
+		return &encodeError{h.Key, h.Version, err}
 	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4+w.enc.CutBytes()))
-	return b, nil
+	binary.BigEndian.PutUint32(a.b, uint32(len(a.b)-4+a.enc.CutBytes()))
+	return nil
 }
 
-// weave writes b with the regions in their places: large ones by sendfile, small
+// weave writes an answer with the regions in their places: large ones by sendfile, small
 // ones through a buffer. Over loopback sendfile takes about a tenth less of the
 // broker's CPU than reading and writing 1 MiB at a time; see make bench.
-func (w *writer) weave(b []byte) error {
-	total := len(b) + w.enc.CutBytes()
+func (w *writer) weave(a *answerBuffer) error {
+	b := a.b
+	total := len(b) + a.enc.CutBytes()
 	out := w.pool.get(min(total, copyChunk), copyChunk)
 	defer func() { w.pool.put(out) }()
 	limit := cap(out)
 	at := 0
-	for _, cut := range w.enc.Cuts {
+	for _, cut := range a.enc.Cuts {
 		var err error
 		if out, err = w.add(out, b[at:cut.At], limit); err != nil {
 			return err

@@ -36,13 +36,17 @@ type Session struct {
 
 	SoftwareName, SoftwareVersion string // from ApiVersions (KIP-511)
 
-	produce produceScratch
-	fetch   fetchScratch
+	fetch *fetchScratch // of the fetch whose answer was not written yet
+	alarm *alarm        // that its fetches wait with; nil before the first
 }
 
 // Close gives back what an answer held that was not sent. It may be called once
 // the connection's last handler has returned.
-func (s *Session) Close() { s.fetch.drop() }
+func (s *Session) Close() {
+	if s.fetch != nil {
+		s.fetch.Release()
+	}
+}
 
 // Call is one request on its way through a handler. It is valid until the
 // handler returns.
@@ -74,6 +78,8 @@ type Answer struct {
 	// when the answers before this one are written. Only a produce leaves its
 	// answer pending; it has run its ordered part by then.
 	Wait func()
+	// Size is about what the answer holds in memory while it is pending, in bytes.
+	Size int
 	// Done, where not nil, is told when Response was written or dropped.
 	Done Releaser
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"sync"
 	"time"
 
 	"github.com/klamm-io/klamm/index"
@@ -11,16 +12,18 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// fetchScratch is memory that the fetches of a connection use again. A
-// connection has one fetch under way at a time.
+// fetchScratch is the memory that one fetch works in until its answer is written.
+// It is used again, by whichever connection fetches next: one that waits for its
+// next request has none.
 type fetchScratch struct {
-	req   msg.FetchRequest
-	resp  msg.FetchResponse
-	parts []*fetched // of a request without a session
-	own   []fetched
-	reads []read
-	sent  []bool
-	wait  fetchWait
+	session *Session // whose fetch it is
+	req     msg.FetchRequest
+	resp    msg.FetchResponse
+	parts   []*fetched // of a request without a session
+	own     []fetched
+	reads   []read
+	sent    []bool
+	wait    fetchWait
 }
 
 // collect gathers the partitions of a full request.
@@ -51,8 +54,35 @@ func (s *fetchScratch) collect(req *msg.FetchRequest) []*fetched {
 	return s.parts[:n]
 }
 
-// Release implements Releaser: the response was written.
-func (s *fetchScratch) Release() { s.drop() }
+var fetchScratches = sync.Pool{New: func() any { return new(fetchScratch) }}
+
+// fetchScratch returns memory for a fetch. A connection has one fetch under way at
+// a time.
+func (s *Session) fetchScratch() *fetchScratch {
+	s.fetch = fetchScratches.Get().(*fetchScratch)
+	s.fetch.session = s
+	return s.fetch
+}
+
+// Release implements Releaser: the response was written, or never will be.
+func (s *fetchScratch) Release() {
+	s.drop()
+	s.session.fetch = nil
+	s.session = nil
+	n := cap(s.own) + cap(s.parts) + cap(s.reads) + cap(s.wait.watched)
+	for _, t := range s.req.Topics[:cap(s.req.Topics)] {
+		n += 1 + cap(t.Partitions)
+	}
+	for _, t := range s.resp.Responses[:cap(s.resp.Responses)] {
+		n += 1 + cap(t.Partitions)
+	}
+	if n > 6*keepPartitions {
+		return
+	}
+	clear(s.parts)
+	clear(s.reads)
+	fetchScratches.Put(s)
+}
 
 // drop gives back what was read.
 func (s *fetchScratch) drop() {
@@ -79,7 +109,13 @@ type read struct {
 // fetch answers Fetch (key 1, v4-v18): up to MaxBytes of whole batches, at once
 // if there are MinBytes, else once there are or after MaxWaitMs.
 func (h *Handlers) fetch(c *Call, body []byte) (Answer, error) {
-	s := &c.Session.fetch
+	s := c.Session.fetchScratch()
+	answered := false
+	defer func() {
+		if !answered {
+			s.Release()
+		}
+	}()
 	req := &s.req
 	if err := decode(req, body, c.Version()); err != nil {
 		return Answer{}, malformed(c, err)
@@ -88,14 +124,15 @@ func (h *Handlers) fetch(c *Call, body []byte) (Answer, error) {
 	t, code := h.sessions.begin(req, c.Version(), s)
 	if code != kerr.None {
 		s.resp.ErrorCode = int16(code)
-		return Answer{Response: &s.resp}, nil
+		answered = true
+		return Answer{Response: &s.resp, Done: s}, nil
 	}
 	defer h.sessions.end(t)
 	if err := h.collect(c, s, t.parts); err != nil {
-		s.drop()
 		return Answer{}, err
 	}
 	h.fill(c, s, t)
+	answered = true
 	return Answer{Response: &s.resp, Done: s}, nil
 }
 
@@ -107,9 +144,9 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
 		return nil
 	}
 	w := &s.wait
-	w.prepare(h, time.Duration(req.MaxWaitMs)*time.Millisecond)
+	w.prepare(c, h.Clock, time.Duration(req.MaxWaitMs)*time.Millisecond)
 	w.watch(s.reads)
-	defer w.finish()
+	defer w.finish(c)
 	for {
 		// Records that came between the read and the watch are found here.
 		s.drop()
@@ -141,7 +178,7 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough b
 	for i, f := range parts {
 		r := &s.reads[i]
 		*r = read{high: -1, lso: -1, start: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
-		if err := h.readOne(c, f, r, budget-total, total == 0); err != nil {
+		if err := h.readOne(c, s, f, r, budget-total, total == 0); err != nil {
 			r.code = h.fetchCode(c, err)
 			switch r.code {
 			case kerr.UnknownTopicOrPartition, kerr.UnknownTopicId:
@@ -177,7 +214,7 @@ func (h *Handlers) fetchCode(c *Call, err error) kerr.Code {
 
 // readOne reads one partition, up to budget bytes. The first batch of a response
 // is read whole whatever its size (first), so that a client always gets on.
-func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool) error {
+func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget int, first bool) error {
 	p, err := h.fetchFrom(c, f)
 	if err != nil {
 		return err
@@ -199,7 +236,7 @@ func (h *Handlers) readOne(c *Call, f *fetched, r *read, budget int, first bool)
 			return nil
 		}
 	}
-	req := &c.Session.fetch.req
+	req := &s.req
 	replica := req.ReplicaId
 	if c.Version() >= 15 {
 		replica = req.ReplicaState.ReplicaId

@@ -11,42 +11,47 @@ import (
 // fetchWait is a fetch that waits for records. It is told by the partitions
 // that it watches, and by a timer.
 type fetchWait struct {
-	moved   chan struct{} // holds one: something happened since the last look
-	expired atomic.Bool
-	timer   clock.Timer
+	*alarm
 	watched []replication.Watch
 }
 
-// Moved implements replication.Watcher.
-func (w *fetchWait) Moved(*replication.Partition) { w.nudge() }
+// alarm is what wakes a wait. It serves one wait after the other as long as none
+// lasts to its end.
+type alarm struct {
+	moved   chan struct{} // holds one: something happened since the last look
+	expired atomic.Bool
+	timer   clock.Timer
+}
 
-func (w *fetchWait) nudge() {
+// Moved implements replication.Watcher.
+func (a *alarm) Moved(*replication.Partition) { a.nudge() }
+
+func (a *alarm) nudge() {
 	select {
-	case w.moved <- struct{}{}:
+	case a.moved <- struct{}{}:
 	default:
 	}
 }
 
 // prepare starts a wait of at most d.
-func (w *fetchWait) prepare(h *Handlers, d time.Duration) {
-	if w.moved == nil {
-		w.moved = make(chan struct{}, 1)
+func (w *fetchWait) prepare(c *Call, clock clock.Clock, d time.Duration) {
+	w.alarm = c.Session.alarm
+	if w.alarm == nil {
+		a := &alarm{moved: make(chan struct{}, 1)}
+		a.timer = clock.AfterFunc(d, a.expire)
+		w.alarm, c.Session.alarm = a, a
+		return
 	}
 	select {
 	case <-w.moved:
 	default:
 	}
-	w.expired.Store(false)
-	if w.timer == nil {
-		w.timer = h.Clock.AfterFunc(d, w.expire)
-	} else {
-		w.timer.Reset(d)
-	}
+	w.timer.Reset(d)
 }
 
-func (w *fetchWait) expire() {
-	w.expired.Store(true)
-	w.nudge()
+func (a *alarm) expire() {
+	a.expired.Store(true)
+	a.nudge()
 }
 
 // wait returns when something moved, time is up, or the call ends.
@@ -62,14 +67,17 @@ func (w *fetchWait) watch(reads []read) {
 	w.watched = resize(w.watched, len(reads))
 	for i := range reads {
 		if p := reads[i].p; p != nil {
-			p.Watch(&w.watched[i], w)
+			p.Watch(&w.watched[i], w.alarm)
 		}
 	}
 }
 
 // finish ends the wait.
-func (w *fetchWait) finish() {
-	w.timer.Stop()
+func (w *fetchWait) finish(c *Call) {
+	if !w.timer.Stop() {
+		c.Session.alarm = nil // it has rung, or is about to: the next wait must not hear it
+	}
+	w.alarm = nil
 	for i := range w.watched {
 		w.watched[i].End()
 	}

@@ -17,8 +17,25 @@ import (
 // adminClient is the one client id that may write to the cluster's own topics.
 const adminClient = "__admin_client"
 
-// produceScratch is memory that the produces of a connection use again.
-type produceScratch struct{ req msg.ProduceRequest }
+// produceRequests are requests whose memory is used again. A connection that waits
+// for its next request has none.
+var produceRequests = sync.Pool{New: func() any { return new(msg.ProduceRequest) }}
+
+// giveBack takes back a request, unless it was a large one, without the frame that
+// it points into.
+func giveBack(req *msg.ProduceRequest) {
+	n := 0
+	for _, t := range req.TopicData[:cap(req.TopicData)] {
+		all := t.PartitionData[:cap(t.PartitionData)]
+		for i := range all {
+			all[i].Records.B = nil
+		}
+		n += 1 + len(all)
+	}
+	if n <= keepPartitions {
+		produceRequests.Put(req)
+	}
+}
 
 // produced is the answer to one produce. Those that are done wait in a pool.
 type produced struct {
@@ -36,8 +53,29 @@ type waiting struct {
 
 var producedPool = sync.Pool{New: func() any { return new(produced) }}
 
+// size returns about how many bytes the answer takes in memory.
+func (a *produced) size() int {
+	const base, partition, commit = 500, 200, 300
+	n := base + len(a.waiting)*commit
+	for i := range a.resp.Responses {
+		n += len(a.resp.Responses[i].PartitionResponses) * partition
+	}
+	return n
+}
+
+// keepPartitions is how many partitions a request or an answer may have room for
+// if its memory is to be used again.
+const keepPartitions = 1000
+
 // Release implements Releaser.
 func (a *produced) Release() {
+	n := 0
+	for _, t := range a.resp.Responses[:cap(a.resp.Responses)] {
+		n += 1 + cap(t.PartitionResponses)
+	}
+	if n > keepPartitions {
+		return
+	}
 	clear(a.waiting)
 	a.waiting = a.waiting[:0]
 	producedPool.Put(a)
@@ -46,7 +84,8 @@ func (a *produced) Release() {
 // produce answers Produce (key 0, v3-v13). The append runs here, in the order of
 // the connection; with acks=all the answer waits for the high watermark behind.
 func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
-	req := &c.Session.produce.req
+	req := produceRequests.Get().(*msg.ProduceRequest)
+	defer giveBack(req)
 	if err := decode(req, body, c.Version()); err != nil {
 		return Answer{}, malformed(c, err)
 	}
@@ -61,10 +100,10 @@ func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 		return Answer{Done: a}, refusedSilently(&a.resp)
 	}
 	if len(a.waiting) == 0 {
-		return Answer{Response: &a.resp, Done: a}, nil
+		return Answer{Response: &a.resp, Size: a.size(), Done: a}, nil
 	}
 	ctx, deadline := c.Context, h.Clock.Now().Add(time.Duration(max(req.TimeoutMs, 0))*time.Millisecond)
-	return Answer{Response: &a.resp, Wait: func() { h.awaitCommits(ctx, a, deadline) }, Done: a}, nil
+	return Answer{Response: &a.resp, Wait: func() { h.awaitCommits(ctx, a, deadline) }, Size: a.size(), Done: a}, nil
 }
 
 // errAcksNone closes the connection of a client that asked for no answers, when
