@@ -257,9 +257,11 @@ func (b *Broker) scheduleFlush() {
 	}
 	b.flushing = b.o.Clock.AfterFunc(every, func() {
 		b.job(func() {
-			if err := b.replicas.FlushDue(b.o.Clock.Now()); err != nil {
-				b.lg.Error("cannot flush", zap.Error(err))
-			}
+			replication.Contain(b.lg, "flush", func() {
+				if err := b.replicas.FlushDue(b.o.Clock.Now()); err != nil {
+					b.lg.Error("cannot flush", zap.Error(err))
+				}
+			})
 			b.mu.Lock()
 			b.flushing = nil
 			b.mu.Unlock()
@@ -299,7 +301,7 @@ func (b *Broker) schedule(timer *clock.Timer, every func() time.Duration, f func
 	}
 	*timer = b.o.Clock.AfterFunc(every(), func() {
 		b.job(func() {
-			f()
+			replication.Contain(b.lg, "background", f) // the next run is not the last one's business
 			b.schedule(timer, every, f)
 		})
 	})

@@ -30,6 +30,21 @@ func (l *Log) Close() error {
 	return err
 }
 
+// Abandon closes the log without making anything durable: it is about to be
+// removed. It waits for a sync that is under way.
+func (l *Log) Abandon() {
+	l.shape.Lock()
+	defer l.shape.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed.Swap(true) {
+		return
+	}
+	for _, s := range l.list() {
+		s.Abandon()
+	}
+}
+
 // Unsynced reports whether Close would have something to sync.
 func (l *Log) Unsynced() bool {
 	l.shape.Lock()

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/klamm-io/klamm/log"
 )
@@ -40,7 +39,7 @@ func (r *Replicas) checkpoint(d *Dir) error {
 func (r *Replicas) checkpointGone(names []string) error {
 	var err error
 	for _, d := range r.o.Dirs {
-		if gone := d.forgotten(); d.Err() == nil && slices.ContainsFunc(names, func(name string) bool { return gone[name] }) {
+		if d.Err() == nil && d.forgot(names) {
 			err = errors.Join(err, r.checkpoint(d))
 		}
 	}
@@ -75,8 +74,11 @@ func startToKeep(l *log.Log) (offset int64, keep bool) {
 
 // checkpointStart makes the log start offset of a partition durable, and those of
 // the others in its directory.
-func (r *Replicas) checkpointStart(p *Partition) error {
-	return p.Dir.writeCheckpoint(log.LogStartFile, r.offsets(p.Dir, p.Dir.start, startToKeep))
+func (r *Replicas) checkpointStart(p *Partition) error { return r.checkpointStarts(p.Dir) }
+
+// checkpointStarts makes the log start offsets in a directory durable.
+func (r *Replicas) checkpointStarts(d *Dir) error {
+	return d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep))
 }
 
 // CheckpointIfMoved is Checkpoint where anything has changed since the last one.

@@ -56,7 +56,7 @@ func (r *Replicas) Clean(image *meta.Image) error {
 		wg.Go(func() {
 			m := compact.NewMap(int(min(k.DedupeBuffer/int64(k.Threads), maxDedupe)))
 			for p := c.take(); p != nil; p = c.take() {
-				errs[i] = errors.Join(errs[i], c.clean(p, m, limit))
+				errs[i] = errors.Join(errs[i], caught(r.lg, "compaction", func() error { return c.clean(p, m, limit) }))
 			}
 		})
 	}

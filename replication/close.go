@@ -28,6 +28,7 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	failed := make([]error, len(r.o.Dirs))
 	inParallel(len(r.o.Dirs), len(r.o.Dirs), func(i int) {
 		d := r.o.Dirs[i]
+		d.workers = max(syncers/len(r.o.Dirs), 1)
 		failed[i] = d.closeAll(byDir[d])
 	})
 	r.Checkpoint() // its errors are those of directories
@@ -62,7 +63,7 @@ func (d *Dir) closeAll(partitions []*Partition) error {
 	if d.syncer != nil && len(unsynced) >= manyLogs {
 		err = d.closeTogether(unsynced)
 	}
-	if e := each(partitions, (*Partition).close); err == nil {
+	if e := d.each(partitions, (*Partition).close); err == nil {
 		err = e
 	}
 	return err
@@ -81,7 +82,7 @@ func (d *Dir) closeTogether(partitions []*Partition) error {
 		}
 	}
 	for some := range slices.Chunk(partitions, closeAtOnce) {
-		err := each(some, func(p *Partition) error {
+		err := d.each(some, func(p *Partition) error {
 			p.end()
 			return p.log.Finish()
 		})
@@ -91,7 +92,7 @@ func (d *Dir) closeTogether(partitions []*Partition) error {
 		if err != nil {
 			return err
 		}
-		err = each(some, func(p *Partition) error {
+		err = d.each(some, func(p *Partition) error {
 			p.log.Durable()
 			return p.close()
 		})
@@ -112,13 +113,13 @@ func (d *Dir) syncAll() error {
 }
 
 // each calls f for partitions, many at once, and returns what went wrong first.
-func each(partitions []*Partition, f func(p *Partition) error) error {
+func (d *Dir) each(partitions []*Partition, f func(p *Partition) error) error {
 	var mu sync.Mutex // guards the two below
 	var first error
 	failed := 0
-	inParallel(len(partitions), syncers, func(i int) {
+	inParallel(len(partitions), d.workers, func(i int) {
 		p := partitions[i]
-		if err := f(p); err != nil {
+		if err := caught(p.lg, "close", func() error { return f(p) }); err != nil {
 			mu.Lock()
 			if failed++; first == nil {
 				first = fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err)

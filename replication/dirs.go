@@ -9,6 +9,7 @@ import (
 	iofs "io/fs"
 	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ type Dir struct {
 	unreadable []string // checkpoint files that were not as they are written
 
 	writing sync.Mutex // held while a checkpoint file is written
+	workers int        // logs that closeAll closes at once
 
 	mu                    sync.Mutex       // guards what follows
 	recovery, high, start map[string]int64 // checkpoints by partition directory, as they were found
@@ -419,6 +421,13 @@ func (d *Dir) forgotten() map[string]bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return maps.Clone(d.gone)
+}
+
+// forgot reports whether one of names is among those.
+func (d *Dir) forgot(names []string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(names, func(name string) bool { return d.gone[name] })
 }
 
 // rewritten says that the checkpoint files no longer have names.

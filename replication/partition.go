@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/meta"
@@ -47,6 +49,8 @@ type Partition struct {
 	leadership sync.RWMutex
 
 	flusher sync.WaitGroup // the goroutine of flush
+	syncs   chan struct{}  // holds one for each log of the broker that is synced so
+	lg      *zap.Logger
 
 	// startMoved makes a new log start offset durable.
 	startMoved func(*Partition) error
@@ -73,8 +77,8 @@ type view struct {
 	epochStart     int64 // log end when this broker became leader of the epoch
 }
 
-func openPartition(topic string, id prim.UUID, index int32, dir *Dir, l *log.Log, node int32, minISR int, now func() time.Time) *Partition {
-	p := &Partition{Topic: topic, TopicID: id, Index: index, Dir: dir, log: l, node: node, minISR: minISR, now: now}
+func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *Dir, l *log.Log, minISR int) *Partition {
+	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart}
 	p.view.Store(&view{leader: meta.NoLeader, leaderEpoch: -1, partitionEpoch: -1})
 	return p
 }
@@ -222,7 +226,9 @@ func (p *Partition) flush() {
 	for {
 		// Whoever is about to append goes first and shares this sync.
 		runtime.Gosched()
-		err := p.log.Flush()
+		p.syncs <- struct{}{}
+		err := caught(p.lg, "flush", p.log.Flush)
+		<-p.syncs
 		p.mu.Lock()
 		if err != nil {
 			p.dropCommits(err)
@@ -279,27 +285,70 @@ func (p *Partition) fail(err error) {
 }
 
 // DeleteRecords moves the log start offset up to offset, -1 for the high
-// watermark, and returns the low watermark.
+// watermark, and returns the low watermark. It is durable then.
 func (p *Partition) DeleteRecords(offset int64) (low int64, err error) {
+	moved, err := p.deleteBelow(offset)
+	if err == nil && moved {
+		err = p.startMoved(p)
+	}
+	return p.log.StartOffset(), err
+}
+
+// deleteBelow moves the log start offset, which is not durable yet.
+func (p *Partition) deleteBelow(offset int64) (moved bool, err error) {
 	if err := p.CheckLeader(-1); err != nil {
-		return 0, err
+		return false, err
 	}
 	high := p.log.HighWatermark()
 	if offset == -1 {
 		offset = high
 	}
 	if offset < 0 || offset > high {
-		return 0, Refuse(kerr.OffsetOutOfRange, "The specified offset %d is higher than the high watermark %d of the partition %s-%d", offset, high, p.Topic, p.Index)
+		return false, Refuse(kerr.OffsetOutOfRange, "The specified offset %d is higher than the high watermark %d of the partition %s-%d", offset, high, p.Topic, p.Index)
 	}
-	if offset > p.log.StartOffset() {
-		if err := p.log.AdvanceStart(offset); err != nil {
-			return 0, err
-		}
-		if err := p.startMoved(p); err != nil {
-			return 0, err
+	if offset <= p.log.StartOffset() {
+		return false, nil
+	}
+	return true, p.log.AdvanceStart(offset)
+}
+
+// Deletion asks for the records of a partition below an offset to be deleted, as
+// [Partition.DeleteRecords] does it, and tells what became of that.
+type Deletion struct {
+	Partition *Partition
+	Offset    int64
+	Low       int64
+	Err       error
+}
+
+// DeleteRecords carries out deletions. All that are of one log directory are made
+// durable together.
+func (r *Replicas) DeleteRecords(all []Deletion) {
+	moved := make(map[*Dir]bool)
+	for i := range all {
+		d := &all[i]
+		var yes bool
+		if yes, d.Err = d.Partition.deleteBelow(d.Offset); d.Err == nil && yes {
+			moved[d.Partition.Dir] = true
 		}
 	}
-	return p.log.StartOffset(), nil
+	errs := make(map[*Dir]error, len(moved))
+	for dir := range moved {
+		errs[dir] = r.checkpointStarts(dir)
+	}
+	for i := range all {
+		d := &all[i]
+		if d.Low = d.Partition.log.StartOffset(); d.Err == nil {
+			d.Err = errs[d.Partition.Dir]
+		}
+	}
+}
+
+// abandon ends the partition without making anything durable: it is deleted.
+func (p *Partition) abandon() {
+	p.end()
+	p.log.Abandon()
+	p.flusher.Wait()
 }
 
 // close ends the partition.

@@ -65,6 +65,7 @@ type Replicas struct {
 
 	trash      *trash
 	background background
+	syncs      chan struct{} // holds one for each log that is synced for its producers
 	cleaner    *cleaner
 	steady     steadyClock   // Retain's
 	began      time.Time     // by the clock
@@ -85,7 +86,8 @@ func NewReplicas(o Options) *Replicas {
 	r := &Replicas{o: o, lg: o.Logger.Named("replicas"), began: o.Clock.Now()}
 	r.cleaner = newCleaner(r)
 	r.trash = newTrash(o.FS, o.Clock, r.lg)
-	r.background.threads = max(1, o.Broker.BackgroundThreads)
+	r.background.threads, r.background.lg = max(1, o.Broker.BackgroundThreads), r.lg
+	r.syncs = make(chan struct{}, syncers)
 	for _, d := range o.Dirs {
 		d.fault.Watch(func(err error) {
 			r.lg.Error("log directory is offline", zap.String("dir", d.Path), zap.Error(err))
@@ -306,7 +308,7 @@ func (r *Replicas) follow(t *meta.Topic, image *meta.Image, workers int) error {
 			}
 		}
 		if err == nil {
-			err = p.apply(m, (*log.Log).AssignEpoch)
+			err = caught(r.lg, "apply", func() error { return p.apply(m, (*log.Log).AssignEpoch) })
 		}
 		if err != nil {
 			mu.Lock()
@@ -367,9 +369,7 @@ func (r *Replicas) remove(t *meta.Topic, image *meta.Image) {
 		if i < len(partitions) && partitions[i] != nil {
 			d = partitions[i].Dir
 			r.count.Add(-1)
-			if err := partitions[i].close(); err != nil {
-				r.lg.Warn("close of a deleted partition failed", zap.String("topic", t.Name), zap.Int("partition", i), zap.Error(err))
-			}
+			partitions[i].abandon()
 		}
 		if d == nil {
 			continue

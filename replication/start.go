@@ -85,7 +85,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	inParallel(len(jobs), syncers, func(i int) {
 		j := jobs[i]
 		if p := j.into.partitions[j.index]; p != nil {
-			if err := p.apply(j.topic.Partitions[j.index], assign); err != nil {
+			if err := caught(r.lg, "apply", func() error { return p.apply(j.topic.Partitions[j.index], assign) }); err != nil {
 				r.lg.Error("partition is offline", zap.String("topic", j.topic.Name), zap.Int32("partition", j.index), zap.Error(err))
 			}
 		}
@@ -264,7 +264,15 @@ func strayName(topic string, index int32) string {
 
 // open opens the log of a partition, in the directory that has it, else in the
 // one with the fewest partitions.
-func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (*Partition, error) {
+func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (p *Partition, err error) {
+	err = caught(r.lg, "open", func() error {
+		p, err = r.openOne(t, index, c, checked)
+		return err
+	})
+	return p, err
+}
+
+func (r *Replicas) openOne(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (*Partition, error) {
 	name := dirName(t.Name, index)
 	dir := r.found[name]
 	known := dir != nil
@@ -290,9 +298,7 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked fun
 	if known {
 		l.SetHighWatermark(min(max(dir.foundIn(dir.high, name), l.StartOffset()), l.EndOffset()))
 	}
-	p := openPartition(t.Name, t.ID, index, dir, l, r.o.NodeID, c.MinInsyncReplicas, r.o.Clock.Now)
-	p.startMoved = r.checkpointStart
-	return p, nil
+	return r.newPartition(t, index, dir, l, c.MinInsyncReplicas), nil
 }
 
 // dropOffsets takes a partition out of the checkpoint files before another one

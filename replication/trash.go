@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"container/heap"
 	"errors"
 	iofs "io/fs"
 	"sync"
@@ -15,20 +16,48 @@ import (
 // trash removes files and directories some time after they were set aside
 // (file.delete.delay.ms), for the sake of those who still read them. What is
 // left when the broker stops is removed when it starts again.
+//
+// However much is due at once, one timer waits and a few goroutines remove.
 type trash struct {
 	fs    vfs.FS
 	clock clock.Clock
 	lg    *zap.Logger
 
-	mu      sync.Mutex // guards the fields below
-	waiting map[int]clock.Timer
-	made    int
+	mu      sync.Mutex  // guards the fields below
+	waiting discards    // a heap
+	timer   clock.Timer // of the first that waits; nil if none does
 	closed  bool
-	running sync.WaitGroup
+
+	removers background
+}
+
+// removers is how many files or directories are removed at once.
+const removers = 4
+
+// discarded are names that are removed together.
+type discarded struct {
+	names []string
+	due   time.Time
+}
+
+// discards is a heap of what is to be removed, by when.
+type discards []discarded
+
+func (h discards) Len() int           { return len(h) }
+func (h discards) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h discards) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *discards) Push(x any)        { *h = append(*h, x.(discarded)) }
+
+func (h *discards) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	(*h)[last] = discarded{}
+	*h = (*h)[:last]
+	return x
 }
 
 func newTrash(fs vfs.FS, c clock.Clock, lg *zap.Logger) *trash {
-	return &trash{fs: fs, clock: c, lg: lg, waiting: make(map[int]clock.Timer)}
+	return &trash{fs: fs, clock: c, lg: lg, removers: background{threads: removers, lg: lg}}
 }
 
 // later removes names once delay has passed.
@@ -38,16 +67,36 @@ func (t *trash) later(names []string, delay time.Duration) {
 	if t.closed {
 		return
 	}
-	id := t.made
-	t.made++
-	t.waiting[id] = t.clock.AfterFunc(delay, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.waiting, id)
-		if !t.closed {
-			t.running.Go(func() { t.remove(names) }) // a clock's callback must not block
-		}
-	})
+	due := t.clock.Now().Add(delay)
+	first := len(t.waiting) == 0 || due.Before(t.waiting[0].due)
+	heap.Push(&t.waiting, discarded{names, due})
+	if first {
+		t.arm()
+	}
+}
+
+// arm sets the timer to the first that waits. t.mu is held.
+func (t *trash) arm() {
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+	if len(t.waiting) > 0 {
+		t.timer = t.clock.AfterFunc(max(t.waiting[0].due.Sub(t.clock.Now()), 0), t.due)
+	}
+}
+
+// due hands over what is due.
+func (t *trash) due() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for now := t.clock.Now(); !t.closed && len(t.waiting) > 0 && !t.waiting[0].due.After(now); {
+		x := heap.Pop(&t.waiting).(discarded)
+		t.removers.do(func() { t.remove(x.names) })
+	}
+	if !t.closed {
+		t.arm()
+	}
 }
 
 func (t *trash) remove(names []string) {
@@ -61,16 +110,18 @@ func (t *trash) remove(names []string) {
 // close forgets what waits.
 func (t *trash) close() {
 	t.mu.Lock()
-	t.closed = true
-	for _, timer := range t.waiting {
-		timer.Stop()
+	t.closed, t.waiting = true, nil
+	if t.timer != nil {
+		t.timer.Stop()
 	}
 	t.mu.Unlock()
-	t.running.Wait()
+	t.removers.close()
 }
 
 // background runs functions on a few goroutines (background.threads).
 type background struct {
+	lg *zap.Logger
+
 	mu      sync.Mutex // guards the fields below
 	queue   []func()
 	threads int // that may run
@@ -104,7 +155,7 @@ func (b *background) run() {
 		f := b.queue[0]
 		b.queue = b.queue[1:]
 		b.mu.Unlock()
-		f()
+		Contain(b.lg, "background", f)
 	}
 }
 

@@ -229,36 +229,55 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 // deleteRecords answers DeleteRecords (key 21, v0-v2).
 func (h *Handlers) deleteRecords(c *Call, req *msg.DeleteRecordsRequest) (*msg.DeleteRecordsResponse, error) {
 	resp := new(msg.DeleteRecordsResponse)
+	var all []replication.Deletion
 	for _, t := range req.Topics {
 		out := msg.DeleteRecordsResponseDeleteRecordsTopicResult{Name: t.Name}
 		for _, p := range t.Partitions {
-			low, err := h.deleteBelow(t.Name, p.PartitionIndex, p.Offset)
-			if err != nil {
-				low = -1
+			r := msg.DeleteRecordsResponseDeleteRecordsPartitionResult{PartitionIndex: p.PartitionIndex, LowWatermark: -1}
+			partition, err := h.deletable(t.Name, p.PartitionIndex)
+			if r.ErrorCode = int16(h.code(err)); err == nil {
+				all = append(all, replication.Deletion{Partition: partition, Offset: p.Offset})
 			}
-			out.Partitions = append(out.Partitions, msg.DeleteRecordsResponseDeleteRecordsPartitionResult{PartitionIndex: p.PartitionIndex, LowWatermark: low, ErrorCode: int16(h.code(err))})
+			out.Partitions = append(out.Partitions, r)
 		}
 		resp.Topics = append(resp.Topics, out)
+	}
+	h.Replicas.DeleteRecords(all)
+	next := 0
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			r := &resp.Topics[i].Partitions[j]
+			if r.ErrorCode != 0 {
+				continue
+			}
+			if d := all[next]; d.Err == nil {
+				r.LowWatermark = d.Low
+			} else {
+				r.ErrorCode = int16(h.code(d.Err))
+			}
+			next++
+		}
 	}
 	return resp, nil
 }
 
-func (h *Handlers) deleteBelow(topic string, index int32, offset int64) (int64, error) {
+// deletable returns a partition whose records a client may delete.
+func (h *Handlers) deletable(topic string, index int32) (*replication.Partition, error) {
 	if meta.InternalTopic(topic) {
-		return -1, kerr.InvalidTopicException
+		return nil, kerr.InvalidTopicException
 	}
 	p, err := h.leader(topic, index, -1)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	conf, err := h.Replicas.TopicConfig(h.Controller.Image(), topic)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	if conf.Compact && !conf.Delete {
-		return -1, kerr.PolicyViolation
+		return nil, kerr.PolicyViolation
 	}
-	return p.DeleteRecords(offset)
+	return p, nil
 }
 
 // describeTopicPartitions answers DescribeTopicPartitions (key 75, v0): topics a
