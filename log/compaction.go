@@ -356,7 +356,7 @@ func (l *Log) writeTxns(base int64, aborted []index.AbortedTxn) error {
 	for _, t := range aborted {
 		b = index.AppendTxn(b, t)
 	}
-	l.noteTxnSegment(base)
+	l.noteTxnSegments(base)
 	return vfs.WriteFileAtomic(l.fs, l.txnName(base)+segment.SwapSuffix, b)
 }
 
@@ -372,13 +372,15 @@ func (l *Log) swap(at int, group []*segment.Segment, cleaned *segment.Segment, t
 			return err
 		}
 	}
+	replaced := make(map[int64]bool, len(group))
+	for _, s := range group[1:] {
+		replaced[s.Base()] = true
+	}
 	l.mu.Lock()
 	list := l.list()
 	next := slices.Concat(list[:at], []*segment.Segment{cleaned}, list[at+len(group):])
 	l.setList(next)
-	err := l.dropSnapshots(func(at int64) bool {
-		return slices.ContainsFunc(group[1:], func(s *segment.Segment) bool { return s.Base() == at })
-	})
+	err := l.dropSnapshots(func(at int64) bool { return replaced[at] })
 	l.mu.Unlock()
 	for _, s := range group {
 		if err == nil {

@@ -93,7 +93,7 @@ type Log struct {
 	segments    atomic.Pointer[[]*segment.Segment] // rising; the last is appended to
 	unsealed    atomic.Int64                       // base of the first sealed segment that was not flushed as such; changes under mu
 	swaps       atomic.Int64                       // rounds of compaction that readers see
-	txnSegments atomic.Pointer[[]int64]            // base offsets of segments that may have a transaction index
+	txnSegments atomic.Pointer[[]int64]            // base offsets of segments that may have a transaction index, rising
 	fs          vfs.FS
 	dir         string
 	o           *Options

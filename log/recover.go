@@ -144,7 +144,7 @@ func (l *Log) swapIn(base int64, bases []int64) ([]int64, error) {
 	return kept, l.fs.SyncDir(l.dir)
 }
 
-// removeOrphans removes indexes whose data file is gone.
+// removeOrphans removes indexes whose data file is gone. bases rise.
 func (l *Log) removeOrphans(names []string, bases []int64) error {
 	for _, name := range names {
 		base, ext, _ := strings.Cut(name, ".")
@@ -153,7 +153,8 @@ func (l *Log) removeOrphans(names []string, bases []int64) error {
 		default:
 			continue
 		}
-		if n, err := strconv.ParseInt(base, 10, 64); err == nil && !slices.Contains(bases, n) {
+		n, err := strconv.ParseInt(base, 10, 64)
+		if _, found := slices.BinarySearch(bases, n); err == nil && !found {
 			if err := errors.Join(segment.RemoveFiles(l.fs, l.dir, n, ""), l.removeTxns(n)); err != nil {
 				return err
 			}

@@ -26,13 +26,18 @@ func (l *Log) noteSnapshots(names []string) {
 
 // dropSnapshots removes the snapshots of some offsets.
 func (l *Log) dropSnapshots(drop func(at int64) bool) error {
-	for _, at := range slices.Clone(l.snapshots) {
-		if drop(at) {
-			if err := l.dropSnapshot(at); err != nil {
-				return err
-			}
+	kept := make([]int64, 0, len(l.snapshots))
+	for i, at := range l.snapshots {
+		if !drop(at) {
+			kept = append(kept, at)
+			continue
+		}
+		if err := l.fs.Remove(segment.FileName(l.dir, at, segment.SnapshotSuffix)); err != nil {
+			l.snapshots = append(kept, l.snapshots[i:]...)
+			return err
 		}
 	}
+	l.snapshots = kept
 	return nil
 }
 
@@ -50,14 +55,6 @@ func (l *Log) distrustSnapshots(recovered int64) (dropped bool, err error) {
 		err = l.fs.SyncDir(l.dir)
 	}
 	return len(l.snapshots) < had, err
-}
-
-func (l *Log) dropSnapshot(at int64) error {
-	if err := l.fs.Remove(segment.FileName(l.dir, at, segment.SnapshotSuffix)); err != nil {
-		return err
-	}
-	l.snapshots = slices.DeleteFunc(l.snapshots, func(x int64) bool { return x == at })
-	return nil
 }
 
 // unreadableSnapshot reports whether a power cut has torn a snapshot.
@@ -133,7 +130,7 @@ func (l *Log) stateAt(offset int64) (*producers, int64, error) {
 			return s, at, nil
 		}
 		l.o.Logger.Warn("dropped unreadable producer snapshot", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
-		if err := l.dropSnapshot(at); err != nil {
+		if err := l.dropSnapshots(func(x int64) bool { return x == at }); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sort"
 
 	"go.uber.org/zap"
 
@@ -58,7 +59,7 @@ func (l *Log) noteAborted(t txn) (err error) {
 	if err != nil {
 		return err
 	}
-	l.noteTxnSegment(l.segmentOf(t.last).Base())
+	l.noteTxnSegments(l.segmentOf(t.last).Base())
 	defer func() {
 		if e := f.Close(); err == nil {
 			err = e
@@ -84,22 +85,33 @@ func (l *Log) removeTxns(base int64) error {
 	return nil
 }
 
-// noteTxnSegment remembers that a segment has a transaction index.
-func (l *Log) noteTxnSegment(base int64) {
+// noteTxnSegments remembers that segments have a transaction index.
+func (l *Log) noteTxnSegments(bases ...int64) {
 	for {
 		old := l.txnSegments.Load()
-		var list []int64
+		list := slices.Clone(bases)
 		if old != nil {
-			if slices.Contains(*old, base) {
+			if len(bases) == 1 && l.hasTxns(bases[0]) {
 				return
 			}
-			list = slices.Clone(*old)
+			list = append(list, *old...)
 		}
-		list = append(list, base)
+		slices.Sort(list)
+		list = slices.Compact(list)
 		if l.txnSegments.CompareAndSwap(old, &list) {
 			return
 		}
 	}
+}
+
+// hasTxns reports whether a segment may have a transaction index.
+func (l *Log) hasTxns(base int64) bool {
+	with := l.txnSegments.Load()
+	if with == nil {
+		return false
+	}
+	_, found := slices.BinarySearch(*with, base)
+	return found
 }
 
 func (l *Log) segmentOf(offset int64) *segment.Segment {
@@ -135,37 +147,79 @@ func (l *Log) ReadCommitted(offset, limit int64, maxBytes int, minOne bool) (c *
 // AbortedTransactions returns the aborted transactions that overlap [start, end),
 // by the offset of their marker.
 func (l *Log) AbortedTransactions(start, end int64) ([]index.AbortedTxn, error) {
-	with := l.txnSegments.Load()
-	if with == nil {
+	if l.txnSegments.Load() == nil {
 		return nil, nil // the rule: nobody has aborted anything here
 	}
 	var out []index.AbortedTxn
 	list := l.list()
 	for i, s := range list {
-		if s.Next() <= start && i+1 < len(list) || !slices.Contains(*with, s.Base()) {
+		if s.Next() <= start && i+1 < len(list) || !l.hasTxns(s.Base()) {
 			continue // markers at or after start are in later segments
 		}
-		b, err := vfs.ReadFile(l.fs, l.txnName(s.Base()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, l.readError(err)
-		}
-		list, err := index.ParseTxns(b[:len(b)-len(b)%index.TxnEntrySize])
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
-		for _, t := range list {
-			if t.LastOffset >= start && t.FirstOffset < end {
-				out = append(out, t)
-			}
-			if t.LastStableOffset >= end {
-				return out, nil
-			}
+		var last bool
+		var err error
+		if out, last, err = l.abortedOf(s.Base(), start, end, out); err != nil || last {
+			return out, err
 		}
 	}
 	return out, nil
+}
+
+// abortedOf appends those that the transaction index of one segment has. last
+// tells that later segments have none. It reads what it appends and little more,
+// however many the index has.
+func (l *Log) abortedOf(base, start, end int64, out []index.AbortedTxn) (_ []index.AbortedTxn, last bool, err error) {
+	f, err := l.fs.Open(l.txnName(base))
+	if errors.Is(err, os.ErrNotExist) {
+		return out, false, nil
+	}
+	if err != nil {
+		return nil, false, l.readError(err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, false, l.readError(err)
+	}
+	var buf [64 * index.TxnEntrySize]byte
+	read := func(at, n int) ([]index.AbortedTxn, error) {
+		b := buf[:n*index.TxnEntrySize]
+		if _, err := f.ReadAt(b, int64(at)*index.TxnEntrySize); err != nil {
+			return nil, l.readError(err)
+		}
+		list, err := index.ParseTxns(b)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return list, err
+	}
+	n := int(size / index.TxnEntrySize)
+	at := sort.Search(n, func(i int) bool {
+		if err != nil {
+			return true
+		}
+		var one []index.AbortedTxn
+		if one, err = read(i, 1); err != nil {
+			return true
+		}
+		return one[0].LastOffset >= start
+	})
+	for at < n && err == nil {
+		var some []index.AbortedTxn
+		if some, err = read(at, min(n-at, len(buf)/index.TxnEntrySize)); err != nil {
+			break
+		}
+		for _, t := range some {
+			if t.FirstOffset < end {
+				out = append(out, t)
+			}
+			if t.LastStableOffset >= end {
+				return out, true, nil
+			}
+		}
+		at += len(some)
+	}
+	return out, false, err
 }
 
 // dropTxns removes entries of markers at or after offset from the transaction
@@ -200,12 +254,27 @@ func (l *Log) dropTxns(offset int64) error {
 
 // checkTxnIndexes makes transaction indexes anew that cannot be read.
 func (l *Log) checkTxnIndexes(names []string) error {
+	var with []int64
+	there := make(map[string]bool)
+	for _, name := range names {
+		if path.Ext(name) == segment.TxnSuffix {
+			there[name] = true
+		}
+	}
 	for _, s := range l.list() {
-		file := l.txnName(s.Base())
-		if !slices.Contains(names, path.Base(file)) {
+		if there[path.Base(l.txnName(s.Base()))] {
+			with = append(with, s.Base())
+		}
+	}
+	if len(with) == 0 {
+		return nil
+	}
+	l.noteTxnSegments(with...)
+	for _, s := range l.list() {
+		if !l.hasTxns(s.Base()) {
 			continue
 		}
-		l.noteTxnSegment(s.Base())
+		file := l.txnName(s.Base())
 		b, err := vfs.ReadFile(l.fs, file)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

@@ -87,7 +87,7 @@ func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err
 		return 0, err
 	}
 	if bad != nil {
-		later, err := s.findValid(valid)
+		later, err := s.findLater(valid, s.next < from)
 		if err != nil {
 			return 0, err
 		}
@@ -157,47 +157,4 @@ func (s *Segment) halfWritten(b record.Batch, pos int64) bool {
 	}
 	mask := uint64(math.MaxUint64) >> (8 * min(lost, offset))
 	return uint64(b.BaseOffset()) == uint64(s.next)&mask
-}
-
-// findValid looks for a valid batch anywhere after byte from, where one is
-// invalid. It returns -1 if there is none. What looks like a batch must have
-// offsets that could follow, so that record values that happen to contain
-// batches are mostly not taken for them.
-func (s *Segment) findValid(from int64) (int64, error) {
-	const window = 1 << 20
-	f, err := s.file()
-	if err != nil {
-		return -1, err
-	}
-	for at := from + 1; at+record.HeaderSize <= s.size; at += window {
-		buf := make([]byte, min(window+record.HeaderSize, s.size-at))
-		if err := fill(f, buf, at); err != nil {
-			return -1, err
-		}
-		for i := 0; i+record.HeaderSize <= len(buf) && i < window; i++ {
-			if !s.plausible(buf[i:], at+int64(i)) {
-				continue
-			}
-			b := make([]byte, record.Batch(buf[i:]).Size())
-			if err := fill(f, b, at+int64(i)); err != nil {
-				return -1, err
-			}
-			if record.Batch(b).Validate() == nil {
-				return at + int64(i), nil
-			}
-		}
-	}
-	return -1, nil
-}
-
-func (s *Segment) plausible(h []byte, pos int64) bool {
-	if h[16] != record.Magic {
-		return false
-	}
-	size := int64(int32(binary.BigEndian.Uint32(h[8:]))) + record.LogOverhead
-	if size < record.HeaderSize || size > s.size-pos {
-		return false
-	}
-	base := record.Batch(h).BaseOffset()
-	return base >= s.next && s.Fits(record.Batch(h).LastOffset()) && record.Batch(h).LastOffset() >= base
 }

@@ -23,7 +23,7 @@ import (
 // limit if need be, until it is closed. A directory may be renamed while files
 // are open in it, but not one above it.
 func Bounded(inner FS, limit int) FS {
-	return &bounded{FS: inner, limit: max(limit, 4), dirs: make(map[string][]*boundedFile)}
+	return &bounded{FS: inner, limit: max(limit, 4), dirs: make(map[string][]*boundedFile), names: make(map[string][]*boundedFile)}
 }
 
 type bounded struct {
@@ -32,11 +32,53 @@ type bounded struct {
 
 	// mu guards the fields below. It is never held during I/O, and taken after
 	// the mutex of a file.
-	mu   sync.Mutex
-	dirs map[string][]*boundedFile // handles, by directory
-	open []*boundedFile            // those that hold a descriptor which may be closed
-	hand int                       // where in open the search for one to close goes on
-	made uint64                    // handles ever made
+	mu    sync.Mutex
+	dirs  map[string][]*boundedFile // handles, by directory
+	names map[string][]*boundedFile // and by full name
+	clean ring                      // handles with a descriptor that may be closed as it is
+	dirty ring                      // those that must be synced before that
+	made  uint64                    // handles ever made
+}
+
+// ring holds handles in the order in which the search for one to close comes by:
+// the clock algorithm. Adding and taking off cost the same however many there are.
+type ring struct {
+	files []*boundedFile
+	hand  int
+	steps int // of all searches
+}
+
+func (r *ring) add(f *boundedFile) {
+	f.ring, f.at = r, len(r.files)
+	r.files = append(r.files, f)
+}
+
+func (r *ring) drop(f *boundedFile) {
+	last := len(r.files) - 1
+	r.files[f.at] = r.files[last]
+	r.files[f.at].at = f.at
+	r.files[last] = nil
+	r.files, f.ring = r.files[:last], nil
+}
+
+// victim takes the first handle off the ring that was not used since the search
+// last came by, and returns it locked; nil if all are in use.
+func (r *ring) victim() *boundedFile {
+	for range 2 * len(r.files) {
+		r.steps++
+		r.hand = (r.hand + 1) % len(r.files)
+		f := r.files[r.hand]
+		if f.used.Swap(false) || !f.mu.TryLock() {
+			continue
+		}
+		if f.users > 0 {
+			f.mu.Unlock()
+			continue
+		}
+		r.drop(f)
+		return f
+	}
+	return nil
 }
 
 // boundedFile is one handle.
@@ -44,7 +86,10 @@ type boundedFile struct {
 	b    *bounded
 	id   uint64 // several handles are locked in the order of their ids
 	flag int
-	at   int // place in b.open, -1 none; guarded by b.mu
+	// Guarded by b.mu.
+	ring  *ring // that it is in, nil for none
+	at    int   // its place there
+	inDir int   // its place in b.dirs
 
 	used atomic.Bool // since the search for one to close came by
 
@@ -85,8 +130,8 @@ func (b *bounded) OpenFile(name string, flag int, perm os.FileMode) (File, error
 	b.mu.Lock()
 	b.made++
 	f.id = b.made
-	b.dirs[path.Dir(f.name)] = append(b.dirs[path.Dir(f.name)], f)
-	b.list(f)
+	b.enter(f)
+	b.clean.add(f)
 	b.mu.Unlock()
 	b.shrink(b.limit)
 	return f, nil
@@ -110,7 +155,8 @@ func outOfDescriptors(err error) bool {
 // makeRoom closes an eighth of the descriptors.
 func (b *bounded) makeRoom() {
 	b.mu.Lock()
-	fewer := len(b.open) - len(b.open)/8 - 1
+	fewer := b.open()
+	fewer -= fewer/8 + 1
 	b.mu.Unlock()
 	b.shrink(fewer)
 }
@@ -124,47 +170,48 @@ func (b *bounded) shrink(limit int) {
 	}
 }
 
+// open returns how many descriptors are open that may be closed. b.mu is held.
+func (b *bounded) open() int { return len(b.clean.files) + len(b.dirty.files) }
+
 // victim picks a file to close if more than limit are open, and returns it
-// locked: the first not used since the last search (the clock algorithm), and
-// rather one without unsynced writes.
+// locked: rather one without unsynced writes.
 func (b *bounded) victim(limit int) *boundedFile {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.open) <= limit {
+	if b.open() <= limit {
 		return nil
 	}
-	for step := range 3 * len(b.open) {
-		b.hand = (b.hand + 1) % len(b.open)
-		f := b.open[b.hand]
-		if f.used.Swap(false) && step < 2*len(b.open) || !f.mu.TryLock() {
-			continue
-		}
-		if f.users > 0 || f.dirty && step < 2*len(b.open) {
-			f.mu.Unlock()
-			continue
-		}
-		b.unlist(f)
+	if f := b.clean.victim(); f != nil {
 		return f
 	}
-	return nil
+	return b.dirty.victim()
 }
 
-// list enters f into the list of open files. The caller holds b.mu.
-func (b *bounded) list(f *boundedFile) {
-	f.at = len(b.open)
-	b.open = append(b.open, f)
-}
-
-// unlist takes f off the list of open files. The caller holds b.mu.
+// unlist takes f off its ring. The caller holds b.mu.
 func (b *bounded) unlist(f *boundedFile) {
-	if f.at < 0 {
+	if f.ring != nil {
+		f.ring.drop(f)
+	}
+}
+
+// setDirty notes whether f has writes that were not synced. The caller holds f.mu.
+func (f *boundedFile) setDirty(dirty bool) {
+	if f.dirty == dirty {
 		return
 	}
-	last := len(b.open) - 1
-	b.open[f.at] = b.open[last]
-	b.open[f.at].at = f.at
-	b.open[last] = nil
-	b.open, f.at = b.open[:last], -1
+	f.dirty = dirty
+	b := f.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f.ring == nil {
+		return
+	}
+	f.ring.drop(f)
+	if dirty {
+		b.dirty.add(f)
+	} else {
+		b.clean.add(f)
+	}
 }
 
 // evict closes the descriptor. The caller holds f.mu and has taken f off the
@@ -194,7 +241,9 @@ func (f *boundedFile) acquire(write bool) (File, error) {
 		return nil, err
 	}
 	f.users++
-	f.dirty = f.dirty || write
+	if write {
+		f.setDirty(true)
+	}
 	file := f.file
 	f.mu.Unlock()
 	if opened {
@@ -217,7 +266,7 @@ func (f *boundedFile) ensure() (opened bool, err error) {
 		return false, err
 	}
 	f.b.mu.Lock()
-	f.b.list(f)
+	f.b.clean.add(f)
 	f.b.mu.Unlock()
 	return true, nil
 }
@@ -274,11 +323,11 @@ func (f *boundedFile) Sync() error {
 	defer f.release()
 	f.mu.Lock()
 	was := f.dirty
-	f.dirty = f.users > 1 // others are under way
+	f.setDirty(f.users > 1) // others are under way
 	f.mu.Unlock()
 	if err := file.Sync(); err != nil {
 		f.mu.Lock()
-		f.dirty = was
+		f.setDirty(was || f.dirty)
 		f.mu.Unlock()
 		return err
 	}
@@ -321,17 +370,29 @@ func (b *bounded) drop(f *boundedFile) {
 	b.unlist(f)
 }
 
-// leave takes a handle out of its directory. The caller holds f.mu and b.mu.
+// enter puts a handle where it is found by its name. The caller holds b.mu.
+func (b *bounded) enter(f *boundedFile) {
+	dir := path.Dir(f.name)
+	f.inDir = len(b.dirs[dir])
+	b.dirs[dir] = append(b.dirs[dir], f)
+	b.names[f.name] = append(b.names[f.name], f)
+}
+
+// leave undoes enter. The caller holds f.mu and b.mu.
 func (b *bounded) leave(f *boundedFile) {
 	dir := path.Dir(f.name)
 	list := b.dirs[dir]
-	if at := slices.Index(list, f); at >= 0 {
-		list[at] = list[len(list)-1]
-		list[len(list)-1] = nil
-		list = list[:len(list)-1]
-	}
-	if b.dirs[dir] = list; len(list) == 0 {
+	last := len(list) - 1
+	list[f.inDir] = list[last]
+	list[f.inDir].inDir = f.inDir
+	list[last] = nil
+	if b.dirs[dir] = list[:last]; last == 0 {
 		delete(b.dirs, dir)
+	}
+	same := b.names[f.name] // few have one file open
+	same = slices.Delete(same, slices.Index(same, f), slices.Index(same, f)+1)
+	if b.names[f.name] = same; len(same) == 0 {
+		delete(b.names, f.name)
 	}
 }
 
@@ -339,12 +400,7 @@ func (b *bounded) leave(f *boundedFile) {
 func (b *bounded) lock(names ...string) (list []*boundedFile, unlock func()) {
 	b.mu.Lock()
 	for _, name := range names {
-		list = append(list, b.dirs[name]...)
-		for _, f := range b.dirs[path.Dir(name)] {
-			if f.name == name {
-				list = append(list, f)
-			}
-		}
+		list = append(append(list, b.dirs[name]...), b.names[name]...)
 	}
 	b.mu.Unlock()
 	slices.SortFunc(list, func(a, b *boundedFile) int { return cmp.Compare(a.id, b.id) })
@@ -414,7 +470,7 @@ func (b *bounded) Rename(old, new string) error {
 		}
 		b.leave(f)
 		f.name = new + f.name[len(old):]
-		b.dirs[path.Dir(f.name)] = append(b.dirs[path.Dir(f.name)], f)
+		b.enter(f)
 	}
 	return nil
 }

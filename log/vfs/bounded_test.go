@@ -219,3 +219,33 @@ func TestBoundedUnderConcurrency(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A search for a descriptor to close takes few steps, also where every file has
+// unsynced writes, and closing and removing files of a large directory few more.
+func TestBoundedSearchIsShort(t *testing.T) {
+	const limit, files = 500, 5000
+	for _, dirty := range []bool{false, true} {
+		fs := Bounded(NewMem(), limit).(*bounded)
+		check(t, fs.MkdirAll("/d", 0o755))
+		var all []File
+		for i := range files {
+			f, err := fs.Create(fmt.Sprint("/d/", i))
+			check(t, err)
+			all = append(all, f)
+			if dirty {
+				_, err = f.WriteAt([]byte("x"), 0)
+				check(t, err)
+			}
+		}
+		if steps := fs.clean.steps + fs.dirty.steps; steps > 4*files {
+			t.Errorf("dirty %v: %d steps to close %d descriptors", dirty, steps, files-limit)
+		}
+		for i, f := range all {
+			check(t, f.Close())
+			check(t, fs.Remove(fmt.Sprint("/d/", i)))
+		}
+		if len(fs.dirs)+len(fs.names)+fs.open() != 0 {
+			t.Errorf("dirty %v: left are %d directories, %d names, %d descriptors", dirty, len(fs.dirs), len(fs.names), fs.open())
+		}
+	}
+}

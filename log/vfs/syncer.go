@@ -78,7 +78,7 @@ func (s boundedSyncer) Sync() error {
 	if err != nil {
 		for _, f := range written {
 			f.mu.Lock()
-			f.dirty = true
+			f.setDirty(true)
 			f.mu.Unlock()
 		}
 	}
@@ -89,12 +89,12 @@ func (s boundedSyncer) Sync() error {
 // as synced.
 func (b *bounded) written() (list []*boundedFile) {
 	b.mu.Lock()
-	all := slices.Clone(b.open)
+	all := slices.Clone(b.dirty.files)
 	b.mu.Unlock()
 	for _, f := range all {
 		f.mu.Lock()
 		if f.dirty && f.users == 0 {
-			f.dirty = false
+			f.setDirty(false)
 			list = append(list, f)
 		}
 		f.mu.Unlock()

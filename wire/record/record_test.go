@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"testing"
 	"testing/synctest"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 var codecs = []Codec{None, Gzip, Snappy, LZ4, Zstd}
@@ -378,6 +380,56 @@ func BenchmarkValidate(b *testing.B) {
 	for b.Loop() {
 		if err := batch.Validate(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Many small blocks can claim to hold 128 KiB each, and a frame any size: memory
+// is taken for what they really hold.
+func TestZstdClaimsCostLittle(t *testing.T) {
+	const blocks = 400
+	text := bytes.Repeat([]byte("abcdefghijklmnop"), 20)
+	var small bytes.Buffer
+	z, err := zstd.NewWriter(&small, zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range blocks {
+		z.Write(text)
+		z.Flush()
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	honest := small.Bytes()
+	if f, ok := zstdScan(honest, false); !ok || f.bound < blocks*zstdMaxBlock/2 {
+		t.Fatalf("the blocks claim %d bytes only", f.bound)
+	}
+	// The same frame with a size of 100 MB: a flag, and four bytes behind the window.
+	lying := bytes.Clone(honest[:6])
+	lying[4] |= 0x80
+	lying = binary.LittleEndian.AppendUint32(lying, 100_000_000)
+	lying = append(lying, honest[6:]...)
+	telling := bytes.Clone(honest[:6])
+	telling[4] |= 0x80
+	telling = binary.LittleEndian.AppendUint32(telling, uint32(blocks*len(text)))
+	telling = append(telling, honest[6:]...)
+	for _, c := range []struct {
+		name string
+		src  []byte
+		ok   bool
+	}{{"no size", honest, true}, {"its size", telling, true}, {"a size that is not so", lying, false}} {
+		var out []byte
+		var err error
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out, err = Decompress(nil, Zstd, c.src, 0)
+		runtime.ReadMemStats(&after)
+		if got := after.TotalAlloc - before.TotalAlloc; got > 4<<20 {
+			t.Errorf("%s: %d bytes allocated for %d", c.name, got, len(c.src))
+		}
+		if c.ok && (err != nil || !bytes.Equal(out, bytes.Repeat(text, blocks))) || !c.ok && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %d bytes, %v", c.name, len(out), err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -63,26 +64,48 @@ func zstdCompress(dst []byte, level int, src []byte) ([]byte, error) {
 // 0, one last raw block of 0 bytes.
 var emptyZstd = []byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00}
 
-// zstdDecompress decodes into memory for what the blocks can hold at most, as
-// streams mostly do not tell their size, and what they tell need not be true.
+// zstdDecompress decodes into memory for what the blocks can hold, as streams
+// mostly do not tell their size, and what they tell need not be true. Blocks of
+// four kilobytes can claim to hold 128 MiB: where they claim much more than is
+// usual, it begins with less memory and takes four times as much whenever that
+// was too little.
 func zstdDecompress(dst, src []byte, maxSize int) ([]byte, error) {
 	at := len(dst)
-	bound, ok := zstdBound(src)
+	f, ok := zstdScan(src, false)
 	if !ok {
 		return dst, badStream(Zstd, "frame", nil)
 	}
-	// The decoder wants room for a block more than it will need.
-	room := at + int(min(bound, uint64(maxSize))) + zstdMaxBlock + 64
-	dst = growTo(dst, room, room)
-	out, err := zstdDecoder.DecodeAll(src, dst[:at:room])
-	switch {
-	case err == nil && len(out)-at <= maxSize:
-		return out, nil
-	case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) || bound > uint64(maxSize):
-		return dst[:at], tooLarge(Zstd, maxSize)
+	most := int(min(f.bound, uint64(maxSize)))
+	size := min(most, max(zstdFirst, zstdUsual*len(src), cap(dst)-at-zstdExtra))
+	claimed := f.claims && size < most
+	if claimed { // the decoder would want room for what they claim at once
+		f, _ = zstdScan(src, true)
+		src = f.unsized
 	}
-	return dst[:at], badStream(Zstd, "data", err)
+	for ; ; size = min(most, 4*size) {
+		// The decoder wants room for a block more than it will need.
+		room := at + size + zstdExtra
+		dst = growTo(dst, room, room)
+		out, err := zstdDecoder.DecodeAll(src, dst[:at:room])
+		switch {
+		case err == nil && claimed && uint64(len(out)-at) != f.claim:
+			return dst[:at], badStream(Zstd, "data", fmt.Errorf("%d bytes, %d are claimed", len(out)-at, f.claim))
+		case err == nil && len(out)-at <= maxSize:
+			return out, nil
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && size < most:
+			continue
+		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) || f.bound > uint64(maxSize):
+			return dst[:at], tooLarge(Zstd, maxSize)
+		}
+		return dst[:at], badStream(Zstd, "data", err)
+	}
 }
+
+const (
+	zstdExtra = zstdMaxBlock + 64
+	zstdFirst = 256 << 10 // bytes that are taken without asking further
+	zstdUsual = 16        // how often records fit their compressed size, mostly at most
+)
 
 const (
 	zstdMagic     = 0xFD2FB528
@@ -90,47 +113,61 @@ const (
 	zstdMaxBlock  = 128 << 10
 )
 
-// zstdBound walks frames and block headers (RFC 8878) and returns a number of
-// bytes that they cannot exceed once decoded. It is false if they do not fill
-// src exactly.
-func zstdBound(src []byte) (bound uint64, ok bool) {
+// zstdFrames is what the frames of a stream say of themselves.
+type zstdFrames struct {
+	bound   uint64 // bytes that the blocks cannot exceed once decoded
+	claims  bool   // every frame tells its size
+	claim   uint64 // the sum of those
+	unsized []byte // the stream without sizes, if asked for
+}
+
+// zstdScan walks frames and block headers (RFC 8878). It is false if they do not
+// fill src exactly.
+func zstdScan(src []byte, unsize bool) (f zstdFrames, ok bool) {
+	f.claims = true
 	for len(src) > 0 {
 		if len(src) < 8 {
-			return 0, false
+			return f, false
 		}
 		switch m := binary.LittleEndian.Uint32(src); {
 		case m&^15 == zstdSkippable:
 			n := uint64(binary.LittleEndian.Uint32(src[4:]))
 			if n > uint64(len(src)-8) {
-				return 0, false
+				return f, false
 			}
 			src = src[8+n:]
 		case m == zstdMagic:
-			var n uint64
-			if n, src, ok = zstdFrameBound(src[4:]); !ok {
-				return 0, false
+			if src, ok = f.frame(src[4:], unsize); !ok {
+				return f, false
 			}
-			bound += n
 		default:
-			return 0, false
+			return f, false
 		}
 	}
-	return bound, true
+	return f, true
 }
 
-func zstdFrameBound(src []byte) (bound uint64, rest []byte, ok bool) {
+// frame takes in the frame that src begins with, after its magic.
+func (f *zstdFrames) frame(src []byte, unsize bool) (rest []byte, ok bool) {
+	const single, sizeFlags, largestWindow = 0x20, 0xc0, (27 - 10) << 3
 	flags := src[0]
-	single := flags&0x20 != 0
-	at := 1 + [...]int{0, 1, 2, 4}[flags&3]
-	if !single {
+	at := 1
+	window := byte(largestWindow) // of a single segment it is the content
+	if flags&single == 0 {
+		if len(src) < 2 {
+			return nil, false
+		}
+		window = src[1]
 		at++
 	}
+	dictionary := at
+	at += [...]int{0, 1, 2, 4}[flags&3]
 	sizeBytes := [...]int{0, 2, 4, 8}[flags>>6]
-	if sizeBytes == 0 && single {
+	if sizeBytes == 0 && flags&single != 0 {
 		sizeBytes = 1
 	}
 	if len(src) < at+sizeBytes {
-		return 0, nil, false
+		return nil, false
 	}
 	claim := uint64(1<<64 - 1)
 	if sizeBytes > 0 {
@@ -141,7 +178,22 @@ func zstdFrameBound(src []byte) (bound uint64, rest []byte, ok bool) {
 			claim += 256
 		}
 	}
-	src = src[at+sizeBytes:]
+	f.claims = f.claims && sizeBytes > 0
+	f.claim += claim
+	blocks := src[at+sizeBytes:]
+	bound, rest, ok := zstdBlocks(blocks, flags&4 != 0)
+	f.bound += min(bound, claim)
+	if unsize {
+		f.unsized = binary.LittleEndian.AppendUint32(f.unsized, zstdMagic)
+		f.unsized = append(f.unsized, flags&^(single|sizeFlags), window)
+		f.unsized = append(f.unsized, src[dictionary:at]...)
+		f.unsized = append(f.unsized, blocks[:len(blocks)-len(rest)]...)
+	}
+	return rest, ok
+}
+
+// zstdBlocks walks the blocks of a frame and its checksum.
+func zstdBlocks(src []byte, checksum bool) (bound uint64, rest []byte, ok bool) {
 	for last := false; !last; {
 		if len(src) < 3 {
 			return 0, nil, false
@@ -163,11 +215,11 @@ func zstdFrameBound(src []byte) (bound uint64, rest []byte, ok bool) {
 		bound += uint64(plain)
 		src = src[3+size:]
 	}
-	if flags&4 != 0 { // content checksum
+	if checksum {
 		if len(src) < 4 {
 			return 0, nil, false
 		}
 		src = src[4:]
 	}
-	return min(bound, claim), src, true
+	return bound, src, true
 }
