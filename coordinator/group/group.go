@@ -38,9 +38,15 @@ type group struct {
 	kind       string // protocol type; "" while it never had members
 	leader     string
 	members    map[string]*member
-	order      []string             // member ids in the order they joined
 	static     map[string]string    // group instance id -> member id
 	pending    map[string]time.Time // ids given out and not yet joined with -> when they lapse
+
+	// What is asked at every join is kept up to date, so that a join costs the same
+	// however many members there are.
+	order     []*member      // in the order they joined; nil where one has left
+	front     int            // before it, order is nil
+	joining   int            // members that have rejoined in the rebalance under way
+	supported map[string]int // protocol -> members that have it
 
 	// While PreparingRebalance: when the members that have rejoined go on
 	// without the others. A group that was empty waits for more members instead:
@@ -61,6 +67,7 @@ type group struct {
 	// place in the machine's heap, -1 if it is not there.
 	deadline time.Time
 	heapAt   int
+	looked   time.Time // when that was done last
 }
 
 // committed is one committed offset.
@@ -75,6 +82,8 @@ type committed struct {
 
 // member is one member of a group.
 type member struct {
+	g          *group // nil while it is in none
+	at         int    // in g.order
 	id         string
 	instance   *string
 	clientID   string
@@ -92,7 +101,7 @@ type member struct {
 
 func newGroup(id string, now time.Time) *group {
 	return &group{id: id, state: Empty, since: now, members: make(map[string]*member), static: make(map[string]string),
-		pending: make(map[string]time.Time), unsynced: make(map[string]bool), offsets: make(map[string]map[int32]committed), heapAt: -1}
+		pending: make(map[string]time.Time), unsynced: make(map[string]bool), offsets: make(map[string]map[int32]committed), supported: make(map[string]int), heapAt: -1}
 }
 
 func (g *group) to(s State, now time.Time) {
@@ -103,12 +112,48 @@ func (g *group) add(m *member) {
 	if len(g.members) == 0 {
 		g.leader = m.id
 	}
+	m.at = len(g.order)
+	g.order = append(g.order, m)
+	g.enter(m)
+	delete(g.pending, m.id)
+}
+
+// enter makes m a member at its place in the order.
+func (g *group) enter(m *member) {
+	m.g = g
 	g.members[m.id] = m
-	g.order = append(g.order, m.id)
 	if m.instance != nil {
 		g.static[*m.instance] = m.id
 	}
-	delete(g.pending, m.id)
+	if m.join != nil {
+		g.joining++
+	}
+	g.support(m.protocols, 1)
+}
+
+// exit undoes enter. The place in the order stays.
+func (g *group) exit(m *member) {
+	m.g = nil
+	delete(g.members, m.id)
+	delete(g.unsynced, m.id)
+	if m.join != nil {
+		g.joining--
+	}
+	g.support(m.protocols, -1)
+}
+
+// support counts the protocols of a member in or out.
+func (g *group) support(protocols []msg.JoinGroupRequestProtocol, n int) {
+	seen := make(map[string]bool, len(protocols))
+	for _, p := range protocols {
+		if seen[p.Name] {
+			continue
+		}
+		seen[p.Name] = true
+		if g.supported[p.Name] += n; g.supported[p.Name] == 0 {
+			delete(g.supported, p.Name)
+		}
+	}
 }
 
 func (g *group) drop(id string) {
@@ -116,34 +161,74 @@ func (g *group) drop(id string) {
 	if m == nil {
 		return
 	}
-	delete(g.members, id)
-	delete(g.unsynced, id)
-	g.order = slices.DeleteFunc(g.order, func(x string) bool { return x == id })
+	g.exit(m)
+	g.order[m.at] = nil
 	if m.instance != nil && g.static[*m.instance] == id {
 		delete(g.static, *m.instance)
 	}
 	if g.leader == id {
 		g.leader = ""
-		if len(g.order) > 0 {
-			g.leader = g.order[0]
+		if first := g.first(); first != nil {
+			g.leader = first.id
+		}
+	}
+	if len(g.order) > 2*len(g.members)+8 {
+		g.closeUp()
+	}
+}
+
+// replace puts x into the place of old.
+func (g *group) replace(old, x *member) {
+	g.exit(old)
+	x.at = old.at
+	g.order[x.at] = x
+	g.enter(x)
+}
+
+// first returns the member that joined before all others, nil if there is none.
+func (g *group) first() *member {
+	for g.front < len(g.order) && g.order[g.front] == nil {
+		g.front++
+	}
+	if g.front == len(g.order) {
+		return nil
+	}
+	return g.order[g.front]
+}
+
+// closeUp drops the places of members that have left. Whoever goes through the
+// order meanwhile has the old one.
+func (g *group) closeUp() {
+	order := make([]*member, 0, len(g.members)+8)
+	for _, m := range g.order {
+		if m != nil {
+			m.at = len(order)
+			order = append(order, m)
+		}
+	}
+	g.order, g.front = order, 0
+}
+
+// inOrder goes through the members in the order they joined. Members may be
+// dropped meanwhile.
+func (g *group) inOrder(yield func(m *member) bool) {
+	for _, m := range g.order {
+		if m != nil && m.g == g && !yield(m) {
+			return
 		}
 	}
 }
 
-// waiting returns the number of members that have rejoined in the rebalance
-// under way.
-func (g *group) waiting() int {
-	n := 0
-	for _, m := range g.members {
-		if m.join != nil {
-			n++
-		}
+// wait has a member that joins again wait for the answer.
+func (m *member) wait(join func(*msg.JoinGroupResponse)) {
+	if m.join == nil && m.g != nil {
+		m.g.joining++
 	}
-	return n
+	m.join = join
 }
 
 // allJoined reports whether the rebalance under way waits for nobody.
-func (g *group) allJoined() bool { return g.waiting() >= len(g.members) && len(g.pending) == 0 }
+func (g *group) allJoined() bool { return g.joining >= len(g.members) && len(g.pending) == 0 }
 
 // rebalanceTimeout is how long a rebalance waits for its slowest member.
 func (g *group) rebalanceTimeout() time.Duration {
@@ -172,18 +257,7 @@ func (g *group) supports(kind string, protocols []msg.JoinGroupRequestProtocol) 
 }
 
 // common reports whether every member has the protocol.
-func (g *group) common(name string) bool {
-	for _, m := range g.members {
-		if !m.has(name) {
-			return false
-		}
-	}
-	return true
-}
-
-func (m *member) has(name string) bool {
-	return slices.ContainsFunc(m.protocols, func(p msg.JoinGroupRequestProtocol) bool { return p.Name == name })
-}
+func (g *group) common(name string) bool { return g.supported[name] == len(g.members) }
 
 func (m *member) metadata(protocol string) []byte {
 	for _, p := range m.protocols {
@@ -205,8 +279,8 @@ func (m *member) matches(protocols []msg.JoinGroupRequestProtocol) bool {
 // have.
 func (g *group) choose() string {
 	votes := make(map[string]int)
-	for _, id := range g.order {
-		for _, p := range g.members[id].protocols {
+	for m := range g.inOrder {
+		for _, p := range m.protocols {
 			if g.common(p.Name) {
 				votes[p.Name]++
 				break

@@ -80,6 +80,7 @@ func (m *Machine) Tick(now time.Time) coordinator.Decision {
 	for len(m.due) > 0 && !m.due[0].deadline.After(now) {
 		g := m.due[0]
 		heap.Pop(&m.due)
+		g.looked = now
 		out = append(out, m.look(g, now)...)
 		m.rearm(g)
 	}
@@ -106,6 +107,9 @@ func (m *Machine) Unload(err error) {
 func (x *member) answerJoin(r *msg.JoinGroupResponse) {
 	if f := x.join; f != nil {
 		x.join = nil
+		if x.g != nil {
+			x.g.joining--
+		}
 		f(r)
 	}
 }
@@ -155,6 +159,15 @@ func (m *Machine) rearm(g *group) {
 	if m.groups[g.id] != g {
 		return
 	}
+	// Looking costs as much as there are members. Thousands whose sessions end one
+	// after the other are found a few at a time.
+	soonest := g.looked.Add(time.Duration(len(g.members)+len(g.pending)) * time.Microsecond)
+	defer func() {
+		if g.heapAt >= 0 && g.deadline.Before(soonest) {
+			g.deadline = soonest
+			heap.Fix(&m.due, g.heapAt)
+		}
+	}()
 	if g.state == PreparingRebalance {
 		m.by(g, g.joinBy)
 	}

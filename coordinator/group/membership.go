@@ -2,7 +2,6 @@ package group
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/klamm-io/klamm/coordinator"
@@ -96,7 +95,7 @@ func (g *group) room(id string, most int) bool {
 	x := g.members[id]
 	switch g.state {
 	case PreparingRebalance:
-		return x != nil && x.join != nil || g.waiting() < most
+		return x != nil && x.join != nil || g.joining < most
 	case CompletingRebalance, Stable:
 		return x != nil || len(g.members) < most
 	}
@@ -154,15 +153,13 @@ func (m *Machine) replaceStatic(g *group, old, x *member, v int16, now time.Time
 	old.answerJoin(&msg.JoinGroupResponse{ErrorCode: fenced, GenerationId: -1, MemberId: old.id})
 	old.answerSync(&msg.SyncGroupResponse{ErrorCode: fenced})
 	leader := g.leader == old.id
-	at := slices.Index(g.order, old.id)
 	x.assignment = old.assignment
-	delete(g.members, old.id)
-	g.members[x.id], g.order[at], g.static[*x.instance] = x, x.id, x.id
+	unsynced := g.unsynced[old.id]
+	g.replace(old, x)
 	if leader {
 		g.leader = x.id
 	}
-	if g.unsynced[old.id] {
-		delete(g.unsynced, old.id)
+	if unsynced {
 		g.unsynced[x.id] = true
 	}
 	m.alive(g, x, now)
@@ -211,8 +208,10 @@ func (m *Machine) rejoin(g *group, old, x *member, v int16, now time.Time) coord
 		return coordinator.Decision{}
 	}
 	old.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress), GenerationId: -1, MemberId: x.id, ProtocolName: emptyBelow(v, 7)})
+	g.support(old.protocols, -1)
+	g.support(x.protocols, 1)
 	old.protocols, old.rebalance, old.session, old.clientID, old.clientHost = x.protocols, x.rebalance, x.session, x.clientID, x.clientHost
-	old.join = x.join
+	old.wait(x.join)
 	m.alive(g, old, now)
 	return coordinator.Decision{Records: m.rebalance(g, now)}
 }
@@ -231,10 +230,9 @@ func (m *Machine) joined(g *group, x *member) *msg.JoinGroupResponse {
 }
 
 func (g *group) subscriptions() []msg.JoinGroupResponseMember {
-	out := make([]msg.JoinGroupResponseMember, 0, len(g.order))
-	for _, id := range g.order {
-		x := g.members[id]
-		out = append(out, msg.JoinGroupResponseMember{MemberId: id, GroupInstanceId: x.instance, Metadata: x.metadata(g.protocol)})
+	out := make([]msg.JoinGroupResponseMember, 0, len(g.members))
+	for x := range g.inOrder {
+		out = append(out, msg.JoinGroupResponseMember{MemberId: x.id, GroupInstanceId: x.instance, Metadata: x.metadata(g.protocol)})
 	}
 	return out
 }
@@ -281,17 +279,16 @@ func (m *Machine) look(g *group, now time.Time) (out []coordinator.Record) {
 			delete(g.pending, id)
 		}
 	}
-	for _, id := range slices.Clone(g.order) {
-		x := g.members[id]
-		if x == nil || x.lapses.After(now) || !x.isNew && (x.join != nil || x.sync != nil) {
+	for x := range g.inOrder {
+		if x.lapses.After(now) || !x.isNew && (x.join != nil || x.sync != nil) {
 			continue
 		}
 		out = append(out, m.leave(g, x, kerr.UnknownMemberId, now)...)
 	}
 	if len(g.unsynced) > 0 && !g.syncBy.After(now) && (g.state == CompletingRebalance || g.state == Stable) {
-		for _, id := range slices.Clone(g.order) {
-			if g.unsynced[id] {
-				g.drop(id)
+		for x := range g.inOrder {
+			if g.unsynced[x.id] {
+				g.drop(x.id)
 			}
 		}
 		clear(g.unsynced)
@@ -329,12 +326,12 @@ func (m *Machine) settle(g *group, now time.Time) []coordinator.Record {
 // complete ends the joining phase: those that did not rejoin are out, and a new
 // generation begins.
 func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
-	for _, id := range slices.Clone(g.order) {
-		if x := g.members[id]; x.join == nil && x.instance == nil {
-			g.drop(id)
+	for x := range g.inOrder {
+		if x.join == nil && x.instance == nil {
+			g.drop(x.id)
 		}
 	}
-	if len(g.members) > 0 && g.waiting() == 0 {
+	if len(g.members) > 0 && g.joining == 0 {
 		// Only static members are left, and none came: they get another chance.
 		g.joinBy = now.Add(g.rebalanceTimeout())
 		g.initial = false
@@ -342,9 +339,9 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 		return nil
 	}
 	if x := g.members[g.leader]; x != nil && x.join == nil {
-		for _, id := range g.order { // the leader must be there to assign
-			if g.members[id].join != nil {
-				g.leader = id
+		for y := range g.inOrder { // the leader must be there to assign
+			if y.join != nil {
+				g.leader = y.id
 				break
 			}
 		}
@@ -364,11 +361,10 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 	clear(g.unsynced)
 	g.syncBy = now.Add(g.rebalanceTimeout())
 	m.by(g, g.syncBy)
-	for _, id := range g.order {
-		x := g.members[id]
+	for x := range g.inOrder {
 		x.isNew = false
 		x.assignment = nil
-		g.unsynced[id] = true
+		g.unsynced[x.id] = true
 		x.answerJoin(m.joined(g, x))
 		m.alive(g, x, now)
 	}

@@ -250,9 +250,8 @@ func (m *Machine) Describe(groupID string) (msg.DescribeGroupsResponseDescribedG
 	if g.state == Stable {
 		out.ProtocolData = g.protocol
 	}
-	for _, id := range g.order {
-		x := g.members[id]
-		d := msg.DescribeGroupsResponseDescribedGroupMember{MemberId: id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost}
+	for x := range g.inOrder {
+		d := msg.DescribeGroupsResponseDescribedGroupMember{MemberId: x.id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost}
 		if g.state == Stable {
 			d.MemberMetadata, d.MemberAssignment = slices.Clone(x.metadata(g.protocol)), slices.Clone(x.assignment)
 		}

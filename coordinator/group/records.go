@@ -46,11 +46,10 @@ func (g *group) record(assignments map[string][]byte, now time.Time) coordinator
 	if len(g.members) > 0 {
 		v.Protocol, v.Leader = &g.protocol, &g.leader
 	}
-	for _, id := range g.order {
-		x := g.members[id]
-		v.Members = append(v.Members, msg.GroupMetadataValueMemberMetadata{MemberId: id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost,
+	for x := range g.inOrder {
+		v.Members = append(v.Members, msg.GroupMetadataValueMemberMetadata{MemberId: x.id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost,
 			RebalanceTimeout: int32(x.rebalance.Milliseconds()), SessionTimeout: int32(x.session.Milliseconds()),
-			Subscription: x.metadata(g.protocol), Assignment: assignments[id]})
+			Subscription: x.metadata(g.protocol), Assignment: assignments[x.id]})
 	}
 	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id}), Value: appendValue(groupVersion, v)}
 }
