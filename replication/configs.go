@@ -184,16 +184,25 @@ func applyConfig(kind config.Kind, values map[string]string, change ConfigChange
 			now = *d[0].Value
 		}
 	}
-	items := splitList(now)
-	for _, item := range splitList(*change.Value) {
-		at := slices.Index(items, item)
+	items, asked := splitList(now), splitList(*change.Value)
+	drop := make(map[string]int) // how many of each are dropped, from the first on
+	have := make(map[string]bool)
+	for _, item := range items {
+		have[item] = true
+	}
+	for _, item := range asked {
 		switch {
-		case change.Op == AppendConfig && at < 0:
+		case change.Op == SubtractConfig:
+			drop[item]++
+		case !have[item]:
+			have[item] = true
 			items = append(items, item)
-		case change.Op == SubtractConfig && at >= 0:
-			items = slices.Delete(items, at, at+1)
 		}
 	}
+	items = slices.DeleteFunc(items, func(item string) bool {
+		drop[item]--
+		return drop[item] >= 0
+	})
 	values[change.Name] = strings.Join(items, ",")
 	return nil
 }
