@@ -125,7 +125,11 @@ func (c *conn) ended(err error) {
 	case errors.As(err, &encode):
 		c.log().Error("closed a connection over an answer that cannot be encoded", zap.Stringer("api_key", encode.key), zap.Int16("version", encode.version), zap.Error(encode.err))
 	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
-		c.log().Warn("closed a connection over a bad request", zap.Error(err))
+		// A client that is closed connects and asks again: it is named once a minute.
+		if skipped, ok := c.srv.repeats.Allow(fmt.Sprint(c.session.RemoteHost, " ", c.frames.clientID, " ", err)); ok {
+			c.log().Warn("closed a connection over a bad request", zap.Error(err), zap.String("client_id", c.frames.clientID),
+				zap.String("software", c.session.SoftwareName), zap.String("software_version", c.session.SoftwareVersion), zap.Int("not_logged_before", skipped))
+		}
 	default:
 		c.log().Debug("connection ended", zap.Error(err))
 	}
@@ -220,13 +224,15 @@ func (c *conn) parse(frame []byte) (wire.RequestHeader, []byte, error) {
 
 func (c *conn) handle(frame []byte) error {
 	header, body, err := c.parse(frame)
+	if header.ClientID != "" || err == nil {
+		c.frames.clientID = header.ClientID
+	}
 	if err != nil {
 		if header.Key == wire.ApiVersions && errors.Is(err, wire.ErrUnknownAPI) {
 			return c.versionUnknown(header)
 		}
 		return fmt.Errorf("%w: %w", api.ErrMalformed, err)
 	}
-	c.frames.clientID = header.ClientID
 	row := c.srv.rows.Lookup(header.Key)
 	if row == nil {
 		return fmt.Errorf("%w: %s is not served", wire.ErrUnknownAPI, header.Key)

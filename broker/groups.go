@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"sync"
 
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/coordinator/group"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
@@ -31,9 +34,23 @@ func newGroups(b *Broker) *groups {
 		InitialDelay: b.conf.GroupInitialRebalanceDelay, MinSession: b.conf.GroupMinSessionTimeout, MaxSession: b.conf.GroupMaxSessionTimeout,
 		MaxSize: b.conf.GroupMaxSize, MetadataMax: b.conf.OffsetMetadataMaxBytes,
 		Retention: b.conf.OffsetsRetention, RetentionChecks: b.conf.OffsetsRetentionCheckInterval, NewID: memberID,
+		Rebalanced: rebalanced(b.lg, api.NewRepeats(b.o.Clock, maxRebalances)),
 	}
 	return &groups{coordinator: group.NewService(conf, b.o.Clock, record.Codec(b.conf.OffsetsTopicCodec), b.lg), replicas: b.replicas,
 		node: b.conf.NodeID, epochs: make(map[int32]int32)}
+}
+
+// maxRebalances is how many rebalances a minute are logged.
+const maxRebalances = 60
+
+// rebalanced logs rebalances.
+func rebalanced(lg *zap.Logger, repeats *api.Repeats) func(group.Rebalance) {
+	return func(r group.Rebalance) {
+		if skipped, ok := repeats.Allow(""); ok {
+			lg.Info("group rebalanced", zap.String("group", r.Group), zap.Int32("generation", r.Generation), zap.Int("members", r.Members),
+				zap.Strings("joined", r.Joined), zap.Strings("left", r.Left), zap.Int("more", r.More), zap.Duration("took", r.Took), zap.Int("not_logged_before", skipped))
+		}
+	}
 }
 
 // memberID returns a random UUID in its usual form, which Kafka puts behind the

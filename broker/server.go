@@ -25,6 +25,7 @@ type server struct {
 	memory     *memory // nil: no limit
 	buffers    buffers
 	rows       api.Table
+	repeats    *api.Repeats // of connections that are closed over a request
 	maxRequest int
 	// networks are made before the first connection and not changed after.
 	networkThreads int
@@ -70,8 +71,9 @@ func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
 	s := &server{lg: lg.Named("server"), now: c.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
 		buffers: buffers{limit: retained}, maxRequest: b.SocketRequestMaxBytes, maxIdle: b.ConnectionsMaxIdle,
 		memory: newMemory(b.QueuedMaxRequestBytes), networkThreads: b.NetworkThreads, networks: make(map[*listener]network),
-		limits: limits{b.MaxConnections, b.MaxConnectionsPerIP, b.MaxConnectionsByIP},
-		conns:  make(map[*conn]struct{}), byIP: make(map[string]int)}
+		repeats: api.NewRepeats(c, 1),
+		limits:  limits{b.MaxConnections, b.MaxConnectionsPerIP, b.MaxConnectionsByIP},
+		conns:   make(map[*conn]struct{}), byIP: make(map[string]int)}
 	s.room.L = &s.mu
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/coordinator"
 	"github.com/klamm-io/klamm/coordinator/group"
 	"github.com/klamm-io/klamm/replication"
@@ -74,8 +76,10 @@ func (h *Handlers) coordinator(c *Call, kind int8, key string) (node int32, host
 	switch kind {
 	case groupCoordinator:
 	case transactionCoordinator:
+		h.noCoordinator(c, "transaction")
 		return none, "", none, replication.Refuse(kerr.InvalidRequest, "this broker does not coordinate transactions")
 	case shareCoordinator:
+		h.noCoordinator(c, "share")
 		return none, "", none, replication.Refuse(kerr.InvalidRequest, "this broker does not coordinate share groups")
 	default:
 		return none, "", none, replication.Refuse(kerr.InvalidRequest, "unknown coordinator type %d", kind)
@@ -95,6 +99,16 @@ func (h *Handlers) coordinator(c *Call, kind int8, key string) (node int32, host
 		return none, "", none, kerr.CoordinatorNotAvailable
 	}
 	return b.ID, host, port, nil
+}
+
+// noCoordinator logs that a client asked for a coordinator which this broker does
+// not have: it may try for ever, and its user sees no more than a timeout.
+func (h *Handlers) noCoordinator(c *Call, kind string) {
+	if skipped, ok := h.repeats.Allow(kind + " " + c.Header.ClientID); ok {
+		h.Logger.Warn("refused to coordinate: not supported yet", zap.String("kind", kind), zap.String("client_id", c.Header.ClientID),
+			zap.String("peer", c.Session.RemoteHost), zap.String("software", c.Session.SoftwareName), zap.String("software_version", c.Session.SoftwareVersion),
+			zap.Int("not_logged_before", skipped))
+	}
 }
 
 // groupTimeout bounds a group request that does not wait for other members.

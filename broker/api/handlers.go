@@ -27,6 +27,7 @@ type Handlers struct {
 	Groups     Groups
 
 	sessions *fetchSessions
+	repeats  *Repeats
 	ids      producerIDs
 	rows     Table
 }
@@ -49,6 +50,7 @@ func (h *Handlers) Table() Table {
 		return h.rows
 	}
 	h.sessions = newFetchSessions(h.Broker.FetchSessionSlots, h.Clock)
+	h.repeats = NewRepeats(h.Clock, 1)
 	for _, r := range []Row{
 		{api(wire.Produce), h.produce},
 		{api(wire.Fetch), h.fetch},

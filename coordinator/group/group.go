@@ -56,6 +56,11 @@ type group struct {
 	remaining time.Duration
 	newcomer  bool
 
+	// Since the last rebalance came together: when the next one began, and who has
+	// come and gone.
+	began time.Time
+	news  Rebalance
+
 	// While CompletingRebalance or Stable: members that have joined and not
 	// asked for their assignment, and until when they may.
 	unsynced map[string]bool
@@ -109,6 +114,7 @@ func (g *group) to(s State, now time.Time) {
 }
 
 func (g *group) add(m *member) {
+	g.news.note(&g.news.Joined, m.id)
 	if len(g.members) == 0 {
 		g.leader = m.id
 	}
@@ -161,6 +167,7 @@ func (g *group) drop(id string) {
 	if m == nil {
 		return
 	}
+	g.news.note(&g.news.Left, id)
 	g.exit(m)
 	g.order[m.at] = nil
 	if m.instance != nil && g.static[*m.instance] == id {
@@ -183,6 +190,15 @@ func (g *group) replace(old, x *member) {
 	x.at = old.at
 	g.order[x.at] = x
 	g.enter(x)
+}
+
+// note adds a member to a list, if it is short.
+func (r *Rebalance) note(list *[]string, id string) {
+	if len(*list) < namesKept {
+		*list = append(*list, id)
+	} else {
+		r.More++
+	}
 }
 
 // first returns the member that joined before all others, nil if there is none.

@@ -28,7 +28,24 @@ type Config struct {
 	RetentionChecks time.Duration // offsets.retention.check.interval.ms
 	// NewID returns a part of a member id that nobody else gets.
 	NewID func() string
+	// Rebalanced, if not nil, is told of every rebalance that has come together. It
+	// must not block.
+	Rebalanced func(Rebalance)
 }
+
+// Rebalance is what came of a rebalance.
+type Rebalance struct {
+	Group        string
+	Generation   int32
+	Members      int
+	Joined, Left []string // ids of members; the first few
+	More         int      // that have joined or left and are not in those lists
+	Took         time.Duration
+}
+
+// namesKept is how many members a Rebalance names that have joined, and that have
+// left.
+const namesKept = 5
 
 // newMemberTimeout is how long a member that has joined for the first time is
 // kept while the rebalance is under way: it sends no heartbeats yet.
@@ -312,6 +329,7 @@ func (m *Machine) replayGroup(id string, value []byte) error {
 			rebalance: millis(rebalance), session: millis(x.SessionTimeout), assignment: x.Assignment,
 			protocols: []msg.JoinGroupRequestProtocol{{Name: fresh.protocol, Metadata: x.Subscription}}})
 	}
+	fresh.news = Rebalance{} // they joined long ago
 	if v.Leader != nil && fresh.members[*v.Leader] != nil {
 		fresh.leader = *v.Leader
 	}

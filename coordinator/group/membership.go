@@ -251,6 +251,7 @@ func (m *Machine) rebalance(g *group, now time.Time) []coordinator.Record {
 }
 
 func (m *Machine) prepare(g *group, now time.Time) {
+	g.began = now
 	if g.state == CompletingRebalance {
 		for _, x := range g.members {
 			x.assignment = nil
@@ -351,6 +352,11 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 	}
 	g.generation++
 	g.initial = false
+	if m.conf.Rebalanced != nil {
+		g.news.Group, g.news.Generation, g.news.Members, g.news.Took = g.id, g.generation, len(g.members), now.Sub(g.began)
+		m.conf.Rebalanced(g.news)
+	}
+	g.news = Rebalance{}
 	if len(g.members) == 0 {
 		g.protocol = ""
 		g.to(Empty, now)
