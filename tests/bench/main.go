@@ -39,6 +39,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bare:", serveBare(os.Args[2]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "bareserver" {
+		fmt.Fprintln(os.Stderr, "bare server:", serveBareKafka(os.Args[2]))
+		os.Exit(1)
+	}
 	if len(os.Args) > 3 && os.Args[1] == "child" {
 		if err := serveChild(os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -87,9 +91,14 @@ func start(name, dir string) (*systems.Process, error) {
 		return systems.JVM(dir)
 	case "kfake":
 		return systems.Self("kfake", "kfake")
+	case bareName:
+		return systems.Self(bareName, "bareserver", dir)
 	}
 	return nil, fmt.Errorf("unknown system %q", name)
 }
+
+// bareName is the bare Kafka server among the systems.
+const bareName = "bare"
 
 // measurement is one thing that is measured, in rounds over the systems.
 type measurement struct {
@@ -102,11 +111,15 @@ type measurement struct {
 	// instead are measured in place of the systems, if any. Figures of the first
 	// are also shown as ratios to those of each other.
 	instead []string
+	bare    bool // the bare Kafka server is measured too
 }
 
 func (m *measurement) of(o options) []string {
 	if len(m.instead) > 0 {
 		return m.instead
+	}
+	if m.bare && len(o.systems) > 0 {
+		return append([]string{o.systems[0], bareName}, o.systems[1:]...)
 	}
 	return o.systems
 }
@@ -142,7 +155,11 @@ func run(ctx context.Context, o options) error {
 	}()
 	if slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh }) {
 		bulk := slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh && !m.small })
-		for _, name := range o.systems {
+		names := o.systems
+		if slices.ContainsFunc(list, func(m measurement) bool { return m.bare }) {
+			names = append(slices.Clone(names), bareName)
+		}
+		for _, name := range names {
 			p, err := start(name, filepath.Join(o.dir, name))
 			if err != nil {
 				return err
