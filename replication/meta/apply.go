@@ -28,6 +28,7 @@ type change struct {
 	brokers  *iradix.Txn
 	configs  *iradix.Txn
 	features *iradix.Txn
+	kept     *iradix.Txn
 	owned    map[prim.UUID]*Topic // copied in this change already
 	fresh    map[Resource]map[string]string
 }
@@ -39,14 +40,14 @@ type change struct {
 func (m *Image) Apply(index uint64, epoch int32, records []Record) (*Image, Delta, error) {
 	next := *m
 	next.Index, next.Epoch = index, epoch
-	c := &change{Image: &next, topics: m.topics.Txn(), ids: m.ids.Txn(), brokers: m.brokers.Txn(), configs: m.configs.Txn(), features: m.features.Txn()}
+	c := &change{Image: &next, topics: m.topics.Txn(), ids: m.ids.Txn(), brokers: m.brokers.Txn(), configs: m.configs.Txn(), features: m.features.Txn(), kept: m.kept.Txn()}
 	for _, r := range records {
 		if err := c.apply(r); err != nil {
 			return m, Delta{}, fmt.Errorf("metadata entry %d: %s: %w", index, r.MessageName(), err)
 		}
 	}
 	next.topics, next.ids, next.brokers = c.topics.Commit(), c.ids.Commit(), c.brokers.Commit()
-	next.configs, next.features = c.configs.Commit(), c.features.Commit()
+	next.configs, next.features, next.kept = c.configs.Commit(), c.features.Commit(), c.kept.Commit()
 	return &next, c.delta, nil
 }
 
@@ -75,6 +76,9 @@ func (c *change) apply(r Record) error {
 			if len(r.LogDirs) > 0 {
 				b.LogDirs = slices.Clone(r.LogDirs)
 			}
+			if r.CordonedLogDirs != nil {
+				b.CordonedLogDirs = slices.Clone(r.CordonedLogDirs)
+			}
 		})
 	case *msg.FenceBrokerRecord:
 		return c.changeBroker(r.Id, r.Epoch, func(b *Broker) { b.Fenced = true })
@@ -91,9 +95,13 @@ func (c *change) apply(r Record) error {
 		}
 	case *msg.ProducerIdsRecord:
 		c.nextProducerID = r.NextProducerId
+	case *msg.ClearElrRecord:
+		return c.clearEligible(r.TopicName)
 	case *msg.NoOpRecord, *msg.BeginTransactionRecord, *msg.EndTransactionRecord, *msg.ZkMigrationStateRecord:
 	default:
-		return fmt.Errorf("not known to this version")
+		if !c.keep(r) {
+			return fmt.Errorf("not known to this version")
+		}
 	}
 	return nil
 }
@@ -195,6 +203,38 @@ func (c *change) changePartition(r *msg.PartitionChangeRecord) error {
 	return nil
 }
 
+// clearEligible forgets the eligible leaders of a topic, or of all topics if name
+// is empty (TopicsDelta.replay of ClearElrRecord).
+func (c *change) clearEligible(name string) error {
+	var topics []*Topic
+	if name == "" {
+		it := c.topics.Root().Iterator()
+		for _, v, ok := it.Next(); ok; _, v, ok = it.Next() {
+			topics = append(topics, v.(*Topic))
+		}
+	} else {
+		v, ok := c.topics.Get([]byte(name))
+		if !ok {
+			return fmt.Errorf("no topic %s", name)
+		}
+		topics = []*Topic{v.(*Topic)}
+	}
+	for _, t := range topics {
+		for i, p := range t.Partitions {
+			if len(p.EligibleLeader) == 0 && len(p.LastKnownELR) == 0 {
+				continue
+			}
+			r := new(msg.PartitionChangeRecord)
+			r.SetDefaults()
+			r.TopicId, r.PartitionId, r.EligibleLeaderReplicas, r.LastKnownElr = t.ID, int32(i), []int32{}, []int32{}
+			if err := c.changePartition(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (c *change) removeTopic(id prim.UUID) error {
 	v, ok := c.ids.Get(id[:])
 	if !ok {
@@ -257,7 +297,10 @@ func (c *change) config(r Resource, name string, value *string) {
 
 func (c *change) register(r *msg.RegisterBrokerRecord) {
 	b := &Broker{ID: r.BrokerId, Epoch: r.BrokerEpoch, Incarnation: r.IncarnationId, Rack: r.Rack,
-		Fenced: r.Fenced, ShuttingDown: r.InControlledShutdown, LogDirs: slices.Clone(r.LogDirs)}
+		Fenced: r.Fenced, ShuttingDown: r.InControlledShutdown, LogDirs: slices.Clone(r.LogDirs), CordonedLogDirs: slices.Clone(r.CordonedLogDirs)}
+	for _, f := range r.Features {
+		b.Features = append(b.Features, Feature{f.Name, f.MinSupportedVersion, f.MaxSupportedVersion})
+	}
 	for _, e := range r.EndPoints {
 		b.Endpoints = append(b.Endpoints, Endpoint{e.Name, e.Host, e.Port, e.SecurityProtocol})
 	}
@@ -284,13 +327,23 @@ func (c *change) changeBroker(id int32, epoch int64, f func(*Broker)) error {
 // takes, so that a snapshot can be written and two images compared.
 func (m *Image) Records() []Record {
 	var out []Record
+	// The versions of the records that follow depend on metadata.version, so that
+	// the JVM broker wants it first (FeaturesImage.write).
+	if level := m.Feature("metadata.version"); level != 0 {
+		out = append(out, &msg.FeatureLevelRecord{Name: "metadata.version", FeatureLevel: level})
+	}
 	it := m.features.Root().Iterator()
 	for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
-		out = append(out, &msg.FeatureLevelRecord{Name: string(k), FeatureLevel: v.(int16)})
+		if string(k) != "metadata.version" {
+			out = append(out, &msg.FeatureLevelRecord{Name: string(k), FeatureLevel: v.(int16)})
+		}
 	}
 	for _, b := range m.Brokers() {
 		r := &msg.RegisterBrokerRecord{BrokerId: b.ID, BrokerEpoch: b.Epoch, IncarnationId: b.Incarnation, Rack: b.Rack,
-			Fenced: b.Fenced, InControlledShutdown: b.ShuttingDown, LogDirs: b.LogDirs}
+			Fenced: b.Fenced, InControlledShutdown: b.ShuttingDown, LogDirs: b.LogDirs, CordonedLogDirs: b.CordonedLogDirs}
+		for _, f := range b.Features {
+			r.Features = append(r.Features, msg.RegisterBrokerRecordBrokerFeature{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
+		}
 		for _, e := range b.Endpoints {
 			r.EndPoints = append(r.EndPoints, msg.RegisterBrokerRecordBrokerEndpoint{Name: e.Name, Host: e.Host, Port: e.Port, SecurityProtocol: e.Protocol})
 		}
@@ -314,7 +367,7 @@ func (m *Image) Records() []Record {
 	if m.nextProducerID != 0 {
 		out = append(out, &msg.ProducerIdsRecord{BrokerId: -1, BrokerEpoch: -1, NextProducerId: m.nextProducerID})
 	}
-	return out
+	return append(out, m.Kept()...)
 }
 
 // Record returns the record that creates p.

@@ -77,6 +77,16 @@ type Broker struct {
 	Fenced       bool
 	ShuttingDown bool
 	LogDirs      []prim.UUID
+	// CordonedLogDirs get no new partitions; nil means that the broker did not
+	// say. It and Features are kept for the JVM broker.
+	CordonedLogDirs []prim.UUID
+	Features        []Feature
+}
+
+// Feature is a range of levels of a feature that a broker supports.
+type Feature struct {
+	Name     string
+	Min, Max int16
 }
 
 // ResourceType says what a config belongs to; the values are the protocol's.
@@ -107,6 +117,7 @@ type Image struct {
 	brokers  *iradix.Tree // broker id, big-endian -> *Broker
 	configs  *iradix.Tree // Resource.key -> map[string]string, never changed in place
 	features *iradix.Tree // name -> int16
+	kept     *iradix.Tree // keptKey -> Record that klamm does not act on
 
 	// Index is that of the last entry applied.
 	Index uint64
@@ -118,7 +129,7 @@ type Image struct {
 
 // Empty returns the image of a cluster without any metadata.
 func Empty() *Image {
-	return &Image{topics: iradix.New(), ids: iradix.New(), brokers: iradix.New(), configs: iradix.New(), features: iradix.New()}
+	return &Image{topics: iradix.New(), ids: iradix.New(), brokers: iradix.New(), configs: iradix.New(), features: iradix.New(), kept: iradix.New()}
 }
 
 // Topic returns the topic of that name, or nil.
