@@ -251,7 +251,7 @@ func (r *reading) contents(b record.Batch) error {
 		return fmt.Errorf("%d records in offsets %d to %d", count, b.BaseOffset(), b.LastOffset())
 	case a.Codec() > record.Zstd:
 		return fmt.Errorf("codec %d", int8(a.Codec()))
-	case a.Control() && count > 1:
+	case a.Control() && a.Transactional() && count > 1: // those of KRaft may hold several
 		return fmt.Errorf("control batch of %d records", count)
 	}
 	if int64(count) != int64(delta)+1 || a.DeleteHorizon() {
