@@ -230,8 +230,12 @@ func readCheckpoint(fs vfs.FS, name string) (offsets map[string]int64, whole boo
 	return offsets, true, nil
 }
 
-// parseCheckpoint returns nil for what is no checkpoint.
+// parseCheckpoint returns nil for what is no checkpoint. An empty file, as the
+// JVM broker makes them, is one without entries.
 func parseCheckpoint(text string) map[string]int64 {
+	if text == "" {
+		return make(map[string]int64)
+	}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 2 || lines[0] != "0" || lines[1] != strconv.Itoa(len(lines)-2) {
 		return nil
