@@ -8,10 +8,15 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
@@ -34,6 +39,27 @@ func TestDeletedRecordsStayDeleted(t *testing.T) {
 	again.wantLog(0, 3, 5, "after a power cut")
 	if err := errors.Join(s.close(), again.close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// The JVM broker leaves a checkpoint file without entries empty.
+func TestEmptyCheckpointFile(t *testing.T) {
+	m := vfs.NewMem()
+	if err := errors.Join(m.MkdirAll("/d", 0o755), vfs.WriteFileAtomic(m, "/d/"+log.CleanerFile, nil)); err != nil {
+		t.Fatal(err)
+	}
+	core, logged := observer.New(zap.ErrorLevel)
+	d, _, err := replication.OpenDir(m, "/d", replication.Identity{NodeID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: m, Dirs: []*replication.Dir{d}, Clock: clock.System(), Logger: zap.New(core), Broker: new(config.Broker)})
+	if err := r.Start(meta.Empty); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range logged.All() {
+		t.Errorf("it logs %q", e.Message)
 	}
 }
 
