@@ -59,9 +59,6 @@ type Controller struct {
 	fatal   sync.Once
 }
 
-// single is the raft address of a node that has no peers.
-const single = "single"
-
 // StartController opens the metadata log and joins the quorum. A lone voter
 // leads when it returns.
 func StartController(ctx context.Context, o ControllerOptions) (*Controller, error) {
@@ -102,8 +99,8 @@ func (c *Controller) open() (err error) {
 	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{c.lg}, DisableTime: true})
 	transport := c.o.Transport
 	if transport == nil {
-		_, lone := raft.NewInmemTransport(single)
-		lone.Connect(single, lone)
+		_, lone := raft.NewInmemTransport(quorum.Lone)
+		lone.Connect(quorum.Lone, lone)
 		transport = lone
 	}
 	known, err := raft.HasExistingState(c.store, state, snapshots)
@@ -124,7 +121,7 @@ func (c *Controller) open() (err error) {
 		// A lone voter need not wait out an election timeout to learn that
 		// nobody else leads.
 		if lone, ok := transport.(*raft.InmemTransport); ok {
-			err = lone.TimeoutNow(conf.LocalID, single, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.TimeoutNowResponse))
+			err = lone.TimeoutNow(conf.LocalID, quorum.Lone, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.TimeoutNowResponse))
 		}
 	}
 	return err

@@ -236,7 +236,7 @@ func TestVoteAndTermSurvive(t *testing.T) {
 		t.Error("an unknown key was stored")
 	}
 	text, err := vfs.ReadFile(fs, dir+"/quorum-state")
-	if err != nil || !strings.Contains(string(text), `"leaderEpoch":7`) || !strings.Contains(string(text), `"data_version":1`) {
+	if err != nil || !strings.Contains(string(text), `"leaderEpoch":7`) || !strings.Contains(string(text), `"data_version":10000,`) {
 		t.Errorf("quorum-state %s: %v", text, err)
 	}
 }

@@ -66,7 +66,11 @@ func (s *Snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if err != nil {
 		return nil, err
 	}
-	header := msg.SnapshotHeaderRecord{LastContainedLogTimestamp: time.Now().UnixMilli(), Tags: &prim.Tags{{ID: snapshotTag, Value: about}}}
+	return s.create(id, int32(term), &msg.SnapshotHeaderRecord{LastContainedLogTimestamp: time.Now().UnixMilli(), Tags: &prim.Tags{{ID: snapshotTag, Value: about}}})
+}
+
+// create starts the snapshot with that id, whose last record is of epoch.
+func (s *Snapshots) create(id string, epoch int32, header *msg.SnapshotHeaderRecord) (*sink, error) {
 	value, err := header.AppendTo(nil, 0)
 	if err != nil {
 		return nil, err
@@ -75,7 +79,7 @@ func (s *Snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if err != nil {
 		return nil, err
 	}
-	k := &sink{store: s, id: id, file: f, epoch: int32(term)}
+	k := &sink{store: s, id: id, file: f, epoch: epoch}
 	if err := k.control(record.ControlSnapshotHeader, value); err != nil {
 		return nil, errors.Join(err, k.Cancel())
 	}

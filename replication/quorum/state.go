@@ -12,6 +12,12 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 )
 
+// dataVersion is that of quorum-state as klamm writes it. It is not one of
+// Kafka's, 0 and 1, so that the JVM broker refuses to start on a directory of
+// klamm's ("data_version (10000) is not within the min (0) and max (1) supported
+// version") instead of leading a quorum that it cannot connect to.
+const dataVersion = 10000
+
 // state is the content of quorum-state: Kafka's QuorumStateData version 1, and
 // behind it the term of the vote, which raft keeps apart from the current one.
 type state struct {
@@ -46,7 +52,7 @@ const (
 
 // OpenState opens the stable store in dir of fs.
 func OpenState(fs vfs.FS, dir string) (*State, error) {
-	s := &State{fs: fs, path: dir + "/" + log.QuorumStateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: 1}}
+	s := &State{fs: fs, path: dir + "/" + log.QuorumStateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: dataVersion}}
 	text, err := vfs.ReadFile(fs, s.path)
 	if err != nil {
 		if errors.Is(err, iofs.ErrNotExist) {
@@ -57,6 +63,7 @@ func OpenState(fs vfs.FS, dir string) (*State, error) {
 	if err := json.Unmarshal(text, &s.state); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
+	s.state.DataVersion = dataVersion // earlier versions of klamm wrote Kafka's 1
 	return s, nil
 }
 
