@@ -2,9 +2,14 @@ package scrub
 
 import (
 	"errors"
+	"path"
 
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 )
+
+// Held reports whether somebody has locked a log directory. It writes nothing.
+func Held(fs vfs.FS, dir string) bool { return held(fs, path.Join(dir, log.LockFile)) }
 
 // held reports whether somebody holds a lock file. It makes none where there is
 // none, and asks for no lock where the operating system tells without.
