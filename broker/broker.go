@@ -21,6 +21,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/convert"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -166,6 +167,11 @@ func (b *Broker) applied(old, image *meta.Image, delta meta.Delta) {
 }
 
 func (b *Broker) openDirs() error {
+	metadata, _, _ := b.o.Config.Get("metadata.log.dir")
+	start := convert.Start{Dirs: b.conf.LogDirs, Metadata: metadata, NodeID: b.conf.NodeID, ClusterID: b.o.ClusterID}
+	if err := start.Check(b.o.FS); err != nil {
+		return err
+	}
 	want := replication.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
 	for _, dir := range b.conf.LogDirs {
 		d, got, err := replication.OpenDir(b.o.FS, dir, want)
