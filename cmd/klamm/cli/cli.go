@@ -92,6 +92,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	g := new(globals)
 	g.register(root)
-	root.AddCommand(newStart(), newProduce(g), newConsume(g), newTopic(g), newGroup(g), newCluster(g), newConfig(g), newLog(g), newBench(g), newVersion())
+	root.AddCommand(newStart(), newProduce(g), newConsume(g), newTopic(g), newGroup(g), newCluster(g), newConfig(g), newLog(g), newStorage(g), newBench(g), newVersion())
 	return root
 }
