@@ -15,6 +15,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -158,6 +159,9 @@ func (c *checker) addDirectory(p string, names []string) error {
 		kind, ok := parseDirName(name)
 		switch {
 		case !ok:
+			continue
+		case kind == strayDir && strings.HasPrefix(name, metadataTopic+"-"):
+			d.finding(Note, name, -1, -1, "the cluster's metadata as they were before a conversion; not checked", "remove the directory once the other broker has served")
 			continue
 		case kind == deletedDir || kind == strayDir:
 			d.finding(Note, name, -1, -1, kind.what(), kind.advice())

@@ -402,7 +402,8 @@ func TestFindings(t *testing.T) {
 		{"deleted and stray partitions", "", nil, func(t testing.TB, m *vfs.Mem) {
 			must(t, m.MkdirAll("/data/gone-1.0123456789abcdef0123456789abcdef-delete", 0o755))
 			must(t, m.MkdirAll("/data/lost-1.0123456789abcdef0123456789abcdef-stray", 0o755))
-		}, []string{"note gone-1.", "note lost-1."}},
+			must(t, m.MkdirAll("/data/__cluster_metadata-0.kafka-stray", 0o755))
+		}, []string{"note __cluster_metadata-0.kafka-stray -1 -1 the cluster's metadata as they were before a conversion", "note gone-1.", "note lost-1."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := clean.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
