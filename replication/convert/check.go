@@ -31,6 +31,17 @@ func unenforcedName(r meta.Record) string {
 	return ""
 }
 
+// UnenforcedIn counts what of Unenforced the metadata hold.
+func UnenforcedIn(m *meta.Image) map[string]int {
+	counts := make(map[string]int)
+	for _, r := range m.Kept() {
+		if name := unenforcedName(r); name != "" {
+			counts[name]++
+		}
+	}
+	return counts
+}
+
 // unsuited returns why klamm cannot serve what a metadata directory of Kafka's
 // holds, nil if it can. All reasons are given at once.
 func unsuited(c *quorum.Contents, node int32, o Options) error {
@@ -57,10 +68,7 @@ func unsuited(c *quorum.Contents, node int32, o Options) error {
 	case level > o.MetadataVersion:
 		no("metadata.version is %d, and klamm knows it up to %d", level, o.MetadataVersion)
 	}
-	counts := make(map[string]int)
-	for _, r := range m.Kept() {
-		counts[unenforcedName(r)]++
-	}
+	counts := UnenforcedIn(m)
 	for _, name := range Unenforced {
 		if counts[name] > 0 && !slices.Contains(o.Unenforced, name) {
 			no("it has %d %s, which klamm keeps but does not enforce: say '--unenforced %s' if that is all right", counts[name], name, name)

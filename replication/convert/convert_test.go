@@ -185,6 +185,9 @@ func TestGolden(t *testing.T) {
 			if want := []string{"UserScramCredentialRecord", "ClientQuotaRecord", "AccessControlEntryRecord", "RegisterControllerRecord"}; !slices.Equal(kept, want) {
 				t.Errorf("kept %v, want %v", kept, want)
 			}
+			if got := fmt.Sprint(convert.UnenforcedIn(m)); got != "map[acls:1 quotas:1 scram:1]" {
+				t.Errorf("not enforced: %s", got)
+			}
 			for _, r := range []struct {
 				meta.Resource
 				key, want string

@@ -124,8 +124,8 @@ func Look(fs vfs.FS, dir string) (Directory, error) {
 		if _, err := fs.Stat(path.Join(dir, metadataDir, log.QuorumStateFile)); errors.Is(err, iofs.ErrNotExist) && has(log.BootstrapFile) {
 			d.Kind = Formatted
 		}
-	case d.Kind == Data && has(log.BootstrapFile):
-		d.Kind = Formatted
+	case d.Kind == Data && has(log.BootstrapFile) && d.Partitions == 0 && !has(log.RecoveryPointFile):
+		d.Kind = Formatted // formatting makes the file in every log directory
 	}
 	return d, nil
 }

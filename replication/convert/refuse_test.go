@@ -100,12 +100,7 @@ func TestStartRefuses(t *testing.T) {
 		{"the metadata in a directory of their own", func(t *testing.T) *vfs.Mem { return moved(t, ours(t), dir, "/moved/metadata") },
 			[]string{"metadata.log.dir=/moved/metadata"}, "it is metadata.log.dir, but klamm keeps the metadata in the first of log.dirs"},
 		{"partitions without metadata", func(t *testing.T) *vfs.Mem { return moved(t, golden(t, "static"), metadata, "/moved/metadata") },
-			[]string{}, "formatted for a Kafka broker"},
-		{"partitions without metadata in a further directory", func(t *testing.T) *vfs.Mem {
-			fs := moved(t, golden(t, "static"), metadata, "/moved/metadata")
-			must(t, fs.Remove(dir+"/bootstrap.checkpoint"))
-			return fs
-		}, nil, "it has partitions (1), and what is known of them is in another directory, the one with __cluster_metadata-0"},
+			nil, "it has partitions (1), and what is known of them is in another directory, the one with __cluster_metadata-0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs := c.fs(t)
@@ -122,6 +117,29 @@ func TestStartRefuses(t *testing.T) {
 			}
 			sameTree(t, tree(t, fs, "/"), before)
 		})
+	}
+}
+
+// TestStartTakes checks that further log directories of a JVM broker, which
+// formatting has left its file in, are no obstacle once the first is converted.
+func TestStartTakes(t *testing.T) {
+	fs := golden(t, "static")
+	for _, name := range []string{"/used", "/unused"} {
+		write(t, fs, name+"/meta.properties", []byte("version=1\ncluster.id=4L6g3nShT-eMCtK--X86sw\nnode.id=1\ndirectory.id=AAAAAAAAAAAAAAAAAAAABQ\n"))
+		write(t, fs, name+"/bootstrap.checkpoint", nil)
+	}
+	write(t, fs, "/used/orders-1/partition.metadata", nil)
+	s := convert.Start{Dirs: []string{dir, "/used", "/unused", "/new"}, NodeID: 1}
+	if err := s.Check(fs); err == nil {
+		t.Error("klamm starts before the conversion")
+	}
+	run(t, fs, all)
+	if err := s.Check(fs); err != nil {
+		t.Error(err)
+	}
+	s.Dirs = s.Dirs[1:]
+	if err := s.Check(fs); err == nil {
+		t.Error("klamm starts without the metadata")
 	}
 }
 

@@ -35,6 +35,9 @@ func (s Start) Check(fs vfs.FS) error {
 		if err != nil {
 			return err
 		}
+		if d.Kind == Formatted && metadata { // a further directory, which has no partitions yet
+			d.Kind = Data
+		}
 		all = append(all, d)
 		if advice := d.Advice(); advice != "" {
 			return refuse(d, "%s", advice)
