@@ -131,6 +131,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for name, n := range convert.UnenforcedIn(b.controller.Image()) {
+		b.lg.Warn("the metadata hold what is not enforced", zap.String("what", name), zap.Int("count", n))
+	}
 	if err := b.register(ctx); err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
