@@ -161,15 +161,25 @@ var jvmFlags = []string{"-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxG
 // JVM starts a JVM broker, one combined node, with its data in dir. It has
 // returned once the broker accepts connections.
 func JVM(dir string, overrides ...string) (*Process, error) {
-	return startJVM(dir, "off", overrides)
+	return startJVM(dir, "off", false, overrides)
 }
 
 // JVMLogging is JVM, with the warnings and errors that it logs in Output.
 func JVMLogging(dir string, overrides ...string) (*Process, error) {
-	return startJVM(dir, "warn", overrides)
+	return startJVM(dir, "warn", false, overrides)
 }
 
-func startJVM(dir, level string, overrides []string) (*Process, error) {
+// JVMStandalone is JVMLogging with a quorum whose voters are in the metadata log,
+// and not in the configuration. Such a controller keeps its port.
+func JVMStandalone(dir string, overrides ...string) (*Process, error) {
+	return startJVM(dir, "warn", true, overrides)
+}
+
+// JVMProperties is the file that the last start of a JVM broker with its data in
+// dir was configured by.
+func JVMProperties(dir string) string { return filepath.Join(dir, "server.properties") }
+
+func startJVM(dir, level string, standalone bool, overrides []string) (*Process, error) {
 	classpath, err := Classpath()
 	if err != nil {
 		return nil, err
@@ -178,13 +188,27 @@ func startJVM(dir, level string, overrides []string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	file := JVMProperties(dir)
 	props := map[string]string{
-		"process.roles": "broker,controller", "node.id": "1", "controller.quorum.voters": fmt.Sprintf("1@127.0.0.1:%d", controller),
-		"listeners":                 fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", broker, controller),
+		"process.roles": "broker,controller", "node.id": "1",
 		"controller.listener.names": "CONTROLLER", "log.dirs": filepath.Join(dir, "logs"),
 		"offsets.topic.replication.factor": "1", "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
 		"share.coordinator.state.topic.replication.factor": "1", "share.coordinator.state.topic.min.isr": "1",
 	}
+	format := []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", file}
+	if standalone {
+		format = append(format, "--standalone")
+		if before, err := os.ReadFile(file); err == nil {
+			_, after, _ := strings.Cut(string(before), "bootstrap.servers=127.0.0.1:")
+			if _, err := fmt.Sscan(after, &controller); err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
+			}
+		}
+		props["controller.quorum.bootstrap.servers"] = fmt.Sprintf("127.0.0.1:%d", controller)
+	} else {
+		props["controller.quorum.voters"] = fmt.Sprintf("1@127.0.0.1:%d", controller)
+	}
+	props["listeners"] = fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", broker, controller)
 	for _, o := range overrides {
 		k, v, _ := strings.Cut(o, "=")
 		props[k] = v
@@ -193,13 +217,11 @@ func startJVM(dir, level string, overrides []string) (*Process, error) {
 	for k, v := range props {
 		fmt.Fprintf(&text, "%s=%s\n", k, v)
 	}
-	file := filepath.Join(dir, "server.properties")
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(file, []byte(text.String()), 0o644)); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "logs", "meta.properties")); err != nil {
-		format := exec.Command("java", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", file)
-		if out, err := format.CombinedOutput(); err != nil {
+		if out, err := exec.Command("java", format...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("format: %w\n%s", err, out)
 		}
 	}
