@@ -232,10 +232,11 @@ func about(t *testing.T, b *systems.Process, topics []string) (out []string) {
 	for _, topic := range topics {
 		req.Resources = append(req.Resources, kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic})
 	}
-	for _, r := range []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"}, {ResourceType: kmsg.ConfigResourceTypeBroker},
-		{ResourceType: kmsg.ConfigResourceTypeClientMetrics, ResourceName: "i.metrics"}, {ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "i.group"}} {
-		req.Resources = append(req.Resources, r)
-	}
+	req.Resources = append(req.Resources,
+		kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"},
+		kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeBroker},
+		kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeClientMetrics, ResourceName: "i.metrics"},
+		kmsg.DescribeConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "i.group"})
 	for _, r := range c.ok(t, req).(*kmsg.DescribeConfigsResponse).Resources {
 		noError(t, "configs of "+r.ResourceName, r.ErrorCode)
 		for _, e := range r.Configs {
