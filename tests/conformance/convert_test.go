@@ -120,7 +120,8 @@ func thereAndBack(t *testing.T, start func(string, ...string) (*systems.Process,
 	}
 	want.quotas = true
 	want.compare(t, b)
-	quietAbout(t, b, append(topicsOf(configs), "i.born", "__consumer_offsets", "__transaction_state"))
+	// Its retention and its cleaner get into each other's way on a busy machine.
+	quietAbout(t, b, append(topicsOf(configs), "i.born", "__consumer_offsets", "__transaction_state"), "cannot be resumed since it is not paused")
 	if got := len(want.views["i.born"].batches); got == 0 || len(born) == 0 {
 		t.Errorf("i.born has %d batches of %d records", got, len(born))
 	}
@@ -291,7 +292,7 @@ func administer(t *testing.T, b *systems.Process) {
 		req.Resources = append(req.Resources, kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: resource,
 			Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: name, Value: &value}}})
 	}
-	set(kmsg.ConfigResourceTypeBroker, "1", "log.cleaner.threads", "2")
+	set(kmsg.ConfigResourceTypeBroker, "1", "message.max.bytes", "2000000")
 	set(kmsg.ConfigResourceTypeBroker, "", "log.retention.ms", "99000000")
 	set(kmsg.ConfigResourceTypeClientMetrics, "i.metrics", "interval.ms", "60000")
 	set(kmsg.ConfigResourceTypeGroupConfig, "i.group", "consumer.session.timeout.ms", "50000")
