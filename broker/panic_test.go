@@ -40,8 +40,16 @@ func TestPanicInAHandler(t *testing.T) {
 		if len(logged) != 6 {
 			t.Fatalf("%d panics are logged, want 6", len(logged))
 		}
-		if text := fmt.Sprint(logged[0].ContextMap()["error"]); !strings.Contains(text, "a broken handler") || !strings.Contains(text, "panic_test.go") {
-			t.Errorf("logged without its stack: %s", text)
+		for _, what := range []string{"a broken handler", "a broken wait"} { // in any order: the line is written once the peer knows
+			n := 0
+			for _, l := range logged {
+				if text := fmt.Sprint(l.ContextMap()["error"]); strings.Contains(text, what) && strings.Contains(text, "panic_test.go") {
+					n++
+				}
+			}
+			if n != 3 {
+				t.Errorf("%s is logged with its stack %d times, want 3", what, n)
+			}
 		}
 	})
 }
