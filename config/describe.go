@@ -11,6 +11,7 @@ const (
 	DynamicDefaultConfig ConfigSource = 3
 	StaticBrokerConfig   ConfigSource = 4
 	DefaultConfig        ConfigSource = 5
+	BrokerLoggerConfig   ConfigSource = 6
 	ClientMetricsConfig  ConfigSource = 7
 	GroupConfig          ConfigSource = 8
 )
@@ -28,6 +29,8 @@ func (s ConfigSource) String() string {
 		return "STATIC_BROKER_CONFIG"
 	case DefaultConfig:
 		return "DEFAULT_CONFIG"
+	case BrokerLoggerConfig:
+		return "DYNAMIC_BROKER_LOGGER_CONFIG"
 	case ClientMetricsConfig:
 		return "CLIENT_METRICS_CONFIG"
 	case GroupConfig:
@@ -57,36 +60,59 @@ type DescribedSynonym struct {
 }
 
 // Describe answers DescribeConfigs for a topic, a broker, a group or a
-// client-metrics subscription: the keys named, or all that are not internal if
-// names is nil. Names that no key has are left out, as Kafka does.
+// client-metrics subscription: the keys named, or all if names is empty. Keys
+// that are internal, or that only some brokers have, are listed where they are
+// set. Names that no key has are left out; those that were set on a broker all
+// the same are shown as secrets.
 func Describe(kind Kind, l Layers, names []string) []Described {
 	var all []Described
 	keys := tableOf(kind).keys
-	if names == nil {
+	if len(names) == 0 {
 		for i := range keys {
-			if !keys[i].Internal {
+			if !keys[i].Internal || l.isSet(kind, keys[i].Name) {
 				all = append(all, l.describe(kind, &keys[i]))
 			}
 		}
-		if kind == KindBroker {
-			for _, n := range l.listenerKeys() {
-				if k, ok := Lookup(kind, n); ok {
-					all = append(all, l.describe(kind, k))
-				}
-			}
+		if kind != KindBroker {
+			return all
 		}
-		return all
+		names = l.otherKeys()
 	}
 	for _, n := range names {
-		if k, ok := Lookup(kind, n); ok {
+		k, ok := Lookup(kind, n)
+		switch {
+		case ok && (!onlyDynamic[n] || l.isSet(kind, n)):
 			all = append(all, l.describe(kind, k))
+		case !ok && kind == KindBroker && l.isSet(kind, n):
+			all = append(all, l.unknown(n))
 		}
 	}
 	return all
 }
 
-// listenerKeys returns the keys that were set for single listeners.
-func (l Layers) listenerKeys() (names []string) {
+// isSet reports whether a key has a value of its own somewhere.
+func (l Layers) isSet(kind Kind, name string) bool {
+	if kind != KindBroker {
+		_, ok := l.Own[name]
+		return ok
+	}
+	_, one := l.DynamicBroker[name]
+	_, all := l.DynamicDefault[name]
+	return one || all || l.Static != nil && l.Static.Explicit(name)
+}
+
+// unknown describes a key that was set on a broker and that this version does
+// not know: its value may be anything, a password too.
+func (l Layers) unknown(name string) Described {
+	d := Described{Name: name, Sensitive: true, ReadOnly: true}
+	d.Synonyms = l.chain(&d, []string{name})
+	d.Source = d.Synonyms[0].Source
+	return d
+}
+
+// otherKeys returns the keys that were set and are not in the table: those of
+// single listeners, and unknown ones.
+func (l Layers) otherKeys() (names []string) {
 	add := func(n string) {
 		if _, plain := tableOf(KindBroker).byName[n]; !plain {
 			names = append(names, n)
@@ -124,6 +150,9 @@ func (l Layers) describe(kind Kind, k *Key) Described {
 		d.Synonyms = append(d.Synonyms, l.chain(&d, brokerSynonyms(k.Name))...)
 	} else if len(k.Synonyms) > 0 {
 		d.Synonyms = append(d.Synonyms, l.chain(&d, brokerSynonyms(k.Synonyms[0].Name))...)
+	}
+	if kind == KindGroup && len(k.Synonyms) == 0 && k.Default != nil {
+		d.Synonyms = append(d.Synonyms, d.synonym(k.Name, *k.Default, DefaultConfig))
 	}
 	d.Source = DefaultConfig
 	if len(d.Synonyms) > 0 {

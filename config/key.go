@@ -233,6 +233,11 @@ func unitOf(name string) string {
 // Keys returns the keys of a kind, sorted by name, internal ones included.
 func Keys(kind Kind) []Key { return slices.Clone(tableOf(kind).keys) }
 
+// onlyDynamic are the broker keys that can be set while the broker runs, and are
+// not there otherwise.
+var onlyDynamic = map[string]bool{"leader.replication.throttled.rate": true, "follower.replication.throttled.rate": true,
+	"replica.alter.log.dirs.io.max.bytes.per.second": true}
+
 // Lookup finds a key. A broker key may be meant for one listener, as
 // listener.name.<listener>.[<mechanism>.]<key>; the key returned then has that
 // whole name. Broker keys of plug-ins (rsm.config., rlmm.config.) are known as
@@ -244,6 +249,11 @@ func Lookup(kind Kind, name string) (*Key, bool) {
 	}
 	if kind != KindBroker {
 		return nil, false
+	}
+	if onlyDynamic[name] {
+		k := *tableOf(KindQuota).byName[name]
+		k.Default, k.Update = nil, ClusterWide
+		return &k, true
 	}
 	if strings.HasPrefix(name, "rsm.config.") || strings.HasPrefix(name, "rlmm.config.") {
 		return &Key{Name: name, Type: TypeString, Importance: "low"}, true

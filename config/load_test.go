@@ -253,7 +253,7 @@ func TestDescribe(t *testing.T) {
 		{"broker key", KindBroker, static, "log.segment.bytes", "2000000 STATIC_BROKER_CONFIG | log.segment.bytes=2000000 STATIC_BROKER_CONFIG | log.segment.bytes=1073741824 DEFAULT_CONFIG"},
 		{"secret", KindBroker, static, "ssl.key.password", "null STATIC_BROKER_CONFIG | ssl.key.password=null STATIC_BROKER_CONFIG"},
 		{"null key", KindBroker, static, "broker.rack", "null DEFAULT_CONFIG"},
-		{"group key", KindGroup, Layers{Own: map[string]string{"share.auto.offset.reset": "earliest"}}, "share.auto.offset.reset", "earliest GROUP_CONFIG | share.auto.offset.reset=earliest GROUP_CONFIG"},
+		{"group key", KindGroup, Layers{Own: map[string]string{"share.auto.offset.reset": "earliest"}}, "share.auto.offset.reset", "earliest GROUP_CONFIG | share.auto.offset.reset=earliest GROUP_CONFIG | share.auto.offset.reset=latest DEFAULT_CONFIG"},
 		{"group key from the broker", KindGroup, static, "consumer.session.timeout.ms", "45000 DEFAULT_CONFIG | group.consumer.session.timeout.ms=45000 DEFAULT_CONFIG"},
 	} {
 		d := Describe(c.kind, c.layers, []string{c.key})

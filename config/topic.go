@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -69,8 +70,14 @@ type Layers struct {
 // which two, are wrong.
 func TopicFrom(topicOverrides, dynamicBroker, dynamicDefault map[string]string, static *Static) (Topic, error) {
 	l := Layers{topicOverrides, dynamicBroker, dynamicDefault, static}
-	for name, v := range topicOverrides {
-		if err := Validate(KindTopic, name, v); err != nil {
+	names := slices.Sorted(maps.Keys(topicOverrides))
+	for _, name := range names {
+		if _, ok := Lookup(KindTopic, name); !ok {
+			return Topic{}, unknown(KindTopic, name)
+		}
+	}
+	for _, name := range names {
+		if err := Validate(KindTopic, name, topicOverrides[name]); err != nil {
 			return Topic{}, err
 		}
 	}
@@ -126,10 +133,19 @@ func TopicFrom(topicOverrides, dynamicBroker, dynamicDefault map[string]string, 
 	return t, errors.Join(r.err, t.validate())
 }
 
+// ClashError says which two keys do not go together, in Kafka's words.
+type ClashError struct{ what string }
+
+// Error implements error.
+func (e *ClashError) Error() string { return e.what }
+
+// Unwrap returns ErrInvalid.
+func (e *ClashError) Unwrap() error { return ErrInvalid }
+
 // validate checks what single keys cannot.
 func (t *Topic) validate() error {
 	if t.MinCompactionLag > t.MaxCompactionLag {
-		return fmt.Errorf("%w: min.compaction.lag.ms (%v) is more than max.compaction.lag.ms (%v)", ErrInvalid, t.MinCompactionLag, t.MaxCompactionLag)
+		return &ClashError{fmt.Sprintf("conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)", t.MinCompactionLag.Milliseconds(), t.MaxCompactionLag.Milliseconds())}
 	}
 	if !t.RemoteStorage {
 		return nil

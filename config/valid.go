@@ -103,16 +103,16 @@ func (c *constraint) number(f float64) error {
 	case !c.ranged, c.or != nil && f == *c.or:
 		return nil
 	case f < *c.min:
-		return fmt.Errorf("must be at least %v", *c.min)
+		return fmt.Errorf("Value must be at least %s", strconv.FormatFloat(*c.min, 'f', -1, 64))
 	case c.max != nil && f > *c.max:
-		return fmt.Errorf("must be at most %v", *c.max)
+		return fmt.Errorf("Value must be no more than %s", strconv.FormatFloat(*c.max, 'f', -1, 64))
 	}
 	return nil
 }
 
 func (c *constraint) text(v string) error {
 	if v == "" && c.notEmpty {
-		return errors.New("must not be empty")
+		return errors.New("String must be non-empty")
 	}
 	if c.choices == nil || slices.Contains(c.choices, v) {
 		return nil
@@ -124,7 +124,7 @@ func (c *constraint) text(v string) error {
 		_, err := ParseISODuration(d)
 		return err
 	}
-	return fmt.Errorf("must be one of %s", strings.Join(c.choices, ", "))
+	return fmt.Errorf("String must be one of: %s", strings.Join(c.choices, ", "))
 }
 
 var throttledPair = regexp.MustCompile(`^[0-9]+:[0-9]+$`)
@@ -144,7 +144,12 @@ func (c *constraint) distinct(items []string) []string {
 	return out
 }
 
-func (c *constraint) list(items []string) error {
+// itemError is what is wrong with one item of a list, or with more of it.
+type itemError struct{ item, why string }
+
+func (e *itemError) Error() string { return e.why }
+
+func (c *constraint) list(name string, items []string) error {
 	if len(items) == 0 && c.notEmpty {
 		return errors.New("must not be empty")
 	}
@@ -154,11 +159,11 @@ func (c *constraint) list(items []string) error {
 	for _, item := range items {
 		switch {
 		case c.throttled && !throttledPair.MatchString(item):
-			return fmt.Errorf("%q is not partition:broker", item)
+			return &itemError{"[" + strings.Join(items, ", ") + "]", name + " must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."}
 		case c.noRepeat && item == "":
 			return errors.New("an item is empty")
 		case c.choices != nil && !slices.Contains(c.choices, item):
-			return fmt.Errorf("%q is not one of %s", item, strings.Join(c.choices, ", "))
+			return &itemError{item, "String must be one of: " + strings.Join(c.choices, ", ")}
 		case c.clientKeys != nil:
 			if err := c.clientMatch(item); err != nil {
 				return err

@@ -12,6 +12,21 @@ import (
 // ErrInvalid means that a value breaks a rule of its key.
 var ErrInvalid = errors.New("invalid value")
 
+// InvalidError says why a value breaks a rule of its key, in Kafka's words.
+type InvalidError struct {
+	Name  string
+	Value string // or [hidden]
+	Why   string
+}
+
+// Error implements error.
+func (e *InvalidError) Error() string {
+	return fmt.Sprintf("Invalid value %s for configuration %s: %s", e.Value, e.Name, e.Why)
+}
+
+// Unwrap returns ErrInvalid.
+func (e *InvalidError) Unwrap() error { return ErrInvalid }
+
 // Password is a value that does not show itself.
 type Password string
 
@@ -54,7 +69,11 @@ func (k *Key) Normalize(value string) (string, error) {
 	if k.Sensitive() {
 		shown = Password(value).String()
 	}
-	return "", fmt.Errorf("%w %q for %s: %w", ErrInvalid, shown, k.Name, err)
+	var item *itemError
+	if errors.As(err, &item) {
+		shown = item.item
+	}
+	return "", &InvalidError{k.Name, shown, err.Error()}
 }
 
 func (k *Key) parse(value string) (string, error) {
@@ -71,7 +90,7 @@ func (k *Key) parse(value string) (string, error) {
 		bits := map[Type]int{TypeShort: 16, TypeInt: 32, TypeLong: 64}[k.Type]
 		n, err := strconv.ParseInt(v, 10, bits)
 		if err != nil {
-			return "", fmt.Errorf("not a number of type %s", k.Type)
+			return "", fmt.Errorf("Not a number of type %s", strings.ToUpper(k.Type.String()))
 		}
 		return strconv.FormatInt(n, 10), c.number(float64(n))
 	case TypeDouble:
@@ -79,12 +98,12 @@ func (k *Key) parse(value string) (string, error) {
 		// NaN is within all bounds, as none of them is above or below it
 		// (ConfigDef.Range).
 		if err != nil || math.IsNaN(f) && v != "NaN" || math.IsInf(f, 0) {
-			return "", errors.New("not a number of type double")
+			return "", errors.New("Not a number of type DOUBLE")
 		}
 		return javaDouble(f), c.number(f)
 	case TypeList:
 		items := c.distinct(splitList(v))
-		return strings.Join(items, ","), c.list(items)
+		return strings.Join(items, ","), c.list(k.Name, items)
 	case TypePassword:
 		return value, nil
 	default:
@@ -99,7 +118,7 @@ func parseBool(v string) (bool, error) {
 	case strings.EqualFold(v, "false"):
 		return false, nil
 	}
-	return false, errors.New("neither true nor false")
+	return false, errors.New("Expected value to be either true or false")
 }
 
 // splitList splits at commas, blanks around them dropped.
