@@ -91,15 +91,13 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 	if !r.Replace {
 		maps.Copy(next, old)
 	}
-	seen := make(map[string]bool)
+	if err := CheckChanges(r.Changes); err != nil {
+		return nil, err
+	}
 	for _, change := range r.Changes {
 		if change.Name == "" {
 			return nil, Refuse(kerr.InvalidConfig, "Null or empty config name.")
 		}
-		if seen[change.Name] {
-			return nil, Refuse(kerr.InvalidRequest, "Error due to duplicate config keys")
-		}
-		seen[change.Name] = true
 		if err := applyConfig(kind, next, change, r.Resource, m, static); err != nil {
 			return nil, err
 		}
@@ -125,11 +123,44 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 	return out, nil
 }
 
+// Shown reports whether the value of a key may be shown: it is known, and no
+// secret.
+func Shown(t meta.ResourceType, name string) bool {
+	if t == meta.BrokerLoggerResource {
+		return true
+	}
+	kind, ok := kindOf(t)
+	if !ok {
+		return false
+	}
+	key, ok := config.Lookup(kind, name)
+	return ok && !key.Sensitive()
+}
+
+// CheckChanges checks what concerns a request for changes as a whole.
+func CheckChanges(changes []ConfigChange) error {
+	seen := make(map[string]bool)
+	var nulls []string
+	for _, c := range changes {
+		if seen[c.Name] {
+			return Refuse(kerr.InvalidRequest, "Error due to duplicate config keys")
+		}
+		seen[c.Name] = true
+		if c.Op != DeleteConfig && c.Value == nil {
+			nulls = append(nulls, c.Name)
+		}
+	}
+	if nulls != nil {
+		return Refuse(kerr.InvalidRequest, "Null value not supported for : %s", strings.Join(nulls, ", "))
+	}
+	return nil
+}
+
 // checkResource checks that a resource can have configs.
 func checkResource(m *meta.Image, r meta.Resource) (config.Kind, error) {
 	kind, ok := kindOf(r.Type)
 	if !ok {
-		return 0, Refuse(kerr.InvalidRequest, "Unexpected resource type %d.", r.Type)
+		return 0, Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Type)
 	}
 	switch r.Type {
 	case meta.TopicResource:
@@ -139,16 +170,13 @@ func checkResource(m *meta.Image, r meta.Resource) (config.Kind, error) {
 		if m.Topic(r.Name) == nil {
 			return 0, Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Name)
 		}
-	case meta.BrokerResource:
-		if r.Name == "" {
-			break
-		}
-		if _, err := strconv.ParseInt(r.Name, 10, 32); err != nil {
-			return 0, Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", r.Name)
-		}
 	case meta.GroupResource:
 		if r.Name == "" {
 			return 0, Refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
+		}
+	case meta.ClientMetricsResource:
+		if r.Name == "" {
+			return 0, Refuse(kerr.InvalidRequest, "Subscription name can't be empty")
 		}
 	}
 	return kind, nil
@@ -163,20 +191,24 @@ func applyConfig(kind config.Kind, values map[string]string, change ConfigChange
 		return nil
 	case SetConfig, AppendConfig, SubtractConfig:
 	default:
+		if kind == config.KindBroker {
+			return Refuse(kerr.InvalidRequest, "Unknown operations type %d", change.Op)
+		}
 		return Refuse(kerr.InvalidRequest, "Unknown operation type %d for config '%s'.", change.Op, change.Name)
-	}
-	if change.Value == nil {
-		return Refuse(kerr.InvalidRequest, "Null value not supported for : %s", change.Name)
-	}
-	if !known {
-		return Refuse(kerr.InvalidConfig, "%s", config.Validate(kind, change.Name, *change.Value))
 	}
 	if change.Op == SetConfig {
 		values[change.Name] = *change.Value
 		return nil
 	}
-	if key.Type != config.TypeList {
-		return Refuse(kerr.InvalidConfig, "Can't %s to key %s because its type is not LIST.", map[ConfigOp]string{AppendConfig: "APPEND", SubtractConfig: "SUBTRACT"}[change.Op], change.Name)
+	list := known && key.Type == config.TypeList
+	appends := change.Op == AppendConfig
+	switch {
+	case kind == config.KindBroker && !known:
+		return Refuse(kerr.InvalidConfig, "Unknown config name: %s", change.Name)
+	case kind == config.KindBroker && !list:
+		return Refuse(kerr.InvalidConfig, "Config value %s is not allowed for config key: %s", map[bool]string{true: "append", false: "subtract"}[appends], change.Name)
+	case !list || kind != config.KindBroker && kind != config.KindTopic:
+		return Refuse(kerr.InvalidConfig, "Can't %s to key %s because its type is not LIST.", map[bool]string{true: "APPEND", false: "SUBTRACT"}[appends], change.Name)
 	}
 	now, ok := values[change.Name]
 	if !ok {
@@ -227,41 +259,80 @@ func layers(m *meta.Image, r meta.Resource, static *config.Static) config.Layers
 	return l
 }
 
+// checkConfigs checks the configs that a resource is going to have.
 func checkConfigs(m *meta.Image, kind config.Kind, r meta.Resource, values map[string]string, static *config.Static) error {
-	if kind == config.KindTopic {
+	switch kind {
+	case config.KindTopic:
 		return checkTopicConfig(m, values, static)
+	case config.KindBroker:
+		return checkBrokerConfig(m, r.Name, values, static)
+	case config.KindGroup:
+		return checkGroupConfig(m, values, static)
 	}
-	for name, v := range values {
-		if err := config.Validate(kind, name, v); err != nil {
-			code := kerr.InvalidConfig
-			if kind == config.KindBroker { // its validation is the broker's own, not the controller's
-				code = kerr.InvalidRequest
-			}
-			return Refuse(code, "%s", err)
-		}
-		if kind != config.KindBroker {
-			continue
-		}
-		key, _ := config.Lookup(kind, name)
-		switch {
-		case key.Update == config.ReadOnly:
-			return Refuse(kerr.InvalidRequest, "Cannot update these configs dynamically: [%s]", name)
-		case key.Update == config.PerBroker && r.Name == "":
-			return Refuse(kerr.InvalidRequest, "Cannot update per-broker configs as cluster defaults: [%s]", name)
-		}
-	}
-	return nil
+	return checkClientMetrics(values)
 }
 
 // checkTopicConfig checks the configs of a topic, each and together.
 func checkTopicConfig(m *meta.Image, values map[string]string, static *config.Static) error {
-	_, err := config.TopicFrom(values, nil, m.Config(meta.Resource{Type: meta.BrokerResource}), static)
-	if err == nil {
-		return nil
-	}
+	t, err := config.TopicFrom(values, nil, m.Config(meta.Resource{Type: meta.BrokerResource}), static)
 	var unknown *config.UnknownKeyError
-	if errors.As(err, &unknown) {
-		return Refuse(kerr.InvalidConfig, "Unknown topic config name: %s", unknown)
+	switch {
+	case errors.As(err, &unknown):
+		return Refuse(kerr.InvalidConfig, "Unknown topic config name: %s", unknown.Name)
+	case err != nil:
+		return Refuse(kerr.InvalidConfig, "%s", err)
+	case t.RemoteStorage:
+		return Refuse(kerr.InvalidConfig, "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
-	return Refuse(kerr.InvalidConfig, "%s", err)
+	return nil
+}
+
+// checkGroupConfig checks the configs of a group, each and against the bounds
+// that the broker sets.
+func checkGroupConfig(m *meta.Image, values map[string]string, static *config.Static) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		key, ok := config.Lookup(config.KindGroup, name)
+		if !ok {
+			return Refuse(kerr.InvalidConfig, "Unknown group config name: %s", name)
+		}
+		if err := key.Validate(values[name]); err != nil {
+			return Refuse(kerr.InvalidConfig, "%s", err)
+		}
+	}
+	l := config.Layers{DynamicDefault: m.Config(meta.Resource{Type: meta.BrokerResource}), Static: static}
+	if err := config.CheckGroupBounds(values, l); err != nil {
+		return Refuse(kerr.InvalidConfig, "%s", err)
+	}
+	return nil
+}
+
+// checkClientMetrics checks the configs of a client-metrics subscription.
+func checkClientMetrics(values map[string]string) error {
+	names := slices.Sorted(maps.Keys(values))
+	for _, name := range names {
+		if _, ok := config.Lookup(config.KindClientMetrics, name); !ok {
+			return Refuse(kerr.InvalidRequest, "Unknown client metrics configuration: %s", name)
+		}
+	}
+	const lowest, highest = 100, 3_600_000
+	for _, name := range names {
+		value := strings.TrimSpace(values[name])
+		switch name {
+		case "interval.ms":
+			ms, err := strconv.ParseInt(value, 10, 32)
+			if err != nil {
+				return Refuse(kerr.InvalidConfig, "%s", config.Validate(config.KindClientMetrics, name, value))
+			}
+			if ms < lowest || ms > highest {
+				return Refuse(kerr.InvalidRequest, "Invalid value %d for interval.ms, interval must be between %d and %d (1 hour)", ms, lowest, highest)
+			}
+		case "match":
+			for _, item := range splitList(value) {
+				if config.Validate(config.KindClientMetrics, name, item) != nil {
+					return Refuse(kerr.InvalidConfig, "Illegal client matching pattern: %s", item)
+				}
+			}
+		}
+	}
+	return nil
 }

@@ -249,6 +249,20 @@ func (c *Controller) NextIndex() uint64 { return c.raft.LastIndex() + 1 }
 // Term returns the current controller epoch.
 func (c *Controller) Term() int32 { return int32(c.raft.CurrentTerm()) }
 
+// Quorum is how the voters on the metadata stand.
+type Quorum struct {
+	Leader                   int32
+	Epoch                    int32
+	HighWatermark, EndOffset int64
+}
+
+// Quorum returns how the quorum stands: of a lone voter all that is written is
+// committed.
+func (c *Controller) Quorum() Quorum {
+	end := c.log.EndOffset()
+	return Quorum{Leader: c.o.NodeID, Epoch: c.Term(), HighWatermark: end, EndOffset: end}
+}
+
 // Close leaves the quorum and closes the metadata log.
 func (c *Controller) Close() error {
 	var err error

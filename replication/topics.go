@@ -71,6 +71,12 @@ type Defaults struct {
 // hinder the others. The error is that of the quorum, and then nothing is known.
 func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defaults, validateOnly bool) ([]TopicResult, error) {
 	results := make([]TopicResult, len(specs))
+	if err := checkTotal(specs, d); err != nil {
+		for i, s := range specs {
+			results[i] = TopicResult{Name: s.Name, Err: err}
+		}
+		return results, nil
+	}
 	err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
 		var out []meta.Record
 		names := make(map[string]int)
@@ -88,6 +94,13 @@ func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defa
 			if result.Err == nil {
 				out = append(out, records...)
 			}
+		}
+		if len(out) > maxRecords {
+			refused := Refuse(kerr.PolicyViolation, "Unable to perform excessively large batch operation.")
+			for i, s := range specs {
+				results[i] = TopicResult{Name: s.Name, Err: refused}
+			}
+			return nil, nil
 		}
 		if validateOnly {
 			return nil, nil
@@ -121,11 +134,17 @@ func planTopic(m *meta.Image, s TopicSpec, d Defaults) ([]meta.Record, TopicResu
 		return fail(err)
 	}
 	configs := make(map[string]string, len(s.Configs))
+	var nulls []string
 	for k, v := range s.Configs {
 		if v == nil {
-			return fail(Refuse(kerr.InvalidConfig, "Null value not supported for topic configs: %s", k))
+			nulls = append(nulls, k)
+			continue
 		}
 		configs[k] = *v
+	}
+	if nulls != nil {
+		slices.Sort(nulls)
+		return fail(Refuse(kerr.InvalidConfig, "Null value not supported for topic configs: %s", strings.Join(nulls, ",")))
 	}
 	if err := checkTopicConfig(m, configs, d.Static); err != nil {
 		return fail(err)
@@ -192,15 +211,42 @@ func assign(m *meta.Image, s TopicSpec, d Defaults) ([][]int32, error) {
 	if factor <= 0 {
 		return nil, Refuse(kerr.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
 	}
-	if partitions > maxPartitions {
-		return nil, Refuse(kerr.InvalidPartitions, "Excessively large number of partitions: %d, at most %d in one topic.", partitions, maxPartitions)
-	}
 	return place(m, 0, partitions, factor)
 }
 
-// maxPartitions bounds what one request may create: the records of one change
-// must fit one entry of the metadata log.
+// maxPartitions bounds what one request may create, in all: the records of one
+// change must fit one entry of the metadata log (MAX_PARTITIONS_PER_BATCH).
 const maxPartitions = 10_000
+
+// maxRecords bounds the records of one change that a client asks for
+// (MAX_RECORDS_PER_USER_OP).
+const maxRecords = 10_000
+
+// checkTotal counts the partitions that a request for topics asks for. Topics
+// that are refused for their names alone, since they stand there twice or are the
+// cluster's, do not count; any other does.
+func checkTotal(specs []TopicSpec, d Defaults) error {
+	names := make(map[string]int)
+	for _, s := range specs {
+		names[s.Name]++
+	}
+	total := int64(0)
+	for _, s := range specs {
+		switch {
+		case names[s.Name] > 1 || s.Name == meta.MetadataTopic:
+		case len(s.Assignment) > 0:
+			total += int64(len(s.Assignment))
+		case s.Partitions == -1:
+			total += int64(d.Partitions)
+		default:
+			total += int64(max(s.Partitions, 0))
+		}
+	}
+	if total > maxPartitions {
+		return Refuse(kerr.PolicyViolation, "Excessively large number of partitions per request.")
+	}
+	return nil
+}
 
 // explicit checks an assignment that the client made. Its partitions must be
 // numbered from first on; factor is the number of replicas of each, 0 for any
@@ -310,10 +356,14 @@ func (c *Controller) CreatePartitions(ctx context.Context, specs []PartitionsSpe
 	results := make([]TopicResult, len(specs))
 	err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
 		var out []meta.Record
+		room := maxPartitions
 		for i, s := range specs {
-			records, err := planPartitions(m, s)
+			records, err := planPartitions(m, s, room)
 			results[i] = TopicResult{Name: s.Name, Err: err}
 			out = append(out, records...)
+			if room -= len(records); err == errFull {
+				room = 0
+			}
 		}
 		if validateOnly {
 			return nil, nil
@@ -323,10 +373,17 @@ func (c *Controller) CreatePartitions(ctx context.Context, specs []PartitionsSpe
 	return results, err
 }
 
-func planPartitions(m *meta.Image, s PartitionsSpec) ([]meta.Record, error) {
+// errFull means that a request asks for more partitions than one change may
+// make. As in Kafka, whose batch of records is full then and has no code for it,
+// nothing that comes after it in the request fits either.
+var errFull error = kerr.UnknownServerError
+
+// planPartitions returns the records that add partitions to one topic, at most
+// room.
+func planPartitions(m *meta.Image, s PartitionsSpec, room int) ([]meta.Record, error) {
 	t := m.Topic(s.Name)
 	if t == nil {
-		return nil, Refuse(kerr.UnknownTopicOrPartition, "%s", kerr.UnknownTopicOrPartition.Message())
+		return nil, kerr.UnknownTopicOrPartition
 	}
 	have := int32(len(t.Partitions))
 	switch {
@@ -334,8 +391,6 @@ func planPartitions(m *meta.Image, s PartitionsSpec) ([]meta.Record, error) {
 		return nil, Refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", have)
 	case s.Count < have:
 		return nil, Refuse(kerr.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.", s.Name, have, s.Count)
-	case s.Count-have > maxPartitions:
-		return nil, Refuse(kerr.InvalidPartitions, "Excessively large number of new partitions: %d, at most %d in one request.", s.Count-have, maxPartitions)
 	}
 	factor := len(t.Partitions[0].Replicas)
 	var assignment [][]int32
@@ -344,6 +399,11 @@ func planPartitions(m *meta.Image, s PartitionsSpec) ([]meta.Record, error) {
 		if len(s.Assignment) != int(s.Count-have) {
 			return nil, Refuse(kerr.InvalidReplicaAssignment, "Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", s.Count-have, len(s.Assignment))
 		}
+	}
+	if int(s.Count-have) > room {
+		return nil, errFull
+	}
+	if s.Assignment != nil {
 		byIndex := make(map[int32][]int32)
 		for i, replicas := range s.Assignment {
 			byIndex[have+int32(i)] = replicas

@@ -101,6 +101,23 @@ const (
 	GroupResource         ResourceType = 32
 )
 
+// String returns Kafka's name of the type.
+func (t ResourceType) String() string {
+	switch t {
+	case TopicResource:
+		return "TOPIC"
+	case BrokerResource:
+		return "BROKER"
+	case BrokerLoggerResource:
+		return "BROKER_LOGGER"
+	case ClientMetricsResource:
+		return "CLIENT_METRICS"
+	case GroupResource:
+		return "GROUP"
+	}
+	return "UNKNOWN"
+}
+
 // Resource names something that has configs. The broker of name "" stands for
 // the defaults of all brokers.
 type Resource struct {

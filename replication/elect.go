@@ -1,0 +1,93 @@
+package replication
+
+import (
+	"context"
+	"slices"
+
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// ElectionType says which replica is to lead; the values are the protocol's.
+type ElectionType int8
+
+// The kinds of election.
+const (
+	PreferredElection ElectionType = 0 // the first replica, if it is in sync
+	UncleanElection   ElectionType = 1 // any replica, where there is no leader
+)
+
+// PartitionName names a partition by topic and index.
+type PartitionName struct {
+	Topic     string
+	Partition int32
+}
+
+// ElectLeaders holds elections in partitions, each on its own, and returns an
+// error or nil for each. The second error is that of the quorum.
+func (c *Controller) ElectLeaders(ctx context.Context, kind ElectionType, partitions []PartitionName) ([]error, error) {
+	results := make([]error, len(partitions))
+	err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+		var out []meta.Record
+		held := make(map[PartitionName]bool)
+		for i, p := range partitions {
+			record, err := planElection(m, kind, p)
+			if err == nil && held[p] {
+				err = errNotNeeded
+			}
+			if results[i] = err; err == nil {
+				held[p] = true
+				out = append(out, record)
+			}
+		}
+		return out, nil
+	})
+	return results, err
+}
+
+// errNotNeeded is the answer where the leader is the one asked for.
+var errNotNeeded = Refuse(kerr.ElectionNotNeeded, "Leader election not needed for topic partition.")
+
+// planElection returns the record that makes another replica the leader.
+func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Record, error) {
+	t := m.Topic(name.Topic)
+	if t == nil {
+		return nil, Refuse(kerr.UnknownTopicOrPartition, "No such topic as %s", name.Topic)
+	}
+	if name.Partition < 0 || int(name.Partition) >= len(t.Partitions) {
+		return nil, Refuse(kerr.UnknownTopicOrPartition, "No such partition as %s-%d", name.Topic, name.Partition)
+	}
+	p := t.Partitions[name.Partition]
+	alive := func(id int32) bool {
+		b := m.Broker(id)
+		return b != nil && !b.Fenced && !b.ShuttingDown
+	}
+	r := new(msg.PartitionChangeRecord)
+	r.SetDefaults()
+	r.TopicId, r.PartitionId = t.ID, name.Partition
+	if kind == PreferredElection {
+		preferred := p.Replicas[0]
+		switch {
+		case p.Leader == preferred:
+			return nil, errNotNeeded
+		case !alive(preferred) || !slices.Contains(p.InSync, preferred):
+			return nil, Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
+		}
+		r.Leader = preferred
+		return r, nil
+	}
+	if p.Leader != meta.NoLeader {
+		return nil, errNotNeeded
+	}
+	at := slices.IndexFunc(p.Replicas, alive)
+	if at < 0 {
+		return nil, Refuse(kerr.EligibleLeadersNotAvailable, "Eligible topic partition leaders are not available.")
+	}
+	r.Leader = p.Replicas[at]
+	if !slices.Contains(p.InSync, r.Leader) {
+		const recovering = 1
+		r.Isr, r.LeaderRecoveryState = []int32{r.Leader}, recovering
+	}
+	return r, nil
+}

@@ -1,0 +1,113 @@
+package replication
+
+import (
+	"context"
+	"slices"
+
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// Feature is a range of levels of a feature that this version knows.
+type Feature struct {
+	Name     string
+	Min, Max int16
+}
+
+// Features are the features that a cluster of this version can finalize. As in
+// Kafka, one whose highest level is 0 is not known: a client that learns of
+// group.version takes it that its protocol is served.
+var Features = []Feature{{metadataVersion, 7, MetadataVersion}}
+
+const metadataVersion = "metadata.version"
+
+// MetadataVersion is the level of metadata.version that a new cluster is
+// finalized at: 4.3-IV0.
+const MetadataVersion = 30
+
+// metadataChanged are the levels of metadata.version that brought records or
+// fields which a lower level would lose.
+var metadataChanged = []int16{8, 11, 13, 14, 15, 17, 23, 30}
+
+// FeatureUpdateType says what a change of a feature may do; the values are the
+// protocol's.
+type FeatureUpdateType int8
+
+// The kinds of change.
+const (
+	UpgradeFeature         FeatureUpdateType = 1
+	SafeDowngradeFeature   FeatureUpdateType = 2 // if nothing is lost
+	UnsafeDowngradeFeature FeatureUpdateType = 3
+)
+
+// FeatureUpdate asks for a level of a feature.
+type FeatureUpdate struct {
+	Name  string
+	Level int16
+	Type  FeatureUpdateType
+}
+
+// UpdateFeatures changes the finalized features: all of them or none. Of a
+// feature that stands there twice the last counts.
+func (c *Controller) UpdateFeatures(ctx context.Context, updates []FeatureUpdate, validateOnly bool) error {
+	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+		out, err := c.planFeatures(m, updates)
+		if validateOnly {
+			return nil, err
+		}
+		return out, err
+	})
+}
+
+func (c *Controller) planFeatures(m *meta.Image, updates []FeatureUpdate) ([]meta.Record, error) {
+	last := make(map[string]int)
+	for i, u := range updates {
+		last[u.Name] = i
+	}
+	var out []meta.Record
+	for i, u := range updates {
+		if last[u.Name] != i {
+			continue
+		}
+		if why := refuseFeature(m, u, c.o.NodeID); why != nil {
+			return nil, Refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
+		}
+		if m.Feature(u.Name) != u.Level {
+			out = append(out, &msg.FeatureLevelRecord{Name: u.Name, FeatureLevel: u.Level})
+		}
+	}
+	return out, nil
+}
+
+// refuseFeature returns why a level cannot be finalized.
+func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
+	invalid := func(format string, args ...any) error {
+		return Refuse(kerr.InvalidUpdateVersion, "Invalid update version %d for feature %s. "+format, append([]any{u.Level, u.Name}, args...)...)
+	}
+	now := m.Feature(u.Name)
+	at := slices.IndexFunc(Features, func(f Feature) bool { return f.Name == u.Name })
+	switch {
+	case u.Type < UpgradeFeature || u.Type > UnsafeDowngradeFeature:
+		return invalid("The controller does not support the given upgrade type.")
+	case u.Level < 0:
+		return invalid("A feature version cannot be less than 0.")
+	case at < 0 && u.Level == 0:
+		return invalid("Feature %s not found.", u.Name)
+	case at < 0:
+		return invalid("Local controller %d does not support this feature.", node)
+	case u.Level < Features[at].Min || u.Level > Features[at].Max:
+		return invalid("Local controller %d only supports versions %d-%d", node, Features[at].Min, Features[at].Max)
+	case u.Level < now && u.Type == UpgradeFeature:
+		return invalid("Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.")
+	case u.Level > now && u.Type != UpgradeFeature:
+		return invalid("Can't downgrade to a newer version.")
+	case u.Level < now && slices.ContainsFunc(metadataChanged, func(l int16) bool { return u.Level < l && l <= now }):
+		why := "Refusing to perform the requested downgrade because it might delete metadata information."
+		if u.Type == UnsafeDowngradeFeature {
+			why = "Unsafe metadata downgrade is not supported in this version."
+		}
+		return Refuse(kerr.InvalidUpdateVersion, "Unsupported metadata.version downgrade from %d to %d. %s", now, u.Level, why)
+	}
+	return nil
+}
