@@ -10,15 +10,18 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/convert"
@@ -33,7 +36,10 @@ type Options struct {
 	ClusterID string         // of a new cluster; "" picks one
 	FS        vfs.FS         // nil means the operating system
 	Clock     clock.Clock    // nil means the system's
-	Logger    *zap.Logger    // nil logs nothing
+	// Logger is told what the broker does; nil logs nothing. Clients can change the
+	// levels of what is below it, but not to less than its core lets through,
+	// unless that is one of levels.New.
+	Logger *zap.Logger
 	// Listen opens a listening socket; nil means net.Listen. Together with the
 	// client's Dial it puts the broker on another network, such as memnet.
 	Listen func(network, address string) (net.Listener, error)
@@ -43,6 +49,8 @@ type Options struct {
 	// Fatal is called if the metadata log can no longer be written; the broker
 	// must end then. Nil logs it.
 	Fatal func(error)
+
+	levels *levels.Registry
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -104,6 +112,10 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Logger = o.Logger.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		c, o.levels = levels.Of(c)
+		return c
+	}))
 	b := &Broker{o: o, conf: conf, lg: o.Logger.Named("broker").With(zap.Int32("broker", conf.NodeID)), done: make(chan struct{})}
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -142,7 +154,8 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.groups.follow(b.controller.Image)
 	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
-		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator}
+		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator,
+		Levels: b.o.levels, Loggers: b.loggers()}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	// Kafka's defaults of 100 KiB are for systems that do not size buffers by
 	// what a connection needs, so they apply only if somebody asks for them.
@@ -161,6 +174,17 @@ func (b *Broker) start(ctx context.Context) error {
 		b.scheduleCleaning()
 	}
 	return nil
+}
+
+// loggers returns the names of the loggers that log, sorted.
+func (b *Broker) loggers() []string {
+	name := b.lg.Name()
+	out := []string{levels.Root, name}
+	for _, part := range []string{"api", "controller", "replicas", "server"} {
+		out = append(out, name+"."+part)
+	}
+	slices.Sort(out)
+	return out
 }
 
 // applied follows a change of the cluster's metadata.
@@ -209,11 +233,13 @@ func (b *Broker) register(ctx context.Context) error {
 	return b.controller.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
 		var out []meta.Record
 		if m.Feature("metadata.version") == 0 {
-			out = append(out, &msg.FeatureLevelRecord{Name: "metadata.version", FeatureLevel: api.MetadataVersion})
+			out = append(out, &msg.FeatureLevelRecord{Name: "metadata.version", FeatureLevel: replication.MetadataVersion})
 		}
 		b.epoch = int64(b.controller.NextIndex())
-		r := &msg.RegisterBrokerRecord{BrokerId: b.conf.NodeID, BrokerEpoch: b.epoch, IncarnationId: replication.NewUUID(),
-			Features: []msg.RegisterBrokerRecordBrokerFeature{{Name: "metadata.version", MinSupportedVersion: 7, MaxSupportedVersion: api.MetadataVersion}}}
+		r := &msg.RegisterBrokerRecord{BrokerId: b.conf.NodeID, BrokerEpoch: b.epoch, IncarnationId: replication.NewUUID()}
+		for _, f := range replication.Features {
+			r.Features = append(r.Features, msg.RegisterBrokerRecordBrokerFeature{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
+		}
 		if b.conf.Rack != "" {
 			r.Rack = &b.conf.Rack
 		}

@@ -81,6 +81,10 @@ func TestEveryRequestIsAnswered(t *testing.T) {
 			switch q := req.(type) {
 			case *msg.FetchRequest:
 				q.MaxWaitMs = 100
+			case *msg.DescribeAclsRequest: // 0 stands for what the client does not know
+				for _, code := range []*int8{&q.ResourceTypeFilter, &q.PatternTypeFilter, &q.Operation, &q.PermissionType} {
+					*code = max(*code, 1)
+				}
 			case *msg.ProduceRequest:
 				if q.Acks == 0 {
 					q.Acks = -1 // or there is no answer

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,6 +92,8 @@ type Releaser interface{ Release() }
 type Row struct {
 	API    *wire.API
 	Handle func(c *Call, body []byte) (Answer, error)
+	// Hidden rows are served and not advertised.
+	Hidden bool
 }
 
 // ErrMalformed means that a request could not be decoded. Its connection is
@@ -111,7 +114,7 @@ func row[R any, P interface {
 	msg.Request
 }, S msg.Response](key wire.Key, handle func(*Call, P) (S, error)) Row {
 	api, _ := wire.Lookup(key)
-	return Row{api, func(c *Call, body []byte) (Answer, error) {
+	return Row{API: api, Handle: func(c *Call, body []byte) (Answer, error) {
 		req := P(new(R))
 		if err := decode(req, body, c.Header.Version); err != nil {
 			return Answer{}, malformed(c, err)
@@ -122,6 +125,12 @@ func row[R any, P interface {
 		}
 		return Answer{Response: resp}, nil
 	}}
+}
+
+// hidden returns a row that is served and not advertised.
+func hidden(r Row) Row {
+	r.Hidden = true
+	return r
 }
 
 func malformed(c *Call, err error) error {
@@ -147,6 +156,9 @@ func (h *Handlers) code(err error) kerr.Code {
 	return kerr.UnknownServerError
 }
 
+// maxText bounds what an error says to a client: what it quotes may be long.
+const maxText = 8 << 10
+
 // text returns the message to send with an error, nil for none: what the error
 // says beyond its code.
 func text(err error) *string {
@@ -158,7 +170,24 @@ func text(err error) *string {
 	if errors.As(err, &c) && s == c.Error() {
 		s = c.Message()
 	}
+	return shortened(s)
+}
+
+// shortened returns what of s may be sent.
+func shortened(s string) *string {
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "")
+	}
 	return &s
+}
+
+// words is text without the words that stand for a bare code.
+func words(err error) *string {
+	var c kerr.Code
+	if errors.As(err, &c) && err.Error() == c.Error() {
+		return nil
+	}
+	return text(err)
 }
 
 // within bounds a call by a timeout that a request carries, in milliseconds.

@@ -5,25 +5,13 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
 // software is what a client's name and version must look like (KIP-511).
 var software = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
-
-// feature is a range of levels of a feature that this broker knows.
-type feature struct {
-	name     string
-	min, max int16
-}
-
-// features are the features that a cluster of this version can finalize.
-var features = []feature{{"metadata.version", 7, MetadataVersion}}
-
-// MetadataVersion is the level of metadata.version that a new cluster is
-// finalized at: 4.3-IV0.
-const MetadataVersion = 30
 
 // apiVersions answers ApiVersions (key 18, v0-v4): what is served, and the
 // features (KIP-584).
@@ -39,14 +27,14 @@ func (h *Handlers) apiVersions(c *Call, req *msg.ApiVersionsRequest) (*msg.ApiVe
 	}
 	resp.ApiKeys = make([]msg.ApiVersionsResponseApiVersion, 0, len(h.rows))
 	for _, r := range h.rows {
-		if r != nil {
+		if r != nil && !r.Hidden {
 			low, high := r.API.Advertised()
 			resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(r.API.Key), MinVersion: low, MaxVersion: high})
 		}
 	}
-	for _, f := range features {
-		if f.min > 0 || c.Version() >= 4 { // older clients refuse a minimum of 0 (KAFKA-17011)
-			resp.SupportedFeatures = append(resp.SupportedFeatures, msg.ApiVersionsResponseSupportedFeatureKey{Name: f.name, MinVersion: f.min, MaxVersion: f.max})
+	for _, f := range replication.Features {
+		if f.Min > 0 || c.Version() >= 4 { // older clients refuse a minimum of 0 (KAFKA-17011)
+			resp.SupportedFeatures = append(resp.SupportedFeatures, msg.ApiVersionsResponseSupportedFeatureKey{Name: f.Name, MinVersion: f.Min, MaxVersion: f.Max})
 		}
 	}
 	image := h.Controller.Image()

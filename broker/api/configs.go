@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -69,16 +70,7 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 	case meta.BrokerResource:
 		l := h.layers(nil)
 		if r.Name == "" {
-			// Of all brokers only what was set dynamically is known.
-			l.DynamicBroker = nil
-			set := make([]string, 0)
-			for name := range l.DynamicDefault {
-				if keys == nil || slices.Contains(keys, name) {
-					set = append(set, name)
-				}
-			}
-			slices.Sort(set)
-			return config.Describe(config.KindBroker, l, set), nil
+			return describeAll(l, keys), nil
 		}
 		id, err := strconv.ParseInt(r.Name, 10, 32)
 		if err != nil {
@@ -88,6 +80,8 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 			return nil, replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d or empty string, but received %s", h.NodeID, r.Name)
 		}
 		return config.Describe(config.KindBroker, l, keys), nil
+	case meta.BrokerLoggerResource:
+		return h.describeLoggers(r.Name, keys)
 	case meta.GroupResource:
 		if r.Name == "" {
 			return nil, replication.Refuse(kerr.InvalidRequest, "Group name must not be empty")
@@ -99,7 +93,27 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 		}
 		return config.Describe(config.KindClientMetrics, h.layers(image.Config(r)), keys), nil
 	}
-	return nil, replication.Refuse(kerr.InvalidRequest, "Unsupported resource type: %d", r.Type)
+	return nil, replication.Refuse(kerr.InvalidRequest, "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.")
+}
+
+// describeAll describes what was set dynamically for all brokers. Where else a
+// key may have a value is left out.
+func describeAll(l config.Layers, keys []string) []config.Described {
+	l.DynamicBroker = nil
+	var set []string
+	for _, name := range slices.Sorted(maps.Keys(l.DynamicDefault)) {
+		if len(keys) == 0 || slices.Contains(keys, name) {
+			set = append(set, name)
+		}
+	}
+	if set == nil {
+		return nil
+	}
+	out := config.Describe(config.KindBroker, l, set)
+	for i := range out {
+		out[i].Synonyms = slices.DeleteFunc(out[i].Synonyms, func(s config.DescribedSynonym) bool { return s.Source != config.DynamicDefaultConfig })
+	}
+	return out
 }
 
 // alterConfigs answers AlterConfigs (key 33, v0-v2), which replaces all configs
@@ -141,11 +155,59 @@ func (h *Handlers) incrementalAlterConfigs(c *Call, req *msg.IncrementalAlterCon
 
 // changeConfigs returns an error or nil for every change.
 func (h *Handlers) changeConfigs(c *Call, changes []replication.ResourceChange, validateOnly bool) []error {
-	ctx, cancel := within(c, int32(h.Broker.RequestTimeout.Milliseconds()))
-	defer cancel()
-	results, err := h.Controller.ChangeConfigs(ctx, changes, h.Static, validateOnly)
-	if err != nil {
-		return refuseAll(len(changes), err)
+	results := make([]error, len(changes))
+	count := make(map[meta.Resource]int)
+	for _, r := range changes {
+		count[r.Resource]++
+	}
+	var asked []replication.ResourceChange // of the controller
+	var at []int                           // their places in changes
+	for i, r := range changes {
+		if count[r.Resource] > 1 {
+			results[i] = replication.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
+			continue
+		}
+		if results[i] = h.checkChange(r, validateOnly); results[i] == nil && r.Resource.Type != meta.BrokerLoggerResource {
+			asked, at = append(asked, r), append(at, i)
+		}
+	}
+	if asked != nil {
+		ctx, cancel := within(c, int32(h.Broker.RequestTimeout.Milliseconds()))
+		defer cancel()
+		answers, err := h.Controller.ChangeConfigs(ctx, asked, h.Static, validateOnly)
+		for i := range asked {
+			if results[at[i]] = err; err == nil {
+				results[at[i]] = answers[i]
+			}
+		}
+	}
+	for i, r := range changes {
+		if results[i] == nil && !validateOnly {
+			h.changedConfigs(c, r)
+		}
 	}
 	return results
+}
+
+// checkChange checks what is this broker's to check, and changes the levels of
+// its loggers.
+func (h *Handlers) checkChange(r replication.ResourceChange, validateOnly bool) error {
+	if err := replication.CheckChanges(r.Changes); err != nil {
+		return err
+	}
+	switch {
+	case r.Resource.Type == meta.BrokerLoggerResource && r.Replace:
+		return replication.Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Resource.Type)
+	case r.Resource.Type == meta.BrokerLoggerResource:
+		return h.changeLoggers(r.Resource.Name, r.Changes, validateOnly)
+	case r.Resource.Type == meta.BrokerResource && r.Resource.Name != "":
+		id, err := strconv.ParseInt(r.Resource.Name, 10, 32)
+		if err != nil {
+			return replication.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", r.Resource.Name)
+		}
+		if int32(id) != h.NodeID {
+			return replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d, but received %s", h.NodeID, r.Resource.Name)
+		}
+	}
+	return nil
 }

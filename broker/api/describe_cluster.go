@@ -1,26 +1,26 @@
 package api
 
 import (
+	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
-// describeCluster answers DescribeCluster (key 60, v0-v2).
+// describeCluster answers DescribeCluster (key 60, v0-v2). This is a listener of
+// brokers: who asks it for controllers is told so.
 func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*msg.DescribeClusterResponse, error) {
 	resp := new(msg.DescribeClusterResponse)
 	resp.SetDefaults()
-	resp.ClusterId = h.ClusterID
-	resp.EndpointType = req.EndpointType
 	const brokers, controllers = 1, 2
 	if c.Version() >= 1 && req.EndpointType != brokers {
-		code := kerr.UnsupportedEndpointType
+		err := replication.Refuse(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", req.EndpointType)
 		if req.EndpointType == controllers {
-			code = kerr.MismatchedEndpointType
+			err = replication.Refuse(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
 		}
-		resp.ErrorCode = int16(code)
-		resp.ErrorMessage = text(code)
+		resp.ErrorCode, resp.ErrorMessage = int16(h.code(err)), text(err)
 		return resp, nil
 	}
+	resp.ClusterId = h.ClusterID
 	resp.ControllerId = h.controllerID()
 	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
 	for _, b := range h.Controller.Image().Brokers() {

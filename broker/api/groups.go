@@ -283,8 +283,7 @@ func (h *Handlers) describeGroups(c *Call, req *msg.DescribeGroupsRequest) (*msg
 			out.ErrorCode = int16(h.code(err))
 		case code == kerr.GroupIdNotFound && c.Version() >= 6:
 			out.ErrorCode = int16(code)
-			message := "Group " + id + " not found."
-			out.ErrorMessage = &message
+			out.ErrorMessage = shortened("Group " + id + " not found.")
 		}
 		if err == nil && out.ErrorMessage == nil {
 			out.AuthorizedOperations = operations(req.IncludeAuthorizedOperations, groupOperations)

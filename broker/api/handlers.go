@@ -8,6 +8,7 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
@@ -25,7 +26,10 @@ type Handlers struct {
 	Clock      clock.Clock
 	Logger     *zap.Logger
 	Groups     Groups
+	Levels     *levels.Registry // of the broker's loggers
+	Loggers    []string         // their names
 
+	changes  changeLog
 	sessions *fetchSessions
 	repeats  *Repeats
 	ids      producerIDs
@@ -44,16 +48,17 @@ func (t Table) Lookup(key wire.Key) *Row {
 }
 
 // Table returns the rows of every API that is served. ApiVersions advertises
-// just these.
+// just these, but for those that are hidden.
 func (h *Handlers) Table() Table {
 	if h.rows != nil {
 		return h.rows
 	}
+	h.changes.lg, h.changes.clock = h.Logger.Named("api"), h.Clock
 	h.sessions = newFetchSessions(h.Broker.FetchSessionSlots, h.Clock)
 	h.repeats = NewRepeats(h.Clock, 1)
 	for _, r := range []Row{
-		{api(wire.Produce), h.produce},
-		{api(wire.Fetch), h.fetch},
+		{API: api(wire.Produce), Handle: h.produce},
+		{API: api(wire.Fetch), Handle: h.fetch},
 		row(wire.ListOffsets, h.listOffsets),
 		row(wire.Metadata, h.metadata),
 		row(wire.OffsetCommit, h.offsetCommit),
@@ -65,21 +70,39 @@ func (h *Handlers) Table() Table {
 		row(wire.SyncGroup, h.syncGroup),
 		row(wire.DescribeGroups, h.describeGroups),
 		row(wire.ListGroups, h.listGroups),
+		row(wire.SaslHandshake, h.saslHandshake),
 		row(wire.ApiVersions, h.apiVersions),
 		row(wire.CreateTopics, h.createTopics),
 		row(wire.DeleteTopics, h.deleteTopics),
 		row(wire.DeleteRecords, h.deleteRecords),
 		row(wire.InitProducerId, h.initProducerID),
 		row(wire.OffsetForLeaderEpoch, h.offsetForLeaderEpoch),
+		row(wire.DescribeAcls, h.describeAcls),
+		row(wire.CreateAcls, h.createAcls),
+		row(wire.DeleteAcls, h.deleteAcls),
 		row(wire.DescribeConfigs, h.describeConfigs),
 		row(wire.AlterConfigs, h.alterConfigs),
+		row(wire.AlterReplicaLogDirs, h.alterReplicaLogDirs),
 		row(wire.DescribeLogDirs, h.describeLogDirs),
+		row(wire.SaslAuthenticate, h.saslAuthenticate),
 		row(wire.CreatePartitions, h.createPartitions),
 		row(wire.DeleteGroups, h.deleteGroups),
+		row(wire.ElectLeaders, h.electLeaders),
 		row(wire.IncrementalAlterConfigs, h.incrementalAlterConfigs),
+		row(wire.AlterPartitionReassignments, h.alterPartitionReassignments),
+		row(wire.ListPartitionReassignments, h.listPartitionReassignments),
 		row(wire.OffsetDelete, h.offsetDelete),
+		row(wire.DescribeClientQuotas, h.describeClientQuotas),
+		row(wire.DescribeUserScramCredentials, h.describeUserScramCredentials),
+		row(wire.DescribeQuorum, h.describeQuorum),
+		row(wire.UpdateFeatures, h.updateFeatures),
 		row(wire.DescribeCluster, h.describeCluster),
 		row(wire.DescribeProducers, h.describeProducers),
+		row(wire.UnregisterBroker, h.unregisterBroker),
+		row(wire.DescribeTransactions, h.describeTransactions),
+		row(wire.ListTransactions, h.listTransactions),
+		hidden(row(wire.GetTelemetrySubscriptions, h.getTelemetrySubscriptions)),
+		row(wire.ListConfigResources, h.listConfigResources),
 		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
 	} {
 		for int(r.API.Key) >= len(h.rows) {

@@ -108,10 +108,12 @@ func findTopic(image *meta.Image, topic *string, id prim.UUID) (*meta.Topic, err
 func (h *Handlers) autoCreate(c *Call, topics []msg.MetadataRequestTopic) map[string]error {
 	image := h.Controller.Image()
 	var specs []replication.TopicSpec
+	asked := make(map[string]bool)
 	for _, t := range topics {
-		if t.Name == nil || image.Topic(*t.Name) != nil {
+		if t.Name == nil || asked[*t.Name] || image.Topic(*t.Name) != nil {
 			continue
 		}
+		asked[*t.Name] = true
 		specs = append(specs, h.autoSpec(*t.Name))
 	}
 	if len(specs) == 0 {
@@ -136,17 +138,23 @@ func (h *Handlers) create(ctx context.Context, specs []replication.TopicSpec) ma
 	defer cancel()
 	results, err := h.Controller.CreateTopics(ctx, specs, h.defaults(), false)
 	failed := make(map[string]error)
+	warned := false
 	for i, s := range specs {
 		e := err
 		if e == nil {
 			e = results[i].Err
 		}
 		switch code := codeOf(e); {
-		case e == nil, code == kerr.TopicAlreadyExists:
+		case e == nil:
+			h.changedTopic(nil, "created topic that a client named", results[i])
+		case code == kerr.TopicAlreadyExists:
 		case code == kerr.InvalidTopicException, code == kerr.InvalidReplicationFactor:
 			failed[s.Name] = e
 		default:
-			h.Logger.Warn("cannot create a topic that a client named", zap.String("topic", s.Name), zap.Error(e))
+			if !warned { // there may be many, for one reason
+				warned = true
+				h.Logger.Warn("cannot create a topic that a client named", zap.String("topic", quoted(s.Name)), zap.Error(e))
+			}
 			failed[s.Name] = kerr.UnknownTopicOrPartition
 		}
 	}

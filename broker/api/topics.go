@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
@@ -40,6 +42,13 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 	resp := new(msg.CreateTopicsResponse)
 	said := make(map[string]bool)
 	next := 0
+	if len(results) > 0 && errors.Is(results[0].Err, kerr.PolicyViolation) {
+		// The request as a whole is too large: all that stands in it is refused.
+		for _, s := range specs {
+			resp.Topics = append(resp.Topics, h.created(c, s, replication.TopicResult{Name: s.Name, Err: results[0].Err}))
+		}
+		return resp, nil
+	}
 	for _, s := range specs {
 		result := replication.TopicResult{Name: s.Name, Err: early[s.Name]}
 		if result.Err == nil {
@@ -53,12 +62,15 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 			continue // a name that stands twice is answered once
 		}
 		said[s.Name] = true
-		resp.Topics = append(resp.Topics, h.created(c, s, result, req.ValidateOnly))
+		if result.Err == nil && !req.ValidateOnly {
+			h.changedTopic(c, "created topic", result)
+		}
+		resp.Topics = append(resp.Topics, h.created(c, s, result))
 	}
 	return resp, nil
 }
 
-func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.TopicResult, validateOnly bool) msg.CreateTopicsResponseCreatableTopicResult {
+func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.TopicResult) msg.CreateTopicsResponseCreatableTopicResult {
 	r := msg.CreateTopicsResponseCreatableTopicResult{}
 	r.SetDefaults()
 	r.Name = s.Name
@@ -69,9 +81,6 @@ func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.
 	}
 	r.ErrorMessage = nil
 	r.TopicId, r.NumPartitions, r.ReplicationFactor = result.ID, result.Partitions, result.ReplicationFactor
-	if validateOnly {
-		r.TopicId = prim.UUID{}
-	}
 	if c.Version() < 5 {
 		return r
 	}
@@ -82,7 +91,11 @@ func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.
 		}
 	}
 	for _, d := range config.Describe(config.KindTopic, h.layers(own), nil) {
-		r.Configs = append(r.Configs, msg.CreateTopicsResponseCreatableTopicConfigs{Name: d.Name, Value: d.Value, ReadOnly: d.ReadOnly, ConfigSource: int8(d.Source), IsSensitive: d.Sensitive})
+		value := d.Value
+		if raw, ok := own[d.Name]; ok && !d.Sensitive {
+			value = &raw // as it was sent, with its blanks
+		}
+		r.Configs = append(r.Configs, msg.CreateTopicsResponseCreatableTopicConfigs{Name: d.Name, Value: value, ReadOnly: d.ReadOnly, ConfigSource: int8(d.Source), IsSensitive: d.Sensitive})
 	}
 	return r
 }
@@ -129,6 +142,9 @@ func (h *Handlers) deleteTopics(c *Call, req *msg.DeleteTopicsRequest) (*msg.Del
 			e = results[i].Err
 		}
 		answer(&t.Name, t.ID, e)
+		if e == nil {
+			h.changed(c, "deleted topic", zap.String("topic", t.Name))
+		}
 		if e == nil && h.Groups != nil {
 			h.Groups.TopicDeleted(results[i].Name)
 		}
@@ -221,7 +237,10 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 		if e == nil {
 			e = results[i].Err
 		}
-		resp.Results = append(resp.Results, msg.CreatePartitionsResponseCreatePartitionsTopicResult{Name: s.Name, ErrorCode: int16(h.code(e)), ErrorMessage: text(e)})
+		if e == nil && !req.ValidateOnly {
+			h.changed(c, "added partitions", zap.String("topic", s.Name), zap.Int32("partitions", s.Count))
+		}
+		resp.Results = append(resp.Results, msg.CreatePartitionsResponseCreatePartitionsTopicResult{Name: s.Name, ErrorCode: int16(h.code(e)), ErrorMessage: words(e)})
 	}
 	return resp, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
 )
@@ -171,5 +172,5 @@ func newLogger(level string) (*zap.Logger, error) {
 		c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 		encoder = zapcore.NewJSONEncoder(c)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), l)), nil
+	return zap.New(levels.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.DebugLevel), l)), nil
 }

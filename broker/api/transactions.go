@@ -1,0 +1,45 @@
+package api
+
+import (
+	"regexp"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// transactionStates are the names of the states that a transaction can be in.
+var transactionStates = map[string]bool{"Empty": true, "Ongoing": true, "PrepareCommit": true, "PrepareAbort": true,
+	"CompleteCommit": true, "CompleteAbort": true, "Dead": true, "PrepareEpochFence": true}
+
+// listTransactions answers ListTransactions (key 66, v0-v2). There are no
+// transactions: of a filter only what is wrong with it is answered.
+func (h *Handlers) listTransactions(_ *Call, req *msg.ListTransactionsRequest) (*msg.ListTransactionsResponse, error) {
+	resp := new(msg.ListTransactionsResponse)
+	if p := req.TransactionalIdPattern; p != nil && *p != "" {
+		if _, err := regexp.Compile(*p); err != nil {
+			resp.ErrorCode = int16(kerr.InvalidRegularExpression)
+			return resp, nil
+		}
+	}
+	said := make(map[string]bool)
+	for _, s := range req.StateFilters {
+		if !transactionStates[s] && !said[s] {
+			said[s] = true
+			resp.UnknownStateFilters = append(resp.UnknownStateFilters, s)
+		}
+	}
+	return resp, nil
+}
+
+// describeTransactions answers DescribeTransactions (key 65, v0): there are none.
+func (h *Handlers) describeTransactions(_ *Call, req *msg.DescribeTransactionsRequest) (*msg.DescribeTransactionsResponse, error) {
+	resp := new(msg.DescribeTransactionsResponse)
+	for _, id := range req.TransactionalIds {
+		code := kerr.TransactionalIdNotFound
+		if id == "" {
+			code = kerr.InvalidRequest
+		}
+		resp.TransactionStates = append(resp.TransactionStates, msg.DescribeTransactionsResponseTransactionState{ErrorCode: int16(code), TransactionalId: id})
+	}
+	return resp, nil
+}
