@@ -67,6 +67,32 @@ func TestAdminAnswers(t *testing.T) {
 	}
 }
 
+// TestMovesBetweenDirectories sends partitions to log directories. One may go to
+// where it is; other moves are refused, and change nothing.
+func TestMovesBetweenDirectories(t *testing.T) {
+	r := start(t, "log.dirs=/one,/two")
+	p := r.dial(t)
+	p.create("orders", 2)
+	for i := range int32(2) {
+		at := r.replicas.Get("orders", i).Dir.Path
+		for _, dir := range []string{"/one", "/two", "/two/"} {
+			want := kerr.InvalidReplicaAssignment
+			if strings.TrimSuffix(dir, "/") == at {
+				want = kerr.None
+			}
+			topics := []msg.AlterReplicaLogDirsRequestAlterReplicaLogDirTopic{{Name: "orders", Partitions: []int32{i}}}
+			var resp msg.AlterReplicaLogDirsResponse
+			p.ask(&msg.AlterReplicaLogDirsRequest{Dirs: []msg.AlterReplicaLogDirsRequestAlterReplicaLogDir{{Path: dir, Topics: topics}}}, 2, &resp)
+			if got := kerr.Code(resp.Results[0].Partitions[0].ErrorCode); got != want {
+				t.Errorf("partition %d from %s to %s: %v, want %v", i, at, dir, got, want)
+			}
+		}
+		if now := r.replicas.Get("orders", i).Dir.Path; now != at {
+			t.Errorf("partition %d is in %s, and was in %s", i, now, at)
+		}
+	}
+}
+
 // told puts what matters of an answer into a line.
 func told(resp msg.Response) string {
 	var list []string

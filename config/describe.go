@@ -62,8 +62,8 @@ type DescribedSynonym struct {
 // Describe answers DescribeConfigs for a topic, a broker, a group or a
 // client-metrics subscription: the keys named, or all if names is empty. Keys
 // that are internal, or that only some brokers have, are listed where they are
-// set. Names that no key has are left out; those that were set on a broker all
-// the same are shown as secrets.
+// set. Names that no key has, or that came before, are left out; those that no
+// key has and that were set on a broker all the same are shown as secrets.
 func Describe(kind Kind, l Layers, names []string) []Described {
 	var all []Described
 	keys := tableOf(kind).keys
@@ -78,7 +78,12 @@ func Describe(kind Kind, l Layers, names []string) []Described {
 		}
 		names = l.otherKeys()
 	}
+	said := make(map[string]bool)
 	for _, n := range names {
+		if said[n] {
+			continue
+		}
+		said[n] = true
 		k, ok := Lookup(kind, n)
 		switch {
 		case ok && (!onlyDynamic[n] || l.isSet(kind, n)):

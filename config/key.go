@@ -262,7 +262,7 @@ func Lookup(kind Kind, name string) (*Key, bool) {
 	if !ok {
 		return nil, false
 	}
-	for ok { // the listener's and the mechanism's name may not contain dots
+	for range 2 { // the listener's and the mechanism's name may not contain dots
 		if _, rest, ok = strings.Cut(rest, "."); ok {
 			if base, found := t.byName[rest]; found {
 				k := *base

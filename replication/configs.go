@@ -59,6 +59,12 @@ func (c *Controller) ChangeConfigs(ctx context.Context, changes []ResourceChange
 			results[i] = err
 			out = append(out, records...)
 		}
+		if len(out) > maxRecords {
+			for i := range results {
+				results[i] = errTooManyRecords
+			}
+			return nil, nil
+		}
 		if validateOnly {
 			return nil, nil
 		}

@@ -96,9 +96,8 @@ func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defa
 			}
 		}
 		if len(out) > maxRecords {
-			refused := Refuse(kerr.PolicyViolation, "Unable to perform excessively large batch operation.")
 			for i, s := range specs {
-				results[i] = TopicResult{Name: s.Name, Err: refused}
+				results[i] = TopicResult{Name: s.Name, Err: errTooManyRecords}
 			}
 			return nil, nil
 		}
@@ -221,6 +220,8 @@ const maxPartitions = 10_000
 // maxRecords bounds the records of one change that a client asks for
 // (MAX_RECORDS_PER_USER_OP).
 const maxRecords = 10_000
+
+var errTooManyRecords = Refuse(kerr.PolicyViolation, "Unable to perform excessively large batch operation.")
 
 // checkTotal counts the partitions that a request for topics asks for. Topics
 // that are refused for their names alone, since they stand there twice or are the

@@ -100,13 +100,15 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 // key may have a value is left out.
 func describeAll(l config.Layers, keys []string) []config.Described {
 	l.DynamicBroker = nil
-	var set []string
-	for _, name := range slices.Sorted(maps.Keys(l.DynamicDefault)) {
-		if len(keys) == 0 || slices.Contains(keys, name) {
-			set = append(set, name)
-		}
+	names := keys
+	if len(keys) == 0 {
+		names = slices.Sorted(maps.Keys(l.DynamicDefault))
 	}
-	if set == nil {
+	set := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, ok := l.DynamicDefault[name]
+		return !ok
+	})
+	if len(set) == 0 {
 		return nil
 	}
 	out := config.Describe(config.KindBroker, l, set)

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -159,6 +160,9 @@ var configCases = []rawCase{
 		r.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: brokerRes, ResourceName: "1", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{
 			{Name: "leader.replication.throttled.rate", Op: deleteOp}, {Name: "follower.replication.throttled.rate", Op: deleteOp}, {Name: "replica.alter.log.dirs.io.max.bytes.per.second", Op: deleteOp}}}}
 	})},
+	{"IncrementalAlterConfigs of 10,000 keys", manyKeys(10000)},
+	{"IncrementalAlterConfigs of 10,001 keys", manyKeys(10001)},
+	{"DescribeConfigs by a key twice", describeConfigs(topicRes, "raw", "retention.ms", "retention.ms")},
 	{"IncrementalAlterConfigs twice", of(kmsg.NewPtrIncrementalAlterConfigsRequest, func(r *kmsg.IncrementalAlterConfigsRequest) {
 		one := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: topicRes, ResourceName: "raw", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: ptr("1")}}}
 		r.ValidateOnly, r.Resources = true, []kmsg.IncrementalAlterConfigsRequestResource{one, one}
@@ -255,6 +259,18 @@ func commitConfigs(kind kmsg.ConfigResourceType, name, key string, op kmsg.Incre
 	return func(w world, v int16) kmsg.Request {
 		r := alterConfigs(kind, name, key, op, value)(w, v).(*kmsg.IncrementalAlterConfigsRequest)
 		r.ValidateOnly = false
+		return r
+	}
+}
+
+// manyKeys sets so many unknown keys of a broker, and a topic's beside them.
+func manyKeys(n int) func(world, int16) kmsg.Request {
+	return func(w world, v int16) kmsg.Request {
+		r := alterConfigs(brokerRes, "1", "no.such.0", setOp, ptr("v"))(w, v).(*kmsg.IncrementalAlterConfigsRequest)
+		for i := 1; i < n; i++ {
+			r.Resources[0].Configs = append(r.Resources[0].Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: fmt.Sprintf("no.such.%d", i), Value: ptr("v")})
+		}
+		r.Resources = append(r.Resources, kmsg.IncrementalAlterConfigsRequestResource{ResourceType: topicRes, ResourceName: "raw.missing", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: ptr("1")}}})
 		return r
 	}
 }
