@@ -98,21 +98,26 @@ func (c *constraint) compileRange(v string) error {
 	return errors.Join(err, err2, err3)
 }
 
+// rule is the rule that a value breaks, in Kafka's words: a client is told them.
+type rule string
+
+func (r rule) Error() string { return string(r) }
+
 func (c *constraint) number(f float64) error {
 	switch {
 	case !c.ranged, c.or != nil && f == *c.or:
 		return nil
 	case f < *c.min:
-		return fmt.Errorf("Value must be at least %s", strconv.FormatFloat(*c.min, 'f', -1, 64))
+		return rule("Value must be at least " + strconv.FormatFloat(*c.min, 'f', -1, 64))
 	case c.max != nil && f > *c.max:
-		return fmt.Errorf("Value must be no more than %s", strconv.FormatFloat(*c.max, 'f', -1, 64))
+		return rule("Value must be no more than " + strconv.FormatFloat(*c.max, 'f', -1, 64))
 	}
 	return nil
 }
 
 func (c *constraint) text(v string) error {
 	if v == "" && c.notEmpty {
-		return errors.New("String must be non-empty")
+		return rule("String must be non-empty")
 	}
 	if c.choices == nil || slices.Contains(c.choices, v) {
 		return nil
@@ -124,7 +129,7 @@ func (c *constraint) text(v string) error {
 		_, err := ParseISODuration(d)
 		return err
 	}
-	return fmt.Errorf("String must be one of: %s", strings.Join(c.choices, ", "))
+	return rule("String must be one of: " + strings.Join(c.choices, ", "))
 }
 
 var throttledPair = regexp.MustCompile(`^[0-9]+:[0-9]+$`)

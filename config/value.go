@@ -90,7 +90,7 @@ func (k *Key) parse(value string) (string, error) {
 		bits := map[Type]int{TypeShort: 16, TypeInt: 32, TypeLong: 64}[k.Type]
 		n, err := strconv.ParseInt(v, 10, bits)
 		if err != nil {
-			return "", fmt.Errorf("Not a number of type %s", strings.ToUpper(k.Type.String()))
+			return "", rule("Not a number of type " + strings.ToUpper(k.Type.String()))
 		}
 		return strconv.FormatInt(n, 10), c.number(float64(n))
 	case TypeDouble:
@@ -98,7 +98,7 @@ func (k *Key) parse(value string) (string, error) {
 		// NaN is within all bounds, as none of them is above or below it
 		// (ConfigDef.Range).
 		if err != nil || math.IsNaN(f) && v != "NaN" || math.IsInf(f, 0) {
-			return "", errors.New("Not a number of type DOUBLE")
+			return "", rule("Not a number of type DOUBLE")
 		}
 		return javaDouble(f), c.number(f)
 	case TypeList:
@@ -118,7 +118,7 @@ func parseBool(v string) (bool, error) {
 	case strings.EqualFold(v, "false"):
 		return false, nil
 	}
-	return false, errors.New("Expected value to be either true or false")
+	return false, rule("Expected value to be either true or false")
 }
 
 // splitList splits at commas, blanks around them dropped.
