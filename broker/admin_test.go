@@ -289,7 +289,7 @@ func TestLoggers(t *testing.T) {
 		}
 	}
 	begun := levels()
-	if len(begun) != 6 || begun["root"] != "INFO" || begun["broker.api"] != "INFO" {
+	if len(begun) != 7 || begun["root"] != "INFO" || begun["broker.api"] != "INFO" {
 		t.Errorf("at first: %v", begun)
 	}
 	p.create("loud", 1)

@@ -180,7 +180,7 @@ func (b *Broker) start(ctx context.Context) error {
 func (b *Broker) loggers() []string {
 	name := b.lg.Name()
 	out := []string{levels.Root, name}
-	for _, part := range []string{"api", "controller", "replicas", "server"} {
+	for _, part := range []string{"api", "controller", "groups", "replicas", "server"} {
 		out = append(out, name+"."+part)
 	}
 	slices.Sort(out)

@@ -86,7 +86,6 @@ var differences = []difference{
 	{"DescribeProducers", "/Topics/*/Partitions/*/ErrorMessage", "klamm has words for it"},
 	{"Produce of*", "/Topics/*/Partitions/0/ErrorMessage", "klamm has words for it"},
 	{"IncrementalAlterConfigs by a bad operation", "/Resources/raw/*", "the JVM broker fails over it without a code of its own"},
-	{"Fetch of a missing *", "/Topics/*/Partitions/*/AbortedTransactions", "none and null are the same to every client"},
 	{"Fetch as a follower", "*", "followers come with several brokers"},
 	{"Fetch as a follower", "/*", "the same"},
 	{"Fetch as a follower", "/*/*/*/*/*", "the same"},
