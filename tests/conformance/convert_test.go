@@ -184,7 +184,7 @@ func (s *state) compare(t *testing.T, b *systems.Process) {
 		t.Errorf("a read_committed consumer reads\n%q\nwant\n%q", got.aborted, s.aborted)
 	}
 	if s.quotas {
-		quota(t, b)
+		hasQuota(t, b)
 	}
 }
 
@@ -307,7 +307,7 @@ func administer(t *testing.T, b *systems.Process) {
 }
 
 // quota checks that the broker has the quota that administer sets.
-func quota(t *testing.T, b *systems.Process) {
+func hasQuota(t *testing.T, b *systems.Process) {
 	t.Helper()
 	got, err := adminOf(t, b).DescribeClientQuotas(t.Context(), false, []kadm.DescribeClientQuotaComponent{{Type: "client-id", MatchName: ptr("i.client")}})
 	if err != nil || len(got) != 1 || len(got[0].Values) != 1 || got[0].Values[0].Value != 1<<30 {
