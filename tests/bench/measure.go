@@ -30,6 +30,7 @@ func measurements() []measurement {
 		{name: "fetch one 1 KB record a request", run: fetchOne},
 		{name: "low load, 1,000 records/s of 1 KB", run: lowLoad},
 		{name: "create a topic until usable", run: createTopic},
+		{name: "5,000 idle connections", run: idleConnections, fresh: true, most: 3},
 		{name: "5,000 partitions, one record each", run: manyPartitions, fresh: true, most: 1},
 	}, storage()...)
 }
