@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -40,6 +41,7 @@ type conn struct {
 	// closed by it.
 	touched atomic.Int64
 	busy    atomic.Bool // a request is being handled
+	rested  atomic.Bool // no request came since it was told to rest
 	slot    slot
 
 	// mu guards pending: the answers that wait for their turn, oldest first.
@@ -103,10 +105,38 @@ func (c *conn) log() *zap.Logger {
 
 func (c *conn) touch() { c.touched.Store(c.srv.now().UnixNano()) }
 
-// serve reads and answers requests until the peer closes the connection, a
-// request is malformed, or the broker stops.
-func (c *conn) serve() {
+// run serves the connection on a goroutine of its own.
+//
+// The stack of a goroutine grows with the requests that it handles, and the
+// runtime does not make it small again. One that has waited for a while starts
+// anew: see rest.
+func (c *conn) run() {
 	err := c.contained()
+	if errors.Is(err, errRoused) {
+		go c.run()
+		return
+	}
+	c.end(err)
+	c.srv.forget(c)
+}
+
+// restAfter is for how long a connection must have been idle to rest.
+const restAfter = time.Second
+
+// rest has a connection that is idle for a while give its stack back. It reports
+// whether this one was.
+func (c *conn) rest(now time.Time) bool {
+	if c.frames.socket == nil || c.rested.Load() || !c.idle() || now.UnixNano()-c.touched.Load() < int64(restAfter) {
+		return false
+	}
+	c.rested.Store(true)
+	c.frames.rouse()
+	return true
+}
+
+// end ends the connection: the peer has closed it, a request was malformed, or
+// the broker stops.
+func (c *conn) end(err error) {
 	c.cancel()
 	c.wait() // each parked answer gets complete: by its commit, its deadline, or c.cancel
 	c.nc.Close()
@@ -182,6 +212,12 @@ func (c *conn) loop() error {
 	for {
 		c.frames.release()
 		c.room()
+		if err := c.frames.await(); err != nil {
+			return err
+		}
+		if c.rested.Load() && c.rested.Swap(false) {
+			c.srv.restless()
+		}
 		frame, err := c.frames.next(c.frameLimit())
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -40,10 +41,56 @@ type frames struct {
 	large    []byte // the frame being handled, if it did not fit buf
 	stalled  bool   // a read deadline is set
 	clientID string // of the last request; most requests repeat it
+
+	mu     sync.Mutex // guards roused, and the read deadline that goes with it
+	roused bool       // the reader was woken for no frame
 }
 
 func newFrames(ctx context.Context, conn net.Conn, pool *buffers, m *memory) *frames {
 	return &frames{ctx: ctx, conn: conn, pool: pool, memory: m, socket: socketOf(conn)}
+}
+
+// errRoused means that the reader was woken while it waited for a frame.
+var errRoused = errors.New("woken for no frame")
+
+// rouse has the reader, if it waits for a frame, return with errRoused. If it is
+// in the middle of one, it goes on. Anybody may call it.
+func (f *frames) rouse() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roused = true
+	f.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// wasRoused reports whether an error of reading is the work of rouse, and then
+// takes its deadline away.
+func (f *frames) wasRoused(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.roused {
+		return false
+	}
+	f.roused, f.stalled = false, false
+	f.conn.SetReadDeadline(time.Time{})
+	return true
+}
+
+// await waits for the first bytes of a frame, without a buffer. It does nothing
+// where some are there already, or where the system cannot wait so.
+func (f *frames) await() error {
+	if f.start < f.end || f.socket == nil {
+		return nil
+	}
+	f.close()
+	n, err := f.socket.receive(&f.buf)
+	f.end = n
+	if f.wasRoused(err) {
+		return errRoused
+	}
+	return err
 }
 
 // next returns the next frame without its size. It is valid until the next
@@ -83,6 +130,9 @@ func (f *frames) next(limit int) ([]byte, error) {
 		at := len(f.large)
 		got, err := f.conn.Read(f.large[at:min(n, cap(f.large))])
 		f.large = f.large[:at+got]
+		if f.wasRoused(err) {
+			continue
+		}
 		if err != nil && len(f.large) < n {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -147,8 +197,14 @@ func (f *frames) fill(n int) error {
 		if f.end > f.start {
 			f.insist()
 		}
-		got, err := f.receive()
+		if f.buf == nil {
+			f.buf = smallFrames.Get().(*[smallFrame]byte)
+		}
+		got, err := f.conn.Read(f.buf[f.end:])
 		f.end += got
+		if f.wasRoused(err) {
+			continue
+		}
 		if err != nil && f.end-f.start < n {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -157,19 +213,6 @@ func (f *frames) fill(n int) error {
 		}
 	}
 	return nil
-}
-
-// receive reads once into the buffer of small frames. Where that is empty, it
-// waits for the peer without one.
-func (f *frames) receive() (int, error) {
-	if f.start == f.end && f.socket != nil {
-		f.drop()
-		return f.socket.receive(&f.buf)
-	}
-	if f.buf == nil {
-		f.buf = smallFrames.Get().(*[smallFrame]byte)
-	}
-	return f.conn.Read(f.buf[f.end:])
 }
 
 // insist sets the deadline by which a frame that has begun must go on.

@@ -3,6 +3,7 @@ package broker
 import (
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/klamm-io/klamm/config"
@@ -71,4 +72,72 @@ func TestAnIdleConnectionIsSmall(t *testing.T) {
 		t.Logf("%d bytes a connection", each)
 		return each < 6<<10
 	})
+}
+
+// A connection that is told to rest at any moment, between two requests, in the
+// middle of one or while one is handled, answers every request all the same.
+func TestConnectionsThatRest(t *testing.T) {
+	static, _, err := config.Load(config.Sources{Overrides: []string{"listeners=PLAINTEXT://127.0.0.1:0", "log.dirs=/klamm"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Start(t.Context(), Options{Config: static, FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	stop := make(chan struct{})
+	var rouser, clients sync.WaitGroup
+	rouser.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			b.server.mu.Lock()
+			for c := range b.server.conns {
+				c.rested.Store(true)
+				c.frames.rouse()
+			}
+			b.server.mu.Unlock()
+			runtime.Gosched()
+		}
+	})
+	for i := range 4 {
+		clients.Go(func() {
+			nc, err := net.Dial("tcp", b.Addr())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			p := &peer{t: t, Conn: nc}
+			large := string(make([]byte, 40_000))
+			for j := range 100 {
+				var req []byte
+				switch j % 3 {
+				case 0:
+					req = p.request(new(msg.ApiVersionsRequest), 2)
+				case 1:
+					req = p.request(produceTo("none", 0, -1, batch(record.None, large)), 9)
+				case 2:
+					wait := fetchFrom("none", 1, 1, 0)
+					req = p.request(wait, 12)
+				}
+				cut := (i*37 + j*91) % len(req)
+				p.send(req[:cut])
+				runtime.Gosched()
+				p.send(req[cut:])
+				resp := []msg.Response{new(msg.ApiVersionsResponse), new(msg.ProduceResponse), new(msg.FetchResponse)}[j%3]
+				if id, err := p.tryAnswer(resp, []int16{2, 9, 12}[j%3]); err != nil || id != p.id {
+					t.Errorf("request %d: answer to %d, %v", p.id, id, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	rouser.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,9 @@ type server struct {
 	nextID    uint64
 	listeners []*listener
 	reaper    clock.Timer
+	settler   clock.Timer // nil while every connection rests, or waits otherwise
+	resting   int         // connections that have begun to rest since freed
+	freed     time.Time   // when their memory was given back
 }
 
 // limits bound the connections (max.connections and its kin).
@@ -144,18 +148,77 @@ func (s *server) admit(l *listener, nc net.Conn) {
 	s.nextID++
 	c := newConn(s.ctx, s, nc, l, s.nextID)
 	s.conns[c] = struct{}{}
+	if c.frames.socket != nil {
+		s.unsettled()
+	}
 	s.byIP[ip]++
 	s.mu.Unlock()
-	s.goroutines.Go(func() {
-		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		if s.byIP[ip]--; s.byIP[ip] == 0 {
-			delete(s.byIP, ip)
+	s.goroutines.Add(1)
+	go c.run()
+}
+
+// forget takes a connection that has ended off the list.
+func (s *server) forget(c *conn) {
+	defer s.goroutines.Done()
+	ip, _ := hostPort(c.nc.RemoteAddr())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if s.byIP[ip]--; s.byIP[ip] == 0 {
+		delete(s.byIP, ip)
+	}
+	s.room.Broadcast()
+}
+
+// settle has idle connections rest, as long as there are any. Once all of many do,
+// the memory of their stacks goes back to the system.
+func (s *server) settle() {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := false
+	for c := range s.conns {
+		if c.rest(now) {
+			s.resting++
 		}
-		s.room.Broadcast()
-		s.mu.Unlock()
-	})
+		left = left || !c.rested.Load() && c.frames.socket != nil
+	}
+	s.settler = nil
+	switch {
+	case left:
+		s.unsettled()
+	case s.resting >= manyResting && now.Sub(s.freed) >= freeEvery:
+		s.resting, s.freed = 0, now
+		// It takes a while, and the stacks are given up soon after this only.
+		s.settler = s.clock.AfterFunc(2*restAfter, func() {
+			s.mu.Lock()
+			s.settler = nil
+			s.unsettled() // some may have had a request meanwhile
+			s.mu.Unlock()
+			go debug.FreeOSMemory()
+		})
+	}
+}
+
+// How many connections must have begun to rest for their memory to be given back,
+// and how often that is done at most: it has to be taken from the system again.
+const (
+	manyResting = 500
+	freeEvery   = time.Minute
+)
+
+// restless notes that a connection which rested has a request.
+func (s *server) restless() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsettled()
+}
+
+// unsettled has settle run soon: a connection may be idle by then. s.mu is held.
+func (s *server) unsettled() {
+	if s.settler == nil && !s.stopping.Load() {
+		s.settler = s.clock.AfterFunc(2*restAfter, s.settle)
+	}
 }
 
 // sizeBuffers sets the sizes of a socket's buffers where they are configured. A
@@ -218,8 +281,10 @@ func (s *server) quit(grace time.Duration) {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	if s.reaper != nil {
-		s.reaper.Stop()
+	for _, t := range []clock.Timer{s.reaper, s.settler} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	s.room.Broadcast()
 	s.mu.Unlock()

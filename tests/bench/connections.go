@@ -59,7 +59,7 @@ func idleConnections(ctx context.Context, o options, name string, _ *systems.Pro
 		return nil, err
 	}
 	took := time.Since(begin)
-	time.Sleep(5 * time.Second) // the collector has been by
+	time.Sleep(10 * time.Second) // it has come to rest
 	after, err := p.RSS()
 	return map[string]float64{"KB/connection": float64(after-before) / 1024 / n, "accepted/s": n / took.Seconds()}, err
 }
