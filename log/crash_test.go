@@ -377,8 +377,8 @@ func FuzzCheckpoints(f *testing.F) {
 				t.Fatalf("epochs %v became %v, %v", list, again, err)
 			}
 		}
-		if s, err := decodeSnapshot(b, 0); err == nil {
-			if _, err := decodeSnapshot(encodeSnapshot(s), 0); err != nil {
+		if s, err := decodeSnapshot(b); err == nil {
+			if _, err := decodeSnapshot(encodeSnapshot(s)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -138,7 +138,7 @@ func TestGoldenFiles(t *testing.T) {
 	if got := hex.EncodeToString(encodeSnapshot(s)); got != want {
 		t.Errorf("snapshot\n got %s\nwant %s", got, want)
 	}
-	back, err := decodeSnapshot(encodeSnapshot(s), 0)
+	back, err := decodeSnapshot(encodeSnapshot(s))
 	check(t, err)
 	if got := hex.EncodeToString(encodeSnapshot(back)); got != want {
 		t.Errorf("snapshot decoded and encoded\n got %s", got)

@@ -112,6 +112,38 @@ func TestProducersOfOldRecordsAreKnown(t *testing.T) {
 	}
 }
 
+// A broker that is restarted once a day, as by a nightly update, still forgets
+// producers that have been silent for producer.id.expiration.ms, also those whose
+// records were old when they came.
+func TestProducersExpireThoughTheBrokerIsRestartedDaily(t *testing.T) {
+	for _, age := range []time.Duration{0, 30 * 24 * time.Hour} {
+		at := now()
+		m := vfs.NewMem()
+		m.SetNow(func() time.Time { return at })
+		l := open(t, options(m))
+		l.now = func() time.Time { return at }
+		for id := range int64(100) {
+			appendTo(t, l, batch(t, record.None, record.Producer{ID: id}, rec{at.Add(-age).UnixMilli(), "", "v"}))
+		}
+		check(t, l.Roll())
+		known := func() int { return len(l.Producers()) }
+		for day := range 4 {
+			for range 23 { // hours, with the periodic task
+				at = at.Add(time.Hour)
+				l.ExpireProducers()
+			}
+			if n := known(); day == 0 && n != 100 || day > 1 && n != 0 {
+				t.Errorf("records %v old: %d producers are known on day %d", age, n, day)
+			}
+			o := *l.o
+			o.Now = func() time.Time { return at }
+			check(t, l.Close())
+			o.CleanShutdown, o.StartOffset = true, l.StartOffset()
+			l = open(t, o)
+		}
+	}
+}
+
 // The oldest open transaction, and the one that holds the last stable offset
 // back, are what a search of all would find.
 func TestOpenTransactionsAgreeWithASearch(t *testing.T) {

@@ -57,9 +57,9 @@ func encodeSnapshot(s *producers) []byte {
 	return b
 }
 
-// decodeSnapshot returns the state that b holds. The producers count as seen at
-// now, in ms.
-func decodeSnapshot(b []byte, now int64) (*producers, error) {
+// decodeSnapshot returns the state that b holds. When the producers were seen last
+// is not in it: see setSeen.
+func decodeSnapshot(b []byte) (*producers, error) {
 	if len(b) < snapshotHeader || (len(b)-snapshotHeader)%snapshotEntry != 0 {
 		return nil, fmt.Errorf("%w: producer snapshot of %d bytes", ErrCorrupt, len(b))
 	}
@@ -78,7 +78,7 @@ func decodeSnapshot(b []byte, now int64) (*producers, error) {
 	for range n {
 		p := &producer{id: r.Int64(), epoch: r.Int16()}
 		last := producerBatch{lastSeq: r.Int32(), lastOffset: r.Int64(), delta: r.Int32()}
-		p.timestamp, p.coordinatorEpoch, p.txnFirst, p.seen = r.Int64(), r.Int32(), r.Int64(), now
+		p.timestamp, p.coordinatorEpoch, p.txnFirst = r.Int64(), r.Int32(), r.Int64()
 		if last.lastSeq >= 0 {
 			last.firstSeq, last.timestamp = record.AddSequence(last.lastSeq, -last.delta), p.timestamp
 			p.batches[0], p.n = last, 1

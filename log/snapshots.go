@@ -1,6 +1,8 @@
 package log
 
 import (
+	"errors"
+	iofs "io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +63,7 @@ func (l *Log) distrustSnapshots(recovered int64) (dropped bool, err error) {
 func (l *Log) unreadableSnapshot(at int64) bool {
 	b, err := vfs.ReadFile(l.fs, segment.FileName(l.dir, at, segment.SnapshotSuffix))
 	if err == nil {
-		_, err = decodeSnapshot(b, 0)
+		_, err = decodeSnapshot(b)
 	}
 	return err != nil
 }
@@ -125,9 +127,9 @@ func (l *Log) stateAt(offset int64) (*producers, int64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		s, err := decodeSnapshot(b, l.now().UnixMilli())
+		s, err := decodeSnapshot(b)
 		if err == nil {
-			return s, at, nil
+			return s, at, l.setSeen(s)
 		}
 		l.o.Logger.Warn("dropped unreadable producer snapshot", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Error(err))
 		if err := l.dropSnapshots(func(x int64) bool { return x == at }); err != nil {
@@ -135,6 +137,38 @@ func (l *Log) stateAt(offset int64) (*producers, int64, error) {
 		}
 	}
 	return new(producers), 0, nil
+}
+
+// setSeen sets when the producers of a snapshot were seen last. A snapshot does not
+// say it, but has the timestamp of their last batch, which is about the same: but
+// for records that were old when they came. Of those it is when the segment that
+// has the batch was written to last. So a broker that is restarted often forgets
+// silent producers all the same.
+func (l *Log) setSeen(s *producers) error {
+	now := l.now().UnixMilli()
+	written := make(map[int64]int64) // segment -> when, in ms
+	for _, p := range s.m {
+		if p.seen = min(p.timestamp, now); now-p.seen < l.o.ProducerExpiry.Milliseconds() {
+			continue
+		}
+		last, _ := p.last()
+		base := l.segmentOf(last.lastOffset).Base()
+		at, ok := written[base]
+		if !ok {
+			info, err := l.fs.Stat(segment.FileName(l.dir, base, segment.LogSuffix))
+			switch {
+			case errors.Is(err, iofs.ErrNotExist): // nothing was written to it yet
+				at = now
+			case err != nil:
+				return err
+			default:
+				at = info.ModTime().UnixMilli()
+			}
+			written[base] = at
+		}
+		p.seen = min(max(at, p.seen), now)
+	}
+	return nil
 }
 
 // producerBatches calls f with the batches of idempotent producers in a segment

@@ -14,10 +14,15 @@ import (
 //
 // But the value of a record may be a batch, or have bytes in it that look like
 // some, as backups and dead letters do, and then a torn batch holds valid ones. So
-// a valid batch counts only if it can be no part of the torn one: if it has the
-// very offset that follows, or where no header says which that is, if from it on
-// batches follow each other up to the end of the file. Where the place was known to be on disk, no write was cut short
-// there, and any valid batch counts.
+// inside of what the header there claims for its batch, a valid one counts only if
+// the claim is wrong: if it has the offset that follows, and the bytes before it
+// have the CRC of the header, or from it on batches follow each other up to the
+// end. Behind what is claimed any valid batch counts, and so it does where there
+// is no header to rely on, or where the place was known to be on disk.
+//
+// Where the header is zeros, its sector was never written, and no claim bounds
+// the batch. Then one counts if from it on batches follow each other up to the
+// end.
 type later struct {
 	s      *Segment
 	f      vfs.File
@@ -25,6 +30,7 @@ type later struct {
 	synced bool  // what was there is known to have been on disk
 
 	torn  record.Batch // the header there; nil if that is none to rely on
+	lost  bool         // there are zeros instead of a header
 	ends  map[int64]bool
 	spent int64 // bytes that were read to check CRCs
 }
@@ -69,6 +75,7 @@ func (l *later) readTorn() error {
 	if err := fill(l.f, h, l.from); err != nil {
 		return err
 	}
+	l.lost = len(bytes.TrimLeft(h, "\x00")) == 0
 	if h.Magic() == record.Magic && h.BaseOffset() == l.s.next && h.Count() > 0 && h.LastOffset() == h.BaseOffset()+int64(h.Count())-1 && l.s.Fits(h.LastOffset()) {
 		l.torn = h
 	}
@@ -94,10 +101,20 @@ func (l *later) counts(h record.Batch, pos int64) (bool, error) {
 	switch {
 	case l.synced:
 	case l.torn != nil:
+		if claimed := l.from + int64(l.torn.Size()); l.torn.Size() < record.HeaderSize || pos >= claimed {
+			break
+		}
 		if h.BaseOffset() != l.torn.LastOffset()+1 {
 			return false, nil
 		}
-	default:
+		whole, err := l.endsAt(pos)
+		if err == nil && !whole {
+			whole, err = l.reachesEnd(pos+int64(h.Size()), h.LastOffset()+1)
+		}
+		if err != nil || !whole {
+			return false, err
+		}
+	case l.lost:
 		if ends, err := l.reachesEnd(pos+int64(h.Size()), h.LastOffset()+1); err != nil || !ends {
 			return false, err
 		}
@@ -115,6 +132,20 @@ func (l *later) counts(h record.Batch, pos int64) (bool, error) {
 	return b.Validate() == nil, nil
 }
 
+// endsAt reports whether the batch whose header is there is valid if it ends at pos
+// and not where it says.
+func (l *later) endsAt(pos int64) (bool, error) {
+	if l.spend(int(pos - l.from)) {
+		return true, nil
+	}
+	b := make(record.Batch, pos-l.from)
+	if err := fill(l.f, b, l.from); err != nil {
+		return false, err
+	}
+	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-record.LogOverhead))
+	return b.Validate() == nil, nil
+}
+
 // spend counts bytes that are read, and reports whether they are too many.
 func (l *later) spend(n int) bool {
 	l.spent += int64(n)
@@ -129,7 +160,10 @@ func (l *later) zeros(pos int64) (bool, error) {
 		if err := fill(l.f, b, pos); err != nil {
 			return false, err
 		}
-		if l.spend(len(b)) || len(bytes.TrimLeft(b, "\x00")) > 0 {
+		if l.spend(len(b)) {
+			return true, nil
+		}
+		if len(bytes.TrimLeft(b, "\x00")) > 0 {
 			return false, nil
 		}
 		pos += int64(len(b))

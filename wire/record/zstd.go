@@ -64,40 +64,58 @@ func zstdCompress(dst []byte, level int, src []byte) ([]byte, error) {
 // 0, one last raw block of 0 bytes.
 var emptyZstd = []byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00}
 
-// zstdDecompress decodes into memory for what the blocks can hold, as streams
-// mostly do not tell their size, and what they tell need not be true. Blocks of
-// four kilobytes can claim to hold 128 MiB: where they claim much more than is
-// usual, it begins with less memory and takes four times as much whenever that
-// was too little.
+// zstdDecompress decodes one frame after the other into memory for what its blocks
+// can hold, as frames mostly do not tell their size, and what they tell need not
+// be true. Blocks of four kilobytes can claim to hold 128 MiB: where they claim
+// much more than is usual, it begins with less memory and takes four times as much
+// whenever that was too little.
 func zstdDecompress(dst, src []byte, maxSize int) ([]byte, error) {
 	at := len(dst)
-	f, ok := zstdScan(src, false)
-	if !ok {
-		return dst, badStream(Zstd, "frame", nil)
+	for len(src) > 0 {
+		f, rest, ok := zstdNext(src)
+		if !ok {
+			return dst[:at], badStream(Zstd, "frame", nil)
+		}
+		if f.bytes != nil {
+			var err error
+			if dst, err = f.decompress(dst, maxSize-(len(dst)-at)); err != nil {
+				if errors.Is(err, ErrTooLarge) {
+					err = tooLarge(Zstd, maxSize)
+				}
+				return dst[:at], err
+			}
+		}
+		src = rest
 	}
+	return dst, nil
+}
+
+// decompress appends the content of a frame, at most maxSize bytes of it.
+func (f *zstdFrame) decompress(dst []byte, maxSize int) ([]byte, error) {
+	at, src := len(dst), f.bytes
 	most := int(min(f.bound, uint64(maxSize)))
 	size := min(most, max(zstdFirst, zstdUsual*len(src), cap(dst)-at-zstdExtra))
-	claimed := f.claims && size < most
-	if claimed { // the decoder would want room for what they claim at once
-		f, _ = zstdScan(src, true)
-		src = f.unsized
+	if f.claims && size < most { // the decoder would want room for the claim at once
+		src = f.unsized()
 	}
 	for ; ; size = min(most, 4*size) {
 		// The decoder wants room for a block more than it will need.
 		room := at + size + zstdExtra
-		dst = growTo(dst, room, room)
+		dst = growTo(dst, room, max(room, 2*cap(dst)))
 		out, err := zstdDecoder.DecodeAll(src, dst[:at:room])
 		switch {
-		case err == nil && claimed && uint64(len(out)-at) != f.claim:
-			return dst[:at], badStream(Zstd, "data", fmt.Errorf("%d bytes, %d are claimed", len(out)-at, f.claim))
-		case err == nil && len(out)-at <= maxSize:
+		case err == nil && len(out)-at > maxSize:
+			return dst, tooLarge(Zstd, maxSize)
+		case err == nil && f.claims && uint64(len(out)-at) != f.claim:
+			return dst, badStream(Zstd, "data", fmt.Errorf("a frame of %d bytes claims %d", len(out)-at, f.claim))
+		case err == nil:
 			return out, nil
 		case errors.Is(err, zstd.ErrDecoderSizeExceeded) && size < most:
 			continue
-		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) || f.bound > uint64(maxSize):
-			return dst[:at], tooLarge(Zstd, maxSize)
+		case errors.Is(err, zstd.ErrDecoderSizeExceeded) || f.bound > uint64(maxSize):
+			return dst, tooLarge(Zstd, maxSize)
 		}
-		return dst[:at], badStream(Zstd, "data", err)
+		return dst, badStream(Zstd, "data", err)
 	}
 }
 
@@ -113,83 +131,79 @@ const (
 	zstdMaxBlock  = 128 << 10
 )
 
-// zstdFrames is what the frames of a stream say of themselves.
-type zstdFrames struct {
-	bound   uint64 // bytes that the blocks cannot exceed once decoded
-	claims  bool   // every frame tells its size
-	claim   uint64 // the sum of those
-	unsized []byte // the stream without sizes, if asked for
+// zstdFrame is one frame of a stream (RFC 8878).
+type zstdFrame struct {
+	bytes  []byte // from its magic on; nil for a skippable frame
+	flags  byte
+	window byte   // its descriptor
+	dict   []byte // its id
+	blocks []byte // and the checksum
+	claims bool   // it tells its size
+	claim  uint64
+	bound  uint64 // bytes that it cannot exceed once decoded
 }
 
-// zstdScan walks frames and block headers (RFC 8878). It is false if they do not
-// fill src exactly.
-func zstdScan(src []byte, unsize bool) (f zstdFrames, ok bool) {
-	f.claims = true
-	for len(src) > 0 {
-		if len(src) < 8 {
-			return f, false
-		}
-		switch m := binary.LittleEndian.Uint32(src); {
-		case m&^15 == zstdSkippable:
-			n := uint64(binary.LittleEndian.Uint32(src[4:]))
-			if n > uint64(len(src)-8) {
-				return f, false
-			}
-			src = src[8+n:]
-		case m == zstdMagic:
-			if src, ok = f.frame(src[4:], unsize); !ok {
-				return f, false
-			}
-		default:
-			return f, false
-		}
+const (
+	zstdSingle    = 0x20 // flag: the content is one segment, and there is no window
+	zstdSizeFlags = 0xc0
+)
+
+// zstdNext takes the frame that src begins with apart. It is false if there is
+// none, or if its blocks do not fit src.
+func zstdNext(src []byte) (f zstdFrame, rest []byte, ok bool) {
+	if len(src) < 8 {
+		return f, nil, false
 	}
-	return f, true
-}
-
-// frame takes in the frame that src begins with, after its magic.
-func (f *zstdFrames) frame(src []byte, unsize bool) (rest []byte, ok bool) {
-	const single, sizeFlags, largestWindow = 0x20, 0xc0, (27 - 10) << 3
-	flags := src[0]
-	at := 1
-	window := byte(largestWindow) // of a single segment it is the content
-	if flags&single == 0 {
-		if len(src) < 2 {
-			return nil, false
+	switch m := binary.LittleEndian.Uint32(src); {
+	case m&^15 == zstdSkippable:
+		n := uint64(binary.LittleEndian.Uint32(src[4:]))
+		if n > uint64(len(src)-8) {
+			return f, nil, false
 		}
-		window = src[1]
+		return f, src[8+n:], true
+	case m != zstdMagic:
+		return f, nil, false
+	}
+	const largestWindow = (27 - 10) << 3
+	f.flags, f.window = src[4], largestWindow // of a single segment the window is the content
+	at := 5
+	if f.flags&zstdSingle == 0 {
+		f.window = src[at]
 		at++
 	}
-	dictionary := at
-	at += [...]int{0, 1, 2, 4}[flags&3]
-	sizeBytes := [...]int{0, 2, 4, 8}[flags>>6]
-	if sizeBytes == 0 && flags&single != 0 {
+	dict := [...]int{0, 1, 2, 4}[f.flags&3]
+	sizeBytes := [...]int{0, 2, 4, 8}[f.flags>>6]
+	if sizeBytes == 0 && f.flags&zstdSingle != 0 {
 		sizeBytes = 1
 	}
-	if len(src) < at+sizeBytes {
-		return nil, false
+	if len(src) < at+dict+sizeBytes {
+		return f, nil, false
 	}
-	claim := uint64(1<<64 - 1)
-	if sizeBytes > 0 {
+	f.dict = src[at : at+dict]
+	at += dict
+	f.claims, f.claim = sizeBytes > 0, 1<<64-1
+	if f.claims {
 		var field [8]byte
 		copy(field[:], src[at:at+sizeBytes])
-		claim = binary.LittleEndian.Uint64(field[:])
+		f.claim = binary.LittleEndian.Uint64(field[:])
 		if sizeBytes == 2 {
-			claim += 256
+			f.claim += 256
 		}
 	}
-	f.claims = f.claims && sizeBytes > 0
-	f.claim += claim
-	blocks := src[at+sizeBytes:]
-	bound, rest, ok := zstdBlocks(blocks, flags&4 != 0)
-	f.bound += min(bound, claim)
-	if unsize {
-		f.unsized = binary.LittleEndian.AppendUint32(f.unsized, zstdMagic)
-		f.unsized = append(f.unsized, flags&^(single|sizeFlags), window)
-		f.unsized = append(f.unsized, src[dictionary:at]...)
-		f.unsized = append(f.unsized, blocks[:len(blocks)-len(rest)]...)
+	at += sizeBytes
+	bound, rest, ok := zstdBlocks(src[at:], f.flags&4 != 0)
+	if !ok {
+		return f, nil, false
 	}
-	return rest, ok
+	f.bytes, f.blocks, f.bound = src[:len(src)-len(rest)], src[at:len(src)-len(rest)], min(bound, f.claim)
+	return f, rest, true
+}
+
+// unsized returns the frame without its size.
+func (f *zstdFrame) unsized() []byte {
+	out := binary.LittleEndian.AppendUint32(make([]byte, 0, len(f.bytes)+1), zstdMagic)
+	out = append(out, f.flags&^(zstdSingle|zstdSizeFlags), f.window)
+	return append(append(out, f.dict...), f.blocks...)
 }
 
 // zstdBlocks walks the blocks of a frame and its checksum.
