@@ -19,7 +19,11 @@ func (s *Shard) carryOut(d Decision) {
 	}
 	if s.owed.any() {
 		// Nothing may pass what was decided before.
-		if err := s.pay(); err != nil {
+		err := s.pay()
+		if err == nil && s.machine == nil {
+			err = errLost
+		}
+		if err != nil {
 			if d.Then == nil {
 				s.owe(d.Records, err)
 			}
@@ -41,6 +45,10 @@ func (s *Shard) carryOut(d Decision) {
 		s.owe(left, err)
 	}
 }
+
+// errLost means that the machine was lost while a decision was carried out: its
+// records may be written.
+var errLost = fmt.Errorf("%w: the state is loaded again", kerr.UnknownServerError)
 
 // afterPending answers a decision without records. What was looked at may not be
 // committed yet: the answer waits for it.
@@ -71,9 +79,8 @@ func (s *Shard) commit(d Decision) (left []Record, err error) {
 			if err := s.replay(r); err != nil {
 				// The log has it, so a machine that is loaded must understand it.
 				s.lg.Error("a record that was just written cannot be replayed", zap.Error(err))
-				s.answer(d.Then, kerr.UnknownServerError)
 				s.lose()
-				return nil, nil
+				return left[n:], errLost
 			}
 		}
 		left = left[n:]
@@ -139,7 +146,7 @@ func (s *Shard) settle() {
 			}
 		}
 		s.pending = s.pending[1:]
-		s.answer(p.then, err)
+		s.answer(p.then, err) // which may lose the machine, and keeps what is pending
 		if err != nil {
 			s.lg.Error("a coordinator ends: records of it were not committed", zap.Error(err))
 			s.end(fmt.Errorf("%w: %w", kerr.CoordinatorNotAvailable, err))
@@ -172,6 +179,9 @@ func (o *owed) due(now time.Time) bool { return o.any() && !o.retry.After(now) }
 func (s *Shard) owe(records []Record, err error) {
 	if hopeless(err) {
 		s.lg.Error("a coordinator's records cannot be written and are dropped", zap.Int("records", len(records)), zap.Error(err))
+		return
+	}
+	if len(records) == 0 {
 		return
 	}
 	o := &s.owed
@@ -211,7 +221,7 @@ func hopeless(err error) bool {
 // dropped, and the rest goes on.
 func (s *Shard) pay() error {
 	wait := s.owed.wait
-	for s.owed.any() {
+	for s.owed.any() && s.machine != nil {
 		records := s.owed.records
 		s.owed = owed{wait: wait}
 		left, err := s.commit(Decision{Records: records, Divisible: true})

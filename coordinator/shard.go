@@ -234,6 +234,10 @@ func (s *Shard) begin() bool {
 			s.carryOut(d)
 		}
 	}
+	if s.ctx.Err() != nil {
+		s.machine = nil
+		return false
+	}
 	if err != nil {
 		s.lg.Error("cannot load a coordinator's state", zap.Error(err))
 		s.end(fmt.Errorf("%w: load: %w", kerr.CoordinatorNotAvailable, err))
@@ -314,7 +318,14 @@ func (s *Shard) lose() {
 	s.mu.Lock()
 	s.loaded = false
 	s.mu.Unlock()
+	// What is written and not yet committed is loaded with the rest: whether it gets
+	// committed must still be known.
+	kept := make([]pendingCommit, len(s.pending))
+	for i, p := range s.pending {
+		kept[i] = pendingCommit{done: p.done, result: p.result}
+	}
 	s.drop(m, kerr.NotCoordinator)
+	s.pending = kept
 }
 
 // lost reports whether the machine must be loaded again.
@@ -326,6 +337,9 @@ func (s *Shard) lost() bool {
 
 func (s *Shard) load() (err error) {
 	return s.o.Storage.Load(func(b record.Batch) error {
+		if err := s.ctx.Err(); err != nil {
+			return err // nobody wants it any more
+		}
 		if b.Attributes().Control() {
 			return nil
 		}
@@ -357,8 +371,8 @@ func (s *Shard) replay(r Record) (err error) {
 
 // tick does what is due.
 func (s *Shard) tick() {
-	if now := s.o.Clock.Now(); s.owed.due(now) {
-		s.pay()
+	if s.machine != nil && s.owed.due(s.o.Clock.Now()) {
+		_ = s.pay() // it keeps what it cannot write
 	}
 	for s.machine != nil {
 		now, due := s.o.Clock.Now(), false
@@ -421,6 +435,7 @@ func (s *Shard) end(err error) {
 		s.machine = nil
 		s.drop(m, err)
 	}
+	s.pending = nil
 }
 
 // drop answers with err whoever waits for the machine or for a commit.

@@ -574,3 +574,49 @@ func FuzzReplay(f *testing.F) {
 		_ = m.Replay(coordinator.Record{Key: key, Value: value}) // must not panic
 	})
 }
+
+// A static member that asks for no time to come back is looked for a few times a
+// second, and not as fast as the clock goes.
+func TestStaticMemberWithoutRebalanceTimeout(t *testing.T) {
+	b := newBench(t)
+	join := func(instance, id string, rebalance int32) *msg.JoinGroupResponse {
+		var got *msg.JoinGroupResponse
+		req := &msg.JoinGroupRequest{GroupId: "g", ProtocolType: "consumer", SessionTimeoutMs: 60_000, RebalanceTimeoutMs: rebalance, GroupInstanceId: &instance, MemberId: id,
+			Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{}}}}
+		b.do(b.m.Join(b.now, group.Client{ID: "c"}, 5, req, func(r *msg.JoinGroupResponse) { got = r }))
+		b.advance(4 * time.Second)
+		return got
+	}
+	first := join("B", "", 0)
+	if first == nil || first.ErrorCode != 0 {
+		t.Fatalf("join: %+v", first)
+	}
+	b.do(b.m.Sync(b.now, 3, &msg.SyncGroupRequest{GroupId: "g", GenerationId: first.GenerationId, MemberId: first.MemberId}, func(*msg.SyncGroupResponse) {}))
+	// Another one joins, and leaves again: the first has to come back, and does not.
+	second := "A"
+	req := &msg.JoinGroupRequest{GroupId: "g", ProtocolType: "consumer", SessionTimeoutMs: 60_000, GroupInstanceId: &second, Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{}}}}
+	b.do(b.m.Join(b.now, group.Client{ID: "c"}, 5, req, func(*msg.JoinGroupResponse) {}))
+	d, _, _ := b.m.Leave(b.now, "g", []msg.LeaveGroupRequestMemberIdentity{{GroupInstanceId: &second}})
+	b.do(d)
+	b.advance(30 * time.Second) // it fails if the machine does not come to rest
+}
+
+// A group that expired while its log could not be written, and that somebody has
+// joined since, is not taken away from who joined when the tombstone is written at
+// last.
+func TestALateTombstoneLeavesALiveGroup(t *testing.T) {
+	b := newBench(t)
+	b.commit(&msg.OffsetCommitRequest{GroupId: "g", GenerationIdOrMemberEpoch: -1, Topics: []msg.OffsetCommitRequestTopic{{Name: "t", Partitions: []msg.OffsetCommitRequestPartition{{CommittedOffset: 3}}}}}, 8)
+	late := b.m.Tick(b.now.Add(48 * time.Hour)).Records // is not written yet
+	if len(late) != 2 {
+		t.Fatalf("%d records, want an offset's and the group's tombstone", len(late))
+	}
+	var got *msg.JoinGroupResponse
+	b.do(b.m.Join(b.now, group.Client{ID: "c"}, 3, &msg.JoinGroupRequest{GroupId: "g", ProtocolType: "consumer", SessionTimeoutMs: 10_000, RebalanceTimeoutMs: 10_000,
+		Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{}}}}, func(r *msg.JoinGroupResponse) { got = r }))
+	b.do(coordinator.Decision{Records: late})
+	b.advance(4 * time.Second)
+	if got == nil || got.ErrorCode != 0 || len(b.m.List()) != 1 {
+		t.Errorf("the member that joined got %+v, groups %+v", got, b.m.List())
+	}
+}

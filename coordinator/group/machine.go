@@ -300,7 +300,9 @@ func (g *group) idle() bool {
 func (m *Machine) replayGroup(id string, value []byte) error {
 	g := m.groups[id]
 	if value == nil {
-		if g != nil {
+		// Somebody may have come while the record waited to be written: the group
+		// lives on, and its next generation is written again.
+		if g != nil && (m.loading || len(g.members) == 0 && len(g.pending) == 0) {
 			m.remove(g)
 		}
 		return nil

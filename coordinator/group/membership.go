@@ -324,6 +324,10 @@ func (m *Machine) settle(g *group, now time.Time) []coordinator.Record {
 	return nil
 }
 
+// minChance is how long static members get to come back at least, whatever they
+// ask for: they are looked for again and again.
+const minChance = 100 * time.Millisecond
+
 // complete ends the joining phase: those that did not rejoin are out, and a new
 // generation begins.
 func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
@@ -334,7 +338,7 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 	}
 	if len(g.members) > 0 && g.joining == 0 {
 		// Only static members are left, and none came: they get another chance.
-		g.joinBy = now.Add(g.rebalanceTimeout())
+		g.joinBy = now.Add(max(g.rebalanceTimeout(), minChance))
 		g.initial = false
 		m.by(g, g.joinBy)
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-func zzFrame(claim uint64, sized bool, blocks []byte) []byte {
+func frameOf(claim uint64, sized bool, blocks []byte) []byte {
 	b := []byte{0x28, 0xb5, 0x2f, 0xfd}
 	if sized {
 		b = append(b, 0xc0|0x20) // 8 bytes of size, single segment
@@ -19,7 +19,7 @@ func zzFrame(claim uint64, sized bool, blocks []byte) []byte {
 	return append(b, blocks...)
 }
 
-// "A 4 KB zstd batch allocates 128 MiB at once": a second frame that tells no size.
+// A frame with a size beside one without takes no more memory than either alone.
 func TestMixedFramesTakeWhatTheyHold(t *testing.T) {
 	var blocks []byte
 	for i := 0; i < 1000; i++ { // compressed blocks of no content
@@ -34,8 +34,8 @@ func TestMixedFramesTakeWhatTheyHold(t *testing.T) {
 		name string
 		src  []byte
 	}{
-		{"sized", zzFrame(125<<20, true, blocks)},
-		{"sized, then an empty one without a size", append(zzFrame(125<<20, true, blocks), zzFrame(0, false, []byte{1, 0, 0})...)},
+		{"sized", frameOf(125<<20, true, blocks)},
+		{"sized, then an empty one without a size", append(frameOf(125<<20, true, blocks), frameOf(0, false, []byte{1, 0, 0})...)},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -64,7 +64,7 @@ func TestFramesThatLieAreRefused(t *testing.T) {
 		}
 		return out
 	}
-	src := append(zzFrame(600<<10, true, rle(500<<10)), zzFrame(500<<10, true, rle(600<<10))...)
+	src := append(frameOf(600<<10, true, rle(500<<10)), frameOf(500<<10, true, rle(600<<10))...)
 	d, _ := zstd.NewReader(nil)
 	_, ref := d.DecodeAll(src, nil)
 	out, err := Decompress(nil, Zstd, src, 256<<20)
