@@ -579,24 +579,27 @@ func FuzzReplay(f *testing.F) {
 // second, and not as fast as the clock goes.
 func TestStaticMemberWithoutRebalanceTimeout(t *testing.T) {
 	b := newBench(t)
-	join := func(instance, id string, rebalance int32) *msg.JoinGroupResponse {
-		var got *msg.JoinGroupResponse
+	join := func(instance, id string, rebalance int32, got **msg.JoinGroupResponse) {
 		req := &msg.JoinGroupRequest{GroupId: "g", ProtocolType: "consumer", SessionTimeoutMs: 60_000, RebalanceTimeoutMs: rebalance, GroupInstanceId: &instance, MemberId: id,
 			Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{}}}}
-		b.do(b.m.Join(b.now, group.Client{ID: "c"}, 5, req, func(r *msg.JoinGroupResponse) { got = r }))
-		b.advance(4 * time.Second)
-		return got
+		b.do(b.m.Join(b.now, group.Client{ID: "c"}, 5, req, func(r *msg.JoinGroupResponse) { *got = r }))
 	}
-	first := join("B", "", 0)
-	if first == nil || first.ErrorCode != 0 {
-		t.Fatalf("join: %+v", first)
+	var patient, hasty *msg.JoinGroupResponse
+	join("patient", "", 10_000, &patient)
+	b.advance(4 * time.Second)
+	join("hasty", "", 0, &hasty)
+	join("patient", patient.MemberId, 10_000, &patient)
+	if hasty == nil || hasty.ErrorCode != 0 || patient.GenerationId != hasty.GenerationId {
+		t.Fatalf("joins: %+v, %+v", patient, hasty)
 	}
-	b.do(b.m.Sync(b.now, 3, &msg.SyncGroupRequest{GroupId: "g", GenerationId: first.GenerationId, MemberId: first.MemberId}, func(*msg.SyncGroupResponse) {}))
-	// Another one joins, and leaves again: the first has to come back, and does not.
-	second := "A"
-	req := &msg.JoinGroupRequest{GroupId: "g", ProtocolType: "consumer", SessionTimeoutMs: 60_000, GroupInstanceId: &second, Protocols: []msg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{}}}}
-	b.do(b.m.Join(b.now, group.Client{ID: "c"}, 5, req, func(*msg.JoinGroupResponse) {}))
-	d, _, _ := b.m.Leave(b.now, "g", []msg.LeaveGroupRequestMemberIdentity{{GroupInstanceId: &second}})
+	for _, r := range []*msg.JoinGroupResponse{hasty, patient} {
+		b.do(b.m.Sync(b.now, 3, &msg.SyncGroupRequest{GroupId: "g", GenerationId: r.GenerationId, MemberId: r.MemberId}, func(*msg.SyncGroupResponse) {}))
+	}
+	name := "patient"
+	d, codes, _ := b.m.Leave(b.now, "g", []msg.LeaveGroupRequestMemberIdentity{{GroupInstanceId: &name}})
+	if codes[0] != kerr.None {
+		t.Fatalf("leave: %v", codes)
+	}
 	b.do(d)
 	b.advance(30 * time.Second) // it fails if the machine does not come to rest
 }
