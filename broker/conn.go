@@ -156,7 +156,13 @@ func (c *conn) ended(err error) {
 		c.log().Error("closed a connection over an answer that cannot be encoded", zap.Stringer("api_key", encode.key), zap.Int16("version", encode.version), zap.Error(encode.err))
 	case errors.Is(err, api.ErrMalformed), errors.Is(err, wire.ErrFrameSize), errors.Is(err, wire.ErrUnknownAPI):
 		// A client that is closed connects and asks again: it is named once a minute.
-		if skipped, ok := c.srv.repeats.Allow(fmt.Sprint(c.session.RemoteHost, " ", c.frames.clientID, " ", err)); ok {
+		kind := ""
+		for _, is := range []error{api.ErrMalformed, wire.ErrFrameSize, wire.ErrUnknownAPI} {
+			if errors.Is(err, is) {
+				kind = is.Error()
+			}
+		}
+		if skipped, ok := c.srv.repeats.Allow(c.session.RemoteHost + " " + c.frames.clientID + " " + kind); ok {
 			c.log().Warn("closed a connection over a bad request", zap.Error(err), zap.String("client_id", c.frames.clientID),
 				zap.String("software", c.session.SoftwareName), zap.String("software_version", c.session.SoftwareVersion), zap.Int("not_logged_before", skipped))
 		}
@@ -349,6 +355,9 @@ func (c *conn) writeParked() {
 		if len(c.pending) == 0 {
 			c.pending = nil
 			c.mu.Unlock()
+			if c.srv.stopping.Load() && !c.busy.Load() {
+				c.nc.Close() // it was not idle when the others were closed
+			}
 			return
 		}
 		c.mu.Unlock()

@@ -70,3 +70,22 @@ func TestRebalancesAreLogged(t *testing.T) {
 		}
 	})
 }
+
+// A peer that sends what is no request of Kafka, each time something else, is one
+// line too.
+func TestAPeerThatSendsAnythingIsNamedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, nil, handlers{})
+		for i := range 100 {
+			p := r.dial(t)
+			p.send([]byte{0x7f, 0, 0, byte(i)}) // a port scanner, another protocol, a client that is broken
+			if err := p.closed(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := r.logs.FilterMessage("closed a connection over a bad request").Len(); n != 1 {
+			t.Errorf("%d lines in a second about one peer", n)
+		}
+	})
+}

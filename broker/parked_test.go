@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/wire"
@@ -52,4 +53,39 @@ func TestParkedAnswersAreBounded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client whose produces are parked, and that has nothing more to say, does not
+// hold up the broker's stop: once its answers are written the connection ends.
+func TestStopWithParkedAnswers(t *testing.T) {
+	for _, n := range []int{3, maxParked} {
+		stopWithParked(t, n)
+	}
+}
+
+func stopWithParked(t *testing.T, n int) {
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, nil, handlers{wire.Produce: func(c *api.Call, _ []byte) (api.Answer, error) {
+			ctx := c.Context
+			return api.Answer{Response: &msg.ProduceResponse{}, Wait: func() { <-ctx.Done() }, Size: 10}, nil
+		}})
+		p := r.dial(t)
+		for range n {
+			p.send(p.request(produceTo("t", 0, -1, nil), 9))
+		}
+		go func() { // the client reads all its answers
+			for {
+				var resp msg.ProduceResponse
+				if _, err := p.tryAnswer(&resp, 9); err != nil {
+					return
+				}
+			}
+		}()
+		synctest.Wait()
+		at := time.Now()
+		r.server.quit(time.Minute)
+		if took := time.Since(at); took > time.Second {
+			t.Errorf("%d parked: the stop took %v", n, took)
+		}
+	})
 }

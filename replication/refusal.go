@@ -21,7 +21,16 @@ func (r *Refusal) Error() string { return r.Reason }
 // Unwrap returns the code.
 func (r *Refusal) Unwrap() error { return r.Code }
 
+// maxQuoted is how much of a string that a client has sent is told in an error, in
+// bytes: one name may be in the errors of thousands of partitions.
+const maxQuoted = 1000
+
 // Refuse returns a Refusal.
 func Refuse(code kerr.Code, format string, args ...any) error {
+	for i, a := range args {
+		if s, ok := a.(string); ok && len(s) > maxQuoted {
+			args[i] = s[:maxQuoted] + "..."
+		}
+	}
 	return &Refusal{code, fmt.Sprintf(format, args...)}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ type Repeats struct {
 	burst int
 
 	mu   sync.Mutex
-	keys map[string]*repeat
+	seed maphash.Seed
+	keys map[uint64]*repeat // by the hash of the key, which may be long
 }
 
 // repeat is what is known of one key.
@@ -33,22 +35,22 @@ const (
 
 // NewRepeats returns a Repeats that allows burst lines a minute for each key.
 func NewRepeats(c clock.Clock, burst int) *Repeats {
-	return &Repeats{clock: c, burst: burst, keys: make(map[string]*repeat)}
+	return &Repeats{clock: c, burst: burst, seed: maphash.MakeSeed(), keys: make(map[uint64]*repeat)}
 }
 
 // Allow reports whether a line may be written for key, and how many were not since
 // the last one that was.
 func (r *Repeats) Allow(key string) (skipped int, ok bool) {
-	now := r.clock.Now()
+	now, hash := r.clock.Now(), maphash.String(r.seed, key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := r.keys[key]
+	k := r.keys[hash]
 	if k == nil {
 		if len(r.keys) >= repeatKeys {
 			r.forget(now)
 		}
 		k = &repeat{since: now}
-		r.keys[key] = k
+		r.keys[hash] = k
 	}
 	if now.Sub(k.since) >= repeatPeriod {
 		k.since, k.said = now, 0

@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,4 +36,21 @@ func TestRepeats(t *testing.T) {
 			t.Fatalf("%d keys are remembered", len(r.keys))
 		}
 	}
+}
+
+// What is remembered of a key does not grow with its length.
+func TestRepeatsHoldLittle(t *testing.T) {
+	r := NewRepeats(clock.System(), 1)
+	var b, a runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&b)
+	for i := range 1000 {
+		r.Allow(strings.Repeat(string(rune('a'+i%26)), 32767-i) + "x")
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&a)
+	if n := (int64(a.HeapAlloc) - int64(b.HeapAlloc)) >> 20; n > 4 {
+		t.Errorf("%d MiB are held for 1000 client ids, for ever", n)
+	}
+	runtime.KeepAlive(r)
 }

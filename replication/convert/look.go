@@ -22,6 +22,7 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/replication/quorum"
+	"github.com/klamm-io/klamm/segment"
 )
 
 // Kind says whose a log directory is.
@@ -94,7 +95,7 @@ func Look(fs vfs.FS, dir string) (Directory, error) {
 	has := func(name string) bool { return slices.Contains(names, name) }
 	d.Clean = has(log.CleanFile)
 	for _, name := range names {
-		if isPartition(name) {
+		if isPartition(name) && hasLog(fs, path.Join(dir, name)) {
 			d.Partitions++
 		}
 	}
@@ -153,6 +154,15 @@ func (d *Directory) properties(fs vfs.FS, name string) error {
 		d.Kind = ZooKeeper
 	}
 	return nil
+}
+
+// hasLog reports whether a directory has what a partition's has. Others may have a
+// name like one, such as backup-2024.
+func hasLog(fs vfs.FS, dir string) bool {
+	names, err := fs.List(dir)
+	return err != nil || slices.ContainsFunc(names, func(name string) bool {
+		return name == log.MetadataFile || path.Ext(name) == segment.LogSuffix
+	})
 }
 
 // isPartition reports whether a name is TOPIC-N of a topic that is not the

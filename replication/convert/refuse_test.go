@@ -143,6 +143,23 @@ func TestStartTakes(t *testing.T) {
 	}
 }
 
+// TestStartTakesWhatOnlyLooksLikePartitions checks that folders which somebody has
+// put into a log directory, and another spelling of its name, are no obstacle.
+func TestStartTakesWhatOnlyLooksLikePartitions(t *testing.T) {
+	fs := vfs.NewMem()
+	write(t, fs, dir+"/meta.properties", []byte("version=1\ncluster.id=4L6g3nShT-eMCtK--X86sw\nnode.id=1\ndirectory.id=AAAAAAAAAAAAAAAAAAAABQ\n"))
+	write(t, fs, dir+"/backup-2024/notes.txt", []byte("mine"))
+	for _, name := range []string{"", dir, dir + "/", dir + "/x/.."} {
+		if err := (convert.Start{Dirs: []string{dir}, NodeID: 1, Metadata: name}).Check(fs); err != nil {
+			t.Errorf("metadata.log.dir=%s: %v", name, err)
+		}
+	}
+	write(t, fs, dir+"/orders-1/00000000000000000000.log", nil)
+	if err := (convert.Start{Dirs: []string{dir}, NodeID: 1}).Check(fs); err == nil {
+		t.Error("klamm starts with a partition of which nothing is known")
+	}
+}
+
 // kafka returns a directory of a JVM broker with these records as its snapshot,
 // and more as batches behind it.
 func kafka(t *testing.T, snapshot []meta.Record, more ...[]meta.Record) *vfs.Mem {

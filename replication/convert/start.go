@@ -3,6 +3,7 @@ package convert
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/klamm-io/klamm/log/vfs"
 )
@@ -59,7 +60,7 @@ func (s Start) Check(fs vfs.FS) error {
 			partitions = i
 		}
 	}
-	if s.Metadata != "" && s.Metadata != s.Dirs[0] {
+	if s.Metadata != "" && !same(s.Metadata, s.Dirs[0]) {
 		d, err := Look(fs, s.Metadata)
 		if err != nil {
 			return err
@@ -73,4 +74,15 @@ func (s Start) Check(fs vfs.FS) error {
 		return refuse(d, "it has partitions (%d), and what is known of them is in another directory, the one with %s, which must be the first of log.dirs", d.Partitions, metadataDir)
 	}
 	return nil
+}
+
+// same reports whether two names are those of one directory.
+func same(a, b string) bool {
+	if full, err := filepath.Abs(a); err == nil {
+		a = full
+	}
+	if full, err := filepath.Abs(b); err == nil {
+		b = full
+	}
+	return filepath.Clean(a) == filepath.Clean(b)
 }

@@ -45,9 +45,11 @@ func quotaKey(r *msg.ClientQuotaRecord) string {
 	var key strings.Builder
 	for _, p := range parts {
 		key.WriteString(strconv.Quote(p.EntityType))
-		if p.EntityName != nil { // else the default of that type
+		if p.EntityName != nil {
+			key.WriteByte('=')
 			key.WriteString(strconv.Quote(*p.EntityName))
-		}
+		} // else the default of that type
+		key.WriteByte(' ')
 	}
 	return key.String() + r.Key
 }

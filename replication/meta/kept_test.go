@@ -78,3 +78,17 @@ func TestClearElrRaisesThePartitionEpoch(t *testing.T) {
 		}
 	}
 }
+
+// Quotas of different entities are different, and none is lost on the way back.
+func TestQuotasOfDifferentEntities(t *testing.T) {
+	user := "user"
+	a := &msg.ClientQuotaRecord{Entity: []msg.ClientQuotaRecordEntityData{{EntityType: "client-id", EntityName: &user}}, Key: "producer_byte_rate", Value: 1}
+	b := &msg.ClientQuotaRecord{Entity: []msg.ClientQuotaRecordEntityData{{EntityType: "client-id"}, {EntityType: "user"}}, Key: "producer_byte_rate", Value: 2}
+	m, _, err := meta.Empty().Apply(1, 1, []meta.Record{a, b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(m.Kept()); n != 2 {
+		t.Errorf("%d of 2 quotas are kept", n)
+	}
+}

@@ -183,7 +183,9 @@ func (f *convertFlags) tell(cmd *cobra.Command, g *globals, c *convert.Conversio
 	if len(c.Steps) == 0 {
 		g.say(cmd, "there is nothing to convert")
 	}
-	if c.Backup != "" {
+	if c.Backup != "" && f.dryRun {
+		g.say(cmd, "the original metadata would be kept in %s", c.Backup)
+	} else if c.Backup != "" {
 		g.say(cmd, "the original metadata are kept in %s: remove it once the other broker has served", c.Backup)
 	}
 	if to == quorum.Klamm {
