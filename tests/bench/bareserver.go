@@ -68,7 +68,7 @@ func serveBareKafka(dir string) error {
 		}
 		go func() {
 			defer c.Close()
-			if err := s.serve(c); err != nil && !errors.Is(err, io.EOF) {
+			if err := s.serve(c); !errors.Is(err, io.EOF) { // it ends with an error in any case
 				fmt.Fprintln(os.Stderr, "bare server:", err)
 			}
 		}()
