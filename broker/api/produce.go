@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -89,6 +91,7 @@ func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 	if err := decode(req, body, c.Version()); err != nil {
 		return Answer{}, malformed(c, err)
 	}
+	onePartitionOnce(req)
 	a := producedPool.Get().(*produced)
 	a.resp.SetDefaults()
 	if req.TransactionalId == nil && anyTransactional(req) {
@@ -104,6 +107,72 @@ func (h *Handlers) produce(c *Call, body []byte) (Answer, error) {
 	}
 	ctx, deadline := c.Context, h.Clock.Now().Add(time.Duration(max(req.TimeoutMs, 0))*time.Millisecond)
 	return Answer{Response: &a.resp, Wait: func() { h.awaitCommits(ctx, a, deadline) }, Size: a.size(), Done: a}, nil
+}
+
+// onePartitionOnce leaves each partition in a request once, with the records that
+// stand last for it, and no topic without partitions (Kafka's KafkaApis keeps them
+// in a map).
+func onePartitionOnce(req *msg.ProduceRequest) {
+	if repeatsPartition(req) {
+		first := make(map[produceKey]*msg.ProduceRequestPartitionProduceData)
+		for i := range req.TopicData {
+			t := &req.TopicData[i]
+			kept := t.PartitionData[:0]
+			for _, d := range t.PartitionData {
+				k := produceKey{t.Name, t.TopicId, d.Index}
+				if before := first[k]; before != nil {
+					before.Records = d.Records
+					continue
+				}
+				kept = append(kept, d)
+				first[k] = &kept[len(kept)-1]
+			}
+			t.PartitionData = kept
+		}
+	}
+	none := func(t msg.ProduceRequestTopicProduceData) bool { return len(t.PartitionData) == 0 }
+	if slices.ContainsFunc(req.TopicData, none) {
+		req.TopicData = slices.DeleteFunc(req.TopicData, none)
+	}
+}
+
+type produceKey struct {
+	topic string
+	id    prim.UUID
+	index int32
+}
+
+// repeatsPartition reports whether a partition stands in a request more than
+// once. A request of the usual size allocates nothing for it.
+func repeatsPartition(req *msg.ProduceRequest) bool {
+	const few = 64
+	var some [few]produceKey
+	seen := some[:0]
+	var many map[produceKey]bool
+	for i := range req.TopicData {
+		t := &req.TopicData[i]
+		for j := range t.PartitionData {
+			k := produceKey{t.Name, t.TopicId, t.PartitionData[j].Index}
+			switch {
+			case many == nil && len(seen) < few:
+				if slices.Contains(seen, k) {
+					return true
+				}
+				seen = append(seen, k)
+				continue
+			case many == nil:
+				many = make(map[produceKey]bool)
+				for _, s := range seen {
+					many[s] = true
+				}
+			}
+			if many[k] {
+				return true
+			}
+			many[k] = true
+		}
+	}
+	return false
 }
 
 // errAcksNone closes the connection of a client that asked for no answers, when
