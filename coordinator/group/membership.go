@@ -373,7 +373,6 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 	m.by(g, g.syncBy)
 	for x := range g.inOrder {
 		x.isNew = false
-		x.assignment = nil
 		g.unsynced[x.id] = true
 		x.answerJoin(m.joined(g, x))
 		m.alive(g, x, now)

@@ -251,9 +251,11 @@ func (m *Machine) Describe(groupID string) (msg.DescribeGroupsResponseDescribedG
 		out.ProtocolData = g.protocol
 	}
 	for x := range g.inOrder {
-		d := msg.DescribeGroupsResponseDescribedGroupMember{MemberId: x.id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost}
+		// While a group rebalances, its members still have what they got before.
+		d := msg.DescribeGroupsResponseDescribedGroupMember{MemberId: x.id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost,
+			MemberAssignment: slices.Clone(x.assignment)}
 		if g.state == Stable {
-			d.MemberMetadata, d.MemberAssignment = slices.Clone(x.metadata(g.protocol)), slices.Clone(x.assignment)
+			d.MemberMetadata = slices.Clone(x.metadata(g.protocol))
 		}
 		out.Members = append(out.Members, d)
 	}
