@@ -187,7 +187,7 @@ func (e *epochs) truncateStart(start int64) error {
 // (OffsetsForLeaderEpoch, KIP-279).
 func (e *epochs) endOffset(epoch int32, end int64) (int32, int64) {
 	list := e.entries()
-	if epoch < 0 || len(list) == 0 || epoch > list[len(list)-1].epoch {
+	if epoch == -1 || len(list) == 0 || epoch > list[len(list)-1].epoch {
 		return -1, -1
 	}
 	if epoch == list[len(list)-1].epoch {

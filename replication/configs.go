@@ -101,15 +101,15 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 		return nil, err
 	}
 	for _, change := range r.Changes {
-		if change.Name == "" {
-			return nil, Refuse(kerr.InvalidConfig, "Null or empty config name.")
-		}
 		if err := applyConfig(kind, next, change, r.Resource, m, static); err != nil {
 			return nil, err
 		}
 	}
 	if err := checkConfigs(m, kind, r.Resource, next, static); err != nil {
 		return nil, err
+	}
+	if r.Resource.Type == meta.TopicResource && m.Topic(r.Resource.Name) == nil {
+		return nil, Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Resource.Name)
 	}
 	var out []meta.Record
 	record := func(name string, value *string) {
@@ -162,7 +162,9 @@ func CheckChanges(changes []ConfigChange) error {
 	return nil
 }
 
-// checkResource checks that a resource can have configs.
+// checkResource checks that there may be a resource of that name which has
+// configs. As in Kafka, whether a topic exists is asked when its configs are known
+// to be valid.
 func checkResource(m *meta.Image, r meta.Resource) (config.Kind, error) {
 	kind, ok := kindOf(r.Type)
 	if !ok {
@@ -170,11 +172,11 @@ func checkResource(m *meta.Image, r meta.Resource) (config.Kind, error) {
 	}
 	switch r.Type {
 	case meta.TopicResource:
+		if r.Name == "" {
+			return 0, Refuse(kerr.InvalidRequest, "Default topic resources are not allowed.")
+		}
 		if err := CheckTopicName(r.Name); err != nil {
 			return 0, err
-		}
-		if m.Topic(r.Name) == nil {
-			return 0, Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Name)
 		}
 	case meta.GroupResource:
 		if r.Name == "" {

@@ -192,8 +192,11 @@ func newPartition(m *meta.Image, topic prim.UUID, index int32, replicas []int32)
 // assign returns the replicas of every partition of a new topic.
 func assign(m *meta.Image, s TopicSpec, d Defaults) ([][]int32, error) {
 	if len(s.Assignment) > 0 {
-		if s.Partitions != -1 || s.ReplicationFactor != -1 {
-			return nil, Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.")
+		switch {
+		case s.ReplicationFactor != -1:
+			return nil, Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1.")
+		case s.Partitions != -1:
+			return nil, Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
 		}
 		return explicit(m, s.Assignment, 0, 0)
 	}
@@ -295,7 +298,7 @@ func checkReplicas(m *meta.Image, replicas []int32) error {
 func place(m *meta.Image, first int, partitions int32, factor int16) ([][]int32, error) {
 	live := m.Live()
 	if int(factor) > len(live) {
-		return nil, Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered.", factor, factor, len(live))
+		return nil, Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, len(live))
 	}
 	start := 0
 	if len(live) > 1 {
