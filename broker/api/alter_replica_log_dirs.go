@@ -26,6 +26,9 @@ func (h *Handlers) alterReplicaLogDirs(_ *Call, req *msg.AlterReplicaLogDirsRequ
 	for _, d := range req.Dirs {
 		dir := dirs[path.Clean(d.Path)]
 		for _, t := range d.Topics {
+			if len(t.Partitions) == 0 {
+				continue // a topic is answered by its partitions
+			}
 			i, ok := topics[t.Name]
 			if !ok {
 				i = len(resp.Results)

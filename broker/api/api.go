@@ -162,7 +162,7 @@ const maxText = 8 << 10
 // text returns the message to send with an error, nil for none: what the error
 // says beyond its code.
 func text(err error) *string {
-	if err == nil {
+	if err == nil || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	s := err.Error()

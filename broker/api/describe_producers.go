@@ -1,6 +1,9 @@
 package api
 
-import "github.com/klamm-io/klamm/wire/msg"
+import (
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/wire/msg"
+)
 
 // describeProducers answers DescribeProducers (key 61, v0).
 func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest) (*msg.DescribeProducersResponse, error) {
@@ -12,6 +15,9 @@ func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest)
 			r.SetDefaults()
 			r.PartitionIndex = index
 			p, err := h.leader(t.Name, index, -1)
+			if bad := replication.CheckTopicName(t.Name); bad != nil {
+				err = bad
+			}
 			if err != nil {
 				r.ErrorCode, r.ErrorMessage = int16(h.code(err)), text(err)
 			} else {

@@ -102,6 +102,7 @@ type read struct {
 	high      int64
 	lso       int64
 	start     int64
+	follower  bool // that asked and is none
 	diverging msg.FetchResponseEpochEndOffset
 	aborted   []msg.FetchResponseAbortedTransaction
 }
@@ -244,6 +245,7 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 	limit := r.high
 	switch {
 	case replica >= 0:
+		r.high, r.lso, r.start, r.follower = -1, -1, -1, true
 		return kerr.NotLeaderOrFollower // no such replica: nothing is replicated from here
 	case req.IsolationLevel == 1:
 		limit = r.lso
@@ -349,6 +351,9 @@ func (h *Handlers) fillOne(c *Call, resp *msg.FetchResponse, d *msg.FetchRespons
 			return
 		}
 		d.CurrentLeader.LeaderId, d.CurrentLeader.LeaderEpoch = leader, epoch
+		if r.follower { // a replica knows where to find the others
+			return
+		}
 		for _, e := range resp.NodeEndpoints {
 			if e.NodeId == leader {
 				return

@@ -33,7 +33,7 @@ type fetched struct {
 
 func (f *fetched) ask(t *msg.FetchRequestFetchTopic, p *msg.FetchRequestFetchPartition) {
 	f.topic, f.id, f.index = t.Topic, t.TopicId, p.Partition
-	f.offset, f.epoch, f.last, f.max = p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes
+	f.offset, f.epoch, f.last, f.max = p.FetchOffset, max(p.CurrentLeaderEpoch, -1), p.LastFetchedEpoch, p.PartitionMaxBytes
 	f.warned = false
 }
 

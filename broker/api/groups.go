@@ -82,7 +82,7 @@ func (h *Handlers) coordinator(c *Call, kind int8, key string) (node int32, host
 		h.noCoordinator(c, "share")
 		return none, "", none, replication.Refuse(kerr.InvalidRequest, "this broker does not coordinate share groups")
 	default:
-		return none, "", none, replication.Refuse(kerr.InvalidRequest, "unknown coordinator type %d", kind)
+		return none, "", none, kerr.InvalidRequest
 	}
 	h.ensureGroups(c.Context)
 	image := h.Controller.Image()
@@ -329,7 +329,12 @@ func (h *Handlers) listGroups(c *Call, req *msg.ListGroupsRequest) (*msg.ListGro
 // deleteGroups answers DeleteGroups (key 42, v0-v2).
 func (h *Handlers) deleteGroups(c *Call, req *msg.DeleteGroupsRequest) (*msg.DeleteGroupsResponse, error) {
 	resp := new(msg.DeleteGroupsResponse)
+	answered := make(map[string]bool)
 	for _, id := range req.GroupsNames {
+		if answered[id] {
+			continue
+		}
+		answered[id] = true
 		var code kerr.Code
 		err := h.run(c, id, func(m *group.Machine, _ time.Time) coordinator.Decision {
 			var d coordinator.Decision

@@ -45,7 +45,9 @@ func (h *Handlers) listOffsets(c *Call, req *msg.ListOffsetsRequest) (*msg.ListO
 			r.ErrorCode = int16(h.code(err))
 			out.Partitions = append(out.Partitions, r)
 		}
-		resp.Topics = append(resp.Topics, out)
+		if len(out.Partitions) > 0 {
+			resp.Topics = append(resp.Topics, out)
+		}
 	}
 	return resp, nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,6 +21,10 @@ func (h *Handlers) metadata(c *Call, req *msg.MetadataRequest) (*msg.MetadataRes
 	resp := new(msg.MetadataResponse)
 	resp.SetDefaults()
 	all := req.Topics == nil || c.Version() == 0 && len(req.Topics) == 0
+	if code := misnamed(req, c.Version()); code != kerr.None {
+		refuseMetadata(req, resp, code)
+		return resp, nil
+	}
 	create := h.Broker.AutoCreateTopics && (c.Version() < 4 || req.AllowAutoTopicCreation)
 	var failed map[string]error
 	if create && !all {
@@ -52,7 +57,14 @@ func (h *Handlers) metadata(c *Call, req *msg.MetadataRequest) (*msg.MetadataRes
 		id   prim.UUID
 	}
 	answered := make(map[asked]bool)
+	byID := slices.ContainsFunc(req.Topics, func(t msg.MetadataRequestTopic) bool { return !t.TopicId.IsZero() })
 	for _, want := range req.Topics {
+		if byID { // then names say nothing
+			if want.TopicId.IsZero() {
+				continue
+			}
+			want.Name = nil
+		}
 		// A topic that stands twice is answered once.
 		this := asked{name(want.Name), want.TopicId}
 		if answered[this] {
@@ -77,6 +89,31 @@ func (h *Handlers) metadata(c *Call, req *msg.MetadataRequest) (*msg.MetadataRes
 		describe(t)
 	}
 	return resp, nil
+}
+
+// misnamed returns what is wrong with how topics are named: up to version 11 only
+// by their names, and since then by a name or an id. Of a topic with neither the
+// JVM broker has no code.
+func misnamed(req *msg.MetadataRequest, version int16) kerr.Code {
+	byID := slices.ContainsFunc(req.Topics, func(t msg.MetadataRequestTopic) bool { return !t.TopicId.IsZero() })
+	for _, t := range req.Topics {
+		switch {
+		case version < 12 && (t.Name == nil || !t.TopicId.IsZero()):
+			return kerr.InvalidRequest
+		case t.Name == nil && !byID:
+			return kerr.UnknownServerError
+		}
+	}
+	return kerr.None
+}
+
+// refuseMetadata answers every topic with an error, and tells of no broker.
+func refuseMetadata(req *msg.MetadataRequest, resp *msg.MetadataResponse, code kerr.Code) {
+	resp.ErrorCode = int16(code)
+	for _, t := range req.Topics {
+		n := name(t.Name)
+		resp.Topics = append(resp.Topics, msg.MetadataResponseTopic{ErrorCode: int16(code), Name: &n, TopicId: t.TopicId, TopicAuthorizedOperations: noOperations})
+	}
 }
 
 func name(s *string) string {

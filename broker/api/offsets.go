@@ -24,7 +24,10 @@ func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.Off
 	known.Topics = nil
 	var places [][]int // of the partitions that are committed, in resp
 	var at []int
-	for i, t := range req.Topics {
+	for _, t := range req.Topics {
+		if len(t.Partitions) == 0 {
+			continue // a topic is answered by its partitions
+		}
 		out := msg.OffsetCommitResponseTopic{Name: t.Name, TopicId: t.TopicId}
 		topic := image.Topic(t.Name)
 		missing := kerr.UnknownTopicOrPartition
@@ -53,7 +56,7 @@ func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.Off
 		if len(ask.Partitions) > 0 {
 			known.Topics = append(known.Topics, ask)
 			places = append(places, place)
-			at = append(at, i)
+			at = append(at, len(resp.Topics)-1)
 		}
 	}
 	if len(known.Topics) == 0 && len(req.Topics) > 0 {
@@ -233,7 +236,9 @@ func (h *Handlers) offsetDelete(c *Call, req *msg.OffsetDeleteRequest) (*msg.Off
 			}
 			out.Partitions = append(out.Partitions, msg.OffsetDeleteResponsePartition{PartitionIndex: p.PartitionIndex, ErrorCode: int16(code)})
 		}
-		resp.Topics = append(resp.Topics, out)
+		if len(out.Partitions) > 0 {
+			resp.Topics = append(resp.Topics, out)
+		}
 	}
 	return resp, nil
 }

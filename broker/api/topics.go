@@ -248,10 +248,27 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 // deleteRecords answers DeleteRecords (key 21, v0-v2).
 func (h *Handlers) deleteRecords(c *Call, req *msg.DeleteRecordsRequest) (*msg.DeleteRecordsResponse, error) {
 	resp := new(msg.DeleteRecordsResponse)
+	type key struct {
+		topic string
+		index int32
+	}
+	last := make(map[key]int64) // of a partition that stands twice, what was said last counts
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			last[key{t.Name, p.PartitionIndex}] = p.Offset
+		}
+	}
+	answered := make(map[key]bool)
 	var all []replication.Deletion
 	for _, t := range req.Topics {
 		out := msg.DeleteRecordsResponseDeleteRecordsTopicResult{Name: t.Name}
 		for _, p := range t.Partitions {
+			this := key{t.Name, p.PartitionIndex}
+			if answered[this] {
+				continue
+			}
+			answered[this] = true
+			p.Offset = last[this]
 			r := msg.DeleteRecordsResponseDeleteRecordsPartitionResult{PartitionIndex: p.PartitionIndex, LowWatermark: -1}
 			partition, err := h.deletable(t.Name, p.PartitionIndex)
 			if r.ErrorCode = int16(h.code(err)); err == nil {
@@ -259,7 +276,9 @@ func (h *Handlers) deleteRecords(c *Call, req *msg.DeleteRecordsRequest) (*msg.D
 			}
 			out.Partitions = append(out.Partitions, r)
 		}
-		resp.Topics = append(resp.Topics, out)
+		if len(out.Partitions) > 0 {
+			resp.Topics = append(resp.Topics, out)
+		}
 	}
 	h.Replicas.DeleteRecords(all)
 	next := 0
