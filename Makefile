@@ -36,6 +36,7 @@ bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests run ./bench
 
 nightly: race conformance
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 30m -run "TestGrid$$" ./conformance -grid.exhaustive -grid.budget 20m
 	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
 	$(GO) test -timeout 60m ./replication -run TestModel -count=500
 	$(MAKE) fuzz FUZZTIME=5m
