@@ -145,6 +145,9 @@ type produceKey struct {
 // repeatsPartition reports whether a partition stands in a request more than
 // once. A request of the usual size allocates nothing for it.
 func repeatsPartition(req *msg.ProduceRequest) bool {
+	if len(req.TopicData) == 1 && len(req.TopicData[0].PartitionData) == 1 {
+		return false
+	}
 	const few = 64
 	var some [few]produceKey
 	seen := some[:0]
