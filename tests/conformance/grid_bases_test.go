@@ -1,6 +1,8 @@
 package conformance_test
 
 import (
+	"encoding/binary"
+	"hash/crc32"
 	"strings"
 )
 
@@ -15,6 +17,7 @@ type gridBase struct {
 	request func(s *scene, v int16) object
 	from    int16              // the lowest version that can say it
 	after   func(s *scene) any // what can be seen afterwards
+	few     bool               // the request is asked as it is only
 	skip    []string           // edges that would take more with them than the case
 	extra   []edge             // further ones, where the field is there
 }
@@ -49,6 +52,11 @@ func fetchBase(topic func(s *scene) string) func(s *scene, v int16) object {
 		return object{"MaxWaitMs": int64(0), "MinBytes": int64(1), "MaxBytes": int64(1 << 20), "Topics": list{
 			s.named(v, 13, "Topic", topic(s), object{"Partitions": list{object{"Partition": int64(0), "FetchOffset": int64(0), "PartitionMaxBytes": int64(1 << 20)}}})}}
 	}
+}
+
+// nextFetch is what a session is asked for after its first answer.
+func nextFetch(s *scene, _ int16) object {
+	return object{"MaxWaitMs": int64(0), "MinBytes": int64(1), "MaxBytes": int64(1 << 20), "SessionId": s.session, "SessionEpoch": int64(1)}
 }
 
 func shared(*scene) string { return "shared" }
@@ -118,6 +126,10 @@ var gridBases = []gridBase{
 		return object{"Acks": int64(-1), "TimeoutMs": int64(5000), "TopicData": list{
 			s.named(v, 13, "Name", s.name, object{"PartitionData": list{object{"Index": int64(0), "Records": batch(2, false, 1, -1)}}})}}
 	}, extra: batches()},
+	{key: 0, variant: "with more in-sync replicas asked for than there are", few: true, topics: true, prepare: (*scene).askForReplicas, after: (*scene).records, request: func(s *scene, v int16) object {
+		return object{"Acks": int64(-1), "TimeoutMs": int64(5000), "TopicData": list{
+			s.named(v, 13, "Name", s.name, object{"PartitionData": list{object{"Index": int64(0), "Records": batch(2, false, 1, -1)}}})}}
+	}},
 	{key: 1, request: fetchBase(shared)},
 	{key: 1, variant: "in a session", from: 7, prepare: func(s *scene) {
 		o := fetchBase(shared)(s, s.version)
@@ -130,6 +142,23 @@ var gridBases = []gridBase{
 		o["ForgottenTopicsData"] = list{s.named(v, 13, "Topic", "shared", object{"Partitions": ints(1)})}
 		return o
 	}},
+	{key: 1, variant: "of an unknown topic beside an idle one", few: true, request: func(s *scene, v int16) object {
+		o := fetchBase(shared)(s, v)
+		o["MaxWaitMs"] = int64(300)
+		o["Topics"].(list)[0].(object)["Partitions"].(list)[0].(object)["FetchOffset"] = int64(10)
+		unknown := object{"Topic": s.name, "TopicId": unknownID, "Partitions": list{object{"Partition": int64(0), "PartitionMaxBytes": int64(1 << 20)}}}
+		o["Topics"] = append(o["Topics"].(list), unknown)
+		return o
+	}},
+	{key: 1, variant: "in a session of a topic that was deleted", from: 7, few: true, topics: true, prepare: func(s *scene) {
+		s.session = s.openSession()
+		s.drop()
+	}, request: nextFetch},
+	{key: 1, variant: "in a session of a topic that was made again", from: 7, few: true, topics: true, prepare: func(s *scene) {
+		s.session = s.openSession()
+		s.drop()
+		s.makeAgain()
+	}, request: nextFetch},
 	{key: 2, request: func(s *scene, v int16) object {
 		return object{"ReplicaId": int64(-1), "Topics": list{object{"Name": "shared", "Partitions": list{object{"PartitionIndex": int64(0), "Timestamp": int64(-1)}}}}}
 	}},
@@ -141,6 +170,11 @@ var gridBases = []gridBase{
 	}},
 	{key: 8, variant: "without members", request: commitBase(false), after: (*scene).offsets},
 	{key: 8, variant: "of a member", prepare: group, request: commitBase(true), after: (*scene).offsets},
+	{key: 8, variant: "of no group in a generation", few: true, request: func(s *scene, v int16) object {
+		o := commitBase(false)(s, v)
+		o["GroupId"], o["GenerationIdOrMemberEpoch"] = "", int64(3)
+		return o
+	}},
 	{key: 9, prepare: func(s *scene) { s.commit() }, request: func(s *scene, v int16) object {
 		if v < 8 {
 			return object{"GroupId": s.name, "Topics": list{object{"Name": "shared", "PartitionIndexes": ints(0, 1)}}}
@@ -278,7 +312,7 @@ var gridBases = []gridBase{
 	{key: 50, request: func(s *scene, v int16) object { return object{"Users": list{object{"Name": "a"}}} }},
 	{key: 65, request: func(s *scene, v int16) object { return object{"TransactionalIds": list{s.name}} }},
 	{key: 66, request: func(s *scene, v int16) object {
-		return object{"StateFilters": list{"Ongoing"}, "ProducerIdFilters": ints(5)}
+		return object{"StateFilters": list{"Ongoing"}, "ProducerIdFilters": ints(987654)}
 	}},
 	{key: 74, request: func(s *scene, v int16) object { return object{"ResourceTypes": ints(4)} }},
 	{key: 75, request: func(s *scene, v int16) object {
@@ -296,6 +330,14 @@ func syncBase(instance any) func(s *scene, v int16) object {
 	}
 }
 
+// transactionalBatch is a batch that says that it is part of a transaction.
+func transactionalBatch() []byte {
+	b := batch(2, false, 1, 7)
+	b[22] |= 0x10
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
 // batches are records that are wrong in their own way.
 func batches() (out []edge) {
 	for _, r := range []struct {
@@ -303,6 +345,7 @@ func batches() (out []edge) {
 		b    []byte
 	}{
 		{"with a wrong sum", batch(2, true, 1, -1)},
+		{"of a transaction", transactionalBatch()},
 		{"of magic 1", batch(1, false, 1, -1)},
 		{"of a wrong count", batch(2, false, 3, -1)},
 		{"of a producer out of order", batch(2, false, 1, 7)},

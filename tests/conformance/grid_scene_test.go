@@ -11,9 +11,10 @@ import (
 	"github.com/klamm-io/klamm/wire/schema"
 )
 
-// gridLimit is how long an answer may take. None that comes within it is longer
-// under way than two rebalances.
-const gridLimit = 5 * time.Second
+const (
+	gridLimit    = 10 * time.Second // for the answer to a case
+	prepareLimit = time.Minute      // for the answer to what prepares many
+)
 
 // gridBroker is one of the two brokers that the grid asks.
 type gridBroker struct {
@@ -89,6 +90,10 @@ var errSilent = errors.New("no answer")
 
 // ask sends a request and decodes the answer.
 func (b *gridBroker) ask(key, version int16, o object) (object, error) {
+	return b.askWithin(gridLimit, key, version, o)
+}
+
+func (b *gridBroker) askWithin(limit time.Duration, key, version int16, o object) (object, error) {
 	a := b.apis[key]
 	c, err := b.conn()
 	if err != nil {
@@ -103,7 +108,7 @@ func (b *gridBroker) ask(key, version int16, o object) (object, error) {
 		sent = binary.BigEndian.AppendUint32(sent, uint32(len(after)))
 		sent = append(sent, after...)
 	}
-	c.SetDeadline(time.Now().Add(gridLimit))
+	c.SetDeadline(time.Now().Add(limit))
 	if _, err := c.Write(sent); err != nil {
 		c.Close()
 		return nil, errClosed
@@ -182,7 +187,7 @@ type scene struct {
 
 // must is ask for what prepares a case: it panics where there is no answer.
 func (s *scene) must(key, version int16, o object) object {
-	out, err := s.ask(key, version, o)
+	out, err := s.askWithin(prepareLimit, key, version, o)
 	if err != nil {
 		panic(fmt.Errorf("%s: %s version %d: %w", s.gridBroker.name, s.apis[key].name, version, err))
 	}
@@ -263,4 +268,41 @@ func (s *scene) configs() any {
 // topic is the topic's metadata.
 func (s *scene) topic() any {
 	return s.see(3, 8, object{"Topics": list{object{"Name": s.name}}, "AllowAutoTopicCreation": false})
+}
+
+// openSession opens a fetch session of the topic, which is fetched from its end.
+func (s *scene) openSession() int64 {
+	o := fetchBase(own)(s, s.version)
+	o["SessionEpoch"] = int64(0)
+	return s.must(1, s.version, o)["SessionId"].(int64)
+}
+
+// drop deletes the topic and waits until it is gone.
+func (s *scene) drop() {
+	r := s.must(20, 5, object{"TopicNames": list{s.name}, "TimeoutMs": int64(60000)})
+	s.expect("DeleteTopics", r["Responses"].(list)[0].(object)["ErrorCode"])
+	s.await(func() bool {
+		o := s.must(2, 6, object{"ReplicaId": int64(-1), "Topics": list{object{"Name": s.name, "Partitions": list{object{"PartitionIndex": int64(0), "Timestamp": int64(-1)}}}}})
+		return o["Topics"].(list)[0].(object)["Partitions"].(list)[0].(object)["ErrorCode"] == int64(3)
+	})
+}
+
+// makeAgain creates a topic of the name of one that was deleted.
+func (s *scene) makeAgain() {
+	s.mu.Lock()
+	before := s.ids[s.name]
+	s.mu.Unlock()
+	other := &scene{gridBroker: &gridBroker{name: s.gridBroker.name, addr: s.addr, apis: s.apis, ids: map[string]uuid{s.name: before}}, name: s.name}
+	defer other.close()
+	other.create([]string{s.name})
+}
+
+// askForReplicas has the topic ask for three in-sync replicas.
+func (s *scene) askForReplicas() {
+	r := s.must(44, 1, object{"Resources": list{object{"ResourceType": int64(2), "ResourceName": s.name, "Configs": list{object{"Name": "min.insync.replicas", "Value": "3"}}}}})
+	s.expect("IncrementalAlterConfigs", r["Responses"].(list)[0].(object)["ErrorCode"])
+	s.await(func() bool {
+		o := s.must(32, 1, object{"Resources": list{object{"ResourceType": int64(2), "ResourceName": s.name, "ConfigurationKeys": list{"min.insync.replicas"}}}})
+		return o["Results"].(list)[0].(object)["Configs"].(list)[0].(object)["Value"] == "3"
+	})
 }

@@ -51,6 +51,7 @@ func TestGrid(t *testing.T) {
 	for _, b := range pair {
 		defer b.close()
 	}
+	askEarly(t, pair)
 	prepareGrid(t, pair, cases)
 	if t.Failed() {
 		return
@@ -123,7 +124,7 @@ func judge(t *testing.T, seen map[gridFound][]int16) {
 		return
 	}
 	for i, d := range gridDifferences {
-		if !used[i] {
+		if !used[i] && d.why != chance && d.why != sizes {
 			t.Errorf("the known difference %q has gone: take it off the list", d)
 		}
 	}
@@ -196,6 +197,9 @@ func gridCases(t *testing.T, pair []*gridBroker) (out []gridCase) {
 		for _, v := range versions {
 			sample := base.request(&scene{gridBroker: pair[0], name: "sample"}, v)
 			all := edges(a.request, v, versions, sample)
+			if base.few {
+				all = all[:1]
+			}
 			fields := make(map[string]bool)
 			for _, e := range all {
 				fields[e.field] = true
