@@ -26,7 +26,36 @@ type proxy struct {
 	sent   int               // produces in this round
 	used   int               // connections of them
 	made   int               // cuts of them
+	asked  map[asked]int     // requests, by who sends them and what they ask
 	err    error             // why the broker could not be reached
+}
+
+// asked is what a proxy counts by.
+type asked struct {
+	client string // its client id
+	key    uint16
+}
+
+// requests returns how many requests of each kind came since it was called last.
+func (p *proxy) requests() map[asked]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.asked
+	p.asked = make(map[asked]int)
+	return out
+}
+
+// note counts a request.
+func (p *proxy) note(frame []byte) {
+	a := asked{key: binary.BigEndian.Uint16(frame[4:])}
+	if len(frame) > 14 {
+		if n := int(int16(binary.BigEndian.Uint16(frame[12:]))); n > 0 && 14+n <= len(frame) {
+			a.client = string(frame[14 : 14+n])
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked[a]++
 }
 
 // newProxy returns a proxy that listens and knows no broker yet.
@@ -36,7 +65,7 @@ func newProxy(t *testing.T) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{l: l, conns: make(map[net.Conn]bool)}
+	p := &proxy{l: l, conns: make(map[net.Conn]bool), asked: make(map[asked]int)}
 	p.done.Go(p.accept)
 	t.Cleanup(func() {
 		l.Close()
@@ -157,6 +186,7 @@ func (p *proxy) relay(client net.Conn) {
 		if err != nil {
 			return
 		}
+		p.note(frame)
 		if binary.BigEndian.Uint16(frame[4:]) == 0 && p.produce(&count) { // Produce
 			doomed.Store(string(frame[8:12]), true)
 		}

@@ -10,6 +10,7 @@ package driver
 import (
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -17,7 +18,7 @@ import (
 // Op is one operation. Which fields count depends on Op.
 type Op struct {
 	Op        string `json:"op"`
-	Topic     string `json:"topic,omitempty"`
+	Topic     string `json:"topic,omitempty"` // of a join: several, with commas between them
 	Partition int32  `json:"partition"`
 	// Offset is where a consume starts, what delete_records deletes up to, and
 	// what set_offset commits. Consume takes Earliest too.
@@ -180,6 +181,9 @@ func Normal(r Result) Result {
 	sort.Slice(r.Configs, func(i, j int) bool { return r.Configs[i].Name < r.Configs[j].Name })
 	return r
 }
+
+// Topics are the topics of a join.
+func (op Op) Topics() []string { return strings.Split(op.Topic, ",") }
 
 // Asks reports whether a describe asks for a config; it asks for all of them by
 // naming none.

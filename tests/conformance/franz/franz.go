@@ -208,7 +208,7 @@ func (d *Driver) join(op driver.Op) driver.Result {
 	if op.Reset == "latest" {
 		reset = kgo.NewOffset().AtEnd()
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(d.addr), kgo.ConsumerGroup(op.Group), kgo.ConsumeTopics(op.Topic), kgo.ConsumeResetOffset(reset),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(d.addr), kgo.ConsumerGroup(op.Group), kgo.ConsumeTopics(op.Topics()...), kgo.ConsumeResetOffset(reset),
 		kgo.DisableAutoCommit(), kgo.HeartbeatInterval(100*time.Millisecond), kgo.Balancers(kgo.RangeBalancer()), kgo.FetchMaxWait(200*time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { inbox.Change(parts(m), nil) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { inbox.Change(nil, parts(m)) }),

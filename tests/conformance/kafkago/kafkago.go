@@ -254,7 +254,7 @@ func (d *Driver) join(op driver.Op) driver.Result {
 		start = kafka.LastOffset
 	}
 	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: op.Group, Brokers: []string{d.addr}, Topics: []string{op.Topic}, StartOffset: start, GroupBalancers: []kafka.GroupBalancer{kafka.RangeGroupBalancer{}},
+		ID: op.Group, Brokers: []string{d.addr}, Topics: op.Topics(), StartOffset: start, GroupBalancers: []kafka.GroupBalancer{kafka.RangeGroupBalancer{}},
 		HeartbeatInterval: 100 * time.Millisecond, JoinGroupBackoff: 100 * time.Millisecond, SessionTimeout: 10 * time.Second,
 	})
 	if err != nil {

@@ -272,7 +272,7 @@ func (d *Driver) join(op driver.Op) driver.Result {
 	go func() {
 		defer close(m.done)
 		for ctx.Err() == nil {
-			if err := g.Consume(ctx, []string{op.Topic}, m); err != nil && ctx.Err() == nil {
+			if err := g.Consume(ctx, op.Topics(), m); err != nil && ctx.Err() == nil {
 				m.inbox.Fail(err)
 				return
 			}

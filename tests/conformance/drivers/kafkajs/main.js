@@ -172,7 +172,7 @@ async function subscribe (group, topic, fromBeginning, inbox) {
     inbox.changed()
   })
   await consumer.connect()
-  await consumer.subscribe({ topics: [topic], fromBeginning })
+  await consumer.subscribe({ topics: topic.split(','), fromBeginning })
   await consumer.run({
     autoCommit: false,
     eachMessage: async ({ topic, partition, message }) => {

@@ -140,7 +140,7 @@ class Member:
             group_id=op["group"], auto_offset_reset=op["reset"], enable_auto_commit=False,
             heartbeat_interval_ms=100, partition_assignment_strategy="range", fetch_wait_max_ms=200,
             session_timeout_ms=10000))
-        self.consumer.subscribe([op["topic"]], on_assign=self.assign, on_revoke=self.revoke, on_lost=self.revoke)
+        self.consumer.subscribe(op["topic"].split(","), on_assign=self.assign, on_revoke=self.revoke, on_lost=self.revoke)
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 

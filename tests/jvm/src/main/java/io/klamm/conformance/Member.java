@@ -40,7 +40,7 @@ final class Member implements ConsumerRebalanceListener {
         consumer = new KafkaConsumer<>(Driver.properties(bootstrap, "group.id", op.get("group").asText(), "auto.offset.reset", op.get("reset").asText(),
                 "enable.auto.commit", false, "heartbeat.interval.ms", 100, "session.timeout.ms", 10000, "allow.auto.create.topics", false,
                 "partition.assignment.strategy", RangeAssignor.class.getName(), "fetch.max.wait.ms", 200), new ByteArrayDeserializer(), new ByteArrayDeserializer());
-        consumer.subscribe(List.of(op.get("topic").asText()), this);
+        consumer.subscribe(List.of(op.get("topic").asText().split(",")), this);
         thread = new Thread(this::run, "member");
         thread.start();
     }
