@@ -42,9 +42,9 @@ func (c *gridCase) what() string {
 
 // TestGrid asks both brokers for every API in its versions, with each field of
 // the request at its edge values, in the same state. The answers must be the
-// same, field by field, and so must what is to be seen afterwards.
+// same, field by field, and so must what is to be seen afterwards. It runs by
+// itself: beside the tests that start brokers too, none of them would get on.
 func TestGrid(t *testing.T) {
-	t.Parallel()
 	pair := startGrid(t)
 	cases := gridCases(t, pair)
 	began := time.Now()

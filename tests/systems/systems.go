@@ -179,11 +179,17 @@ func JVMStandalone(dir string, overrides ...string) (*Process, error) {
 // dir was configured by.
 func JVMProperties(dir string) string { return filepath.Join(dir, "server.properties") }
 
+// starting holds one for each JVM broker that starts: more of them at once would
+// keep each other from it.
+var starting = make(chan struct{}, 2)
+
 func startJVM(dir, level string, standalone bool, overrides []string) (*Process, error) {
 	classpath, err := Classpath()
 	if err != nil {
 		return nil, err
 	}
+	starting <- struct{}{}
+	defer func() { <-starting }()
 	broker, controller, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -233,7 +239,7 @@ func startJVM(dir, level string, standalone bool, overrides []string) (*Process,
 		return nil, err
 	}
 	p.Pid = p.cmd.Process.Pid
-	if err := p.await(60 * time.Second); err != nil {
+	if err := p.await(2 * time.Minute); err != nil {
 		p.Kill()
 		return nil, err
 	}
