@@ -22,9 +22,10 @@ func held() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// A connection that waits for its next request holds no buffer, and nothing of
-// the requests that it has sent, however large they were.
-func TestAnIdleConnectionIsSmall(t *testing.T) {
+// startTCP starts a broker on a socket of the operating system, with its data in
+// memory.
+func startTCP(t *testing.T) *Broker {
+	t.Helper()
 	static, _, err := config.Load(config.Sources{Overrides: []string{"listeners=PLAINTEXT://127.0.0.1:0", "log.dirs=/klamm"}})
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +34,13 @@ func TestAnIdleConnectionIsSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b
+}
+
+// A connection that waits for its next request holds no buffer, and nothing of
+// the requests that it has sent, however large they were.
+func TestAnIdleConnectionIsSmall(t *testing.T) {
+	b := startTCP(t)
 	defer b.Close()
 	var all []net.Conn
 	defer func() {
@@ -77,14 +85,7 @@ func TestAnIdleConnectionIsSmall(t *testing.T) {
 // A connection that is told to rest at any moment, between two requests, in the
 // middle of one or while one is handled, answers every request all the same.
 func TestConnectionsThatRest(t *testing.T) {
-	static, _, err := config.Load(config.Sources{Overrides: []string{"listeners=PLAINTEXT://127.0.0.1:0", "log.dirs=/klamm"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := Start(t.Context(), Options{Config: static, FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := startTCP(t)
 	defer b.Close()
 	stop := make(chan struct{})
 	var rouser, clients sync.WaitGroup

@@ -160,7 +160,7 @@ func (s *server) admit(l *listener, nc net.Conn) {
 // forget takes a connection that has ended off the list.
 func (s *server) forget(c *conn) {
 	defer s.goroutines.Done()
-	ip, _ := hostPort(c.nc.RemoteAddr())
+	ip := c.session.RemoteHost
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
