@@ -19,6 +19,7 @@ type pendingRecord struct {
 type batch struct {
 	part    *partition
 	id      uint64 // in order of creation; the parts of a split batch keep it
+	first   int    // place of its first record in the batch that it was split from, 0 without a split
 	builder *record.Builder
 	data    []byte // finished bytes, of builder; nil until the first drain
 	records []pendingRecord
@@ -69,7 +70,7 @@ func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
 	n := len(b.records)
 	for _, r := range [][2]int{{0, n / 2}, {n / 2, n}} {
 		p := &batch{
-			part: b.part, id: b.id, builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
+			part: b.part, id: b.id, first: b.first + r[0], builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
 			created: b.created, deadline: b.deadline, closed: true,
 			sequenced: b.sequenced, pid: b.pid, epoch: b.epoch,
 			charged: b.charged * int64(r[1]-r[0]) / int64(n),

@@ -30,6 +30,11 @@ const (
 
 // ProducerOptions configure a Producer. The zero value works; where 0 stands for
 // a default, a negative number stands for 0.
+//
+// Records of a partition are written in the order of Send. With idempotence up to
+// MaxInFlight batches of a partition are on their way at once; without it one is,
+// since a batch that overtook a refused one could not be taken back. MaxInFlight
+// requests are on their way to a broker in both cases.
 type ProducerOptions struct {
 	Options
 

@@ -124,12 +124,10 @@ func (p *Producer) insert(b *batch) {
 	}
 }
 
-// precedes reports whether a's records came before b's.
+// precedes reports whether a's records were sent before b's, for two batches of
+// one partition. Sequences are given out in this order too.
 func (a *batch) precedes(b *batch) bool {
-	if a.sequenced && b.sequenced && a.pid == b.pid && a.epoch == b.epoch {
-		return seqBefore(a.seq, b.seq)
-	}
-	return a.id < b.id
+	return a.id < b.id || a.id == b.id && a.first < b.first
 }
 
 // split replaces a batch by two of half its records. The caller holds mu.
@@ -191,7 +189,12 @@ func (p *Producer) complete(b *batch, err error) {
 	part := b.part
 	if !b.inFlight {
 		if i := slices.Index(part.queue, b); i >= 0 {
-			part.queue = slices.Delete(part.queue, i, i+1)
+			if i == 0 { // mostly: the oldest expires first
+				part.queue[0] = nil
+				part.queue = part.queue[1:]
+			} else {
+				part.queue = slices.Delete(part.queue, i, i+1)
+			}
 			if len(part.queue) == 0 && part.node != nil {
 				part.node.remove(part)
 			}
@@ -269,8 +272,8 @@ func (p *Producer) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	for _, b := range p.open.all() {
-		if b.completed {
+	for _, b := range p.open.items {
+		if b.id == 0 || b.completed {
 			continue
 		}
 		if b.deadline.After(now) {

@@ -144,7 +144,9 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 	}
 	flying := len(part.inFlight)
 	switch {
-	case p.o.MaxInFlight == 1 && flying > 0, p.o.Idempotence == On && !part.inWindow(b):
+	case p.o.Idempotence != On && flying > 0:
+		return later // if the broker refused that one, this would overtake it
+	case p.o.Idempotence == On && (p.o.MaxInFlight == 1 && flying > 0 || !part.inWindow(b)):
 		return later
 	case b.sequenced && flying > 0 && !b.before(part.inFlight):
 		return later // an earlier one is on its way again
