@@ -30,6 +30,14 @@ func newOutcome(topic string, partition int32) *outcome {
 	return &outcome{done: make(chan struct{}), topic: topic, partition: partition, base: -1, appendTime: -1}
 }
 
+// errorOf returns the error of the i-th record of the batch.
+func (o *outcome) errorOf(i int32) error {
+	if r, ok := o.err.(*refusal); ok {
+		return r.of(i)
+	}
+	return o.err
+}
+
 func (o *outcome) metadata(i int32, ts int64) RecordMetadata {
 	m := RecordMetadata{Topic: o.topic, Partition: o.partition, Offset: -1, Timestamp: time.UnixMilli(ts)}
 	if o.base >= 0 && o.err == nil {
@@ -66,7 +74,7 @@ func (f *Future) Get(ctx context.Context) (RecordMetadata, error) {
 			}
 		}
 		if !o.moved {
-			return o.metadata(f.i.Load(), f.ts), o.err
+			return o.metadata(f.i.Load(), f.ts), o.errorOf(f.i.Load())
 		}
 	}
 }

@@ -73,7 +73,9 @@ type partition struct {
 	inFlight []*batch
 	sent     []*batch // with a sequence of the current epoch, from the oldest without outcome on
 	order    []*batch // not told yet, in the order of their records
-	active   bool     // on its node's list
+
+	active     bool       // on its node's list,
+	next, prev *partition // where it stands between these
 
 	pid   int64 // producer id and epoch that seq counts under
 	epoch int16

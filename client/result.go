@@ -243,7 +243,7 @@ func (b *batch) announce() {
 	for i := range b.records {
 		r := &b.records[i]
 		if r.callback != nil {
-			r.callback(b.out.metadata(int32(i), r.ts), b.out.err)
+			r.callback(b.out.metadata(int32(i), r.ts), b.out.errorOf(int32(i)))
 		}
 	}
 	b.records = nil

@@ -26,10 +26,10 @@ type node struct {
 	p          *Producer
 	id         int32
 	wake       chan struct{}
-	active     []*partition // with queued batches, in the order to serve them
-	requests   int          // in flight
-	readySince time.Time    // when it last had something to send that it did not; zero if it has nothing
-	mutedUntil time.Time    // by the broker's quota (KIP-219)
+	active     activeList // with queued batches
+	requests   int        // in flight
+	readySince time.Time  // when it last had something to send that it did not; zero if it has nothing
+	mutedUntil time.Time  // by the broker's quota (KIP-219)
 
 	req msg.ProduceRequest // used by run only
 }
@@ -55,15 +55,13 @@ func (n *node) pokeIf() {
 
 func (n *node) add(part *partition) {
 	if !part.active {
-		part.active = true
-		n.active = append(n.active, part)
+		n.active.push(part)
 	}
 }
 
 func (n *node) remove(part *partition) {
 	if part.active {
-		part.active = false
-		n.active = slices.DeleteFunc(n.active, func(x *partition) bool { return x == part })
+		n.active.remove(part)
 	}
 }
 
@@ -117,7 +115,7 @@ func (n *node) ready(now time.Time) (bool, time.Duration) {
 	if d := n.mutedUntil.Sub(now); d > 0 {
 		return false, d
 	}
-	for _, part := range n.active {
+	for part := n.active.first; part != nil; part = part.next {
 		d := p.due(part, now)
 		if d <= 0 {
 			if n.readySince.IsZero() {
@@ -250,11 +248,13 @@ func (p *Producer) drain(n *node, now time.Time) (batches []*batch) {
 	n.requests++
 	n.readySince = time.Time{}
 	size := 0
-	kept := n.active[:0:0]
-	var served []*partition
-	for i, part := range n.active {
+	last := n.active.last // who was served waits for the others, behind this one
+	for part, next := n.active.first, (*partition)(nil); part != nil; part = next {
+		next = part.next
+		if part == last {
+			next = nil
+		}
 		if p.due(part, now) > 0 {
-			kept = append(kept, part)
 			continue
 		}
 		b := part.queue[0]
@@ -263,18 +263,14 @@ func (p *Producer) drain(n *node, now time.Time) (batches []*batch) {
 			estimate = len(b.data)
 		}
 		if size += estimate; size > p.o.MaxRequestSize && len(batches) > 0 {
-			kept = append(kept, n.active[i:]...)
 			break
 		}
 		p.take(part, b)
 		batches = append(batches, b)
-		if len(part.queue) > 0 {
-			served = append(served, part)
-		} else {
-			part.active = false
+		if n.active.remove(part); len(part.queue) > 0 {
+			n.active.push(part)
 		}
 	}
-	n.active = append(kept, served...) // who was served waits for the others
 	return batches
 }
 
@@ -342,26 +338,36 @@ func endpoints(resp *msg.ProduceResponse) (nodes []BrokerInfo) {
 	return nodes
 }
 
-// each gives every batch its part of the answer. Brokers answer in the order of
-// the request, so the search mostly ends at once.
+// each gives every batch its part of the answer. Brokers mostly answer in the
+// order of the request; an index finds the others.
 func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) (hints []leaderHint) {
-	left := batches
+	type place struct {
+		topic string
+		index int32
+	}
+	var places map[place]int // of left; nil while the answer is in order
+	left := slices.Clone(batches)
+	at := 0
 	for ti := range resp.Responses {
 		t := &resp.Responses[ti]
 		for pi := range t.PartitionResponses {
 			r := &t.PartitionResponses[pi]
-			i := slices.IndexFunc(left, func(b *batch) bool {
-				return b != nil && b.part.index == r.Index && b.part.topic.name == t.Name
-			})
-			if i < 0 {
+			i, ok := at, true
+			if at >= len(left) || batches[at].part.index != r.Index || batches[at].part.topic.name != t.Name {
+				if places == nil {
+					places = make(map[place]int, len(left))
+					for i, b := range batches {
+						places[place{b.part.topic.name, b.part.index}] = i
+					}
+				}
+				i, ok = places[place{t.Name, r.Index}]
+			}
+			if !ok || left[i] == nil { // not asked for, or answered twice
 				continue
 			}
 			b := left[i]
-			if i == 0 {
-				left = left[1:]
-			} else {
-				left[i] = nil
-			}
+			left[i] = nil
+			at = i + 1
 			if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
 				hints = append(hints, leaderHint{t.Name, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
 			}
@@ -374,21 +380,6 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 		}
 	}
 	return hints
-}
-
-// describe makes an error of a partition's answer.
-func describe(r *msg.ProduceResponsePartitionProduceResponse) error {
-	err := codeOf(r.ErrorCode)
-	if err == nil {
-		return nil
-	}
-	if r.ErrorMessage != nil && *r.ErrorMessage != "" {
-		err = fmt.Errorf("%w: %s", err, *r.ErrorMessage)
-	}
-	for _, e := range r.RecordErrors {
-		err = fmt.Errorf("%w; record %d of the batch: %s", err, e.BatchIndex, text(e.BatchIndexErrorMessage))
-	}
-	return err
 }
 
 // advance counts the sequences of b as given.
