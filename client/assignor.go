@@ -31,26 +31,39 @@ func order(a, b *groupMember) int {
 	return cmp.Compare(a.id, b.id)
 }
 
+// subscribers returns who subscribes to each topic that has partitions, in the
+// order of members.
+func subscribers(members []*groupMember, partitions map[string]int32) map[string][]int {
+	takers := make(map[string][]int, len(partitions))
+	for i, m := range members {
+		for _, topic := range m.topics {
+			have := takers[topic]
+			if _, exists := partitions[topic]; !exists || len(have) > 0 && have[len(have)-1] == i { // named twice
+				continue
+			}
+			takers[topic] = append(have, i)
+		}
+	}
+	return takers
+}
+
 // assignRange gives each member a run of each topic it subscribes to; the first
 // ones get one more where the number does not divide.
 func assignRange(members []*groupMember, partitions map[string]int32) map[string][]TopicPartition {
 	out := make(map[string][]TopicPartition)
 	slices.SortFunc(members, order)
+	subscribed := subscribers(members, partitions)
 	for _, topic := range sortedTopics(partitions) {
-		var takers []*groupMember
-		for _, m := range members {
-			if slices.Contains(m.topics, topic) {
-				takers = append(takers, m)
-			}
-		}
+		takers := subscribed[topic]
 		next := int32(0)
-		for i, m := range takers {
+		for i, taker := range takers {
+			id := members[taker].id
 			n := partitions[topic] / int32(len(takers))
 			if int32(i) < partitions[topic]%int32(len(takers)) {
 				n++
 			}
 			for ; n > 0; n-- {
-				out[m.id] = append(out[m.id], TopicPartition{topic, next})
+				out[id] = append(out[id], TopicPartition{topic, next})
 				next++
 			}
 		}
@@ -64,61 +77,6 @@ func sortedTopics(partitions map[string]int32) (topics []string) {
 	}
 	slices.Sort(topics)
 	return topics
-}
-
-// assignSticky lets members keep what they had, gives the rest to those with the
-// least, and then evens out: no member could take a partition from one that has
-// two or more of them more.
-func assignSticky(members []*groupMember, partitions map[string]int32) map[string][]TopicPartition {
-	slices.SortFunc(members, order)
-	owner := make(map[TopicPartition]*groupMember)
-	for _, m := range members {
-		for _, tp := range m.owned {
-			exists := tp.Partition >= 0 && tp.Partition < partitions[tp.Topic] && slices.Contains(m.topics, tp.Topic)
-			if have := owner[tp]; exists && (have == nil || have.generation < m.generation) {
-				owner[tp] = m
-			}
-		}
-	}
-	out := make(map[string][]TopicPartition)
-	var free []TopicPartition
-	for _, topic := range sortedTopics(partitions) {
-		for i := range partitions[topic] {
-			tp := TopicPartition{topic, i}
-			if m := owner[tp]; m != nil {
-				out[m.id] = append(out[m.id], tp)
-			} else {
-				free = append(free, tp)
-			}
-		}
-	}
-	least := func(topic string) (best *groupMember) {
-		for _, m := range members {
-			if slices.Contains(m.topics, topic) && (best == nil || len(out[m.id]) < len(out[best.id])) {
-				best = m
-			}
-		}
-		return best
-	}
-	for _, tp := range free {
-		if m := least(tp.Topic); m != nil {
-			out[m.id] = append(out[m.id], tp)
-		}
-	}
-	for moved := true; moved; {
-		moved = false
-		for _, m := range members {
-			for i := len(out[m.id]) - 1; i >= 0; i-- { // what came last goes first
-				tp := out[m.id][i]
-				if to := least(tp.Topic); len(out[m.id])-len(out[to.id]) >= 2 {
-					out[m.id] = slices.Delete(out[m.id], i, i+1)
-					out[to.id] = append(out[to.id], tp)
-					moved = true
-				}
-			}
-		}
-	}
-	return out
 }
 
 // stickyUserData is what a member tells the leader of the sticky assignor: an
