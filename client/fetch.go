@@ -96,7 +96,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 	ask := make(map[TopicPartition]int64, len(ps))
 	for tp, p := range ps {
-		ask[tp] = p.wanted.ts
+		ask[tp] = p.wanted.asked(time.Now())
 	}
 	c.awaitTopics(ask)
 	found := c.cl.listOffsets(c.ctx, ask, c.o.isolation())
@@ -108,8 +108,8 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 		p.fetching = false
 		l := found[tp]
 		switch {
-		case l.err == nil && l.offset < 0 && p.wanted.ts >= 0: // nothing so late
-			p.wanted.ts = -1
+		case l.err == nil && l.offset < 0 && ask[tp] >= 0: // nothing so late
+			p.wanted = AtEnd(0)
 		case l.err == nil && l.offset >= 0:
 			p.next, p.known, p.tries = max(l.offset+p.wanted.n, 0), true, 0
 		default:

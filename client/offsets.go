@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/klamm-io/klamm/wire"
@@ -23,8 +24,10 @@ func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic,
 // look up. The zero value is offset 0; see the functions that return one.
 type Position struct {
 	lookup bool
-	n      int64 // offset, or distance from what is looked up
-	ts     int64 // of ListOffsets: -1 end, -2 start, or ms
+	n      int64         // offset, or distance from what is looked up
+	ts     int64         // of ListOffsets: -1 end, -2 start, or ms
+	aged   bool          // ts is not known before the lookup:
+	age    time.Duration // so long before it
 }
 
 // AtOffset is the record with that offset.
@@ -40,6 +43,18 @@ func AtEnd(n int64) Position { return Position{lookup: true, n: -n, ts: -1} }
 // there is none.
 func AtTime(t time.Time) Position { return Position{lookup: true, ts: t.UnixMilli()} }
 
+// AtAge is the first record that is no older than age when the position is looked
+// up, the end if there is none.
+func AtAge(age time.Duration) Position { return Position{lookup: true, aged: true, age: age} }
+
+// asked returns the timestamp that ListOffsets is asked for at now.
+func (p Position) asked(now time.Time) int64 {
+	if p.aged {
+		return max(now.Add(-p.age).UnixMilli(), 0)
+	}
+	return p.ts
+}
+
 // listedOffset is one answer to ListOffsets.
 type listedOffset struct {
 	offset, timestamp int64 // -1 for none
@@ -51,6 +66,16 @@ type listedOffset struct {
 // timestamp, or ms), once: partitions with errors have them in their answers.
 func (c *cluster) listOffsets(ctx context.Context, ask map[TopicPartition]int64, isolation int8) map[TopicPartition]listedOffset {
 	out := make(map[TopicPartition]listedOffset, len(ask))
+	c.eachListed(ctx, ask, isolation, func(part map[TopicPartition]listedOffset) { maps.Copy(out, part) })
+	return out
+}
+
+// eachListed is listOffsets for a caller that can use a part: it asks all leaders
+// at once, and calls got with each answer as it comes, one after the other. A
+// broker that does not answer keeps nobody but its own partitions waiting. It
+// returns when got has had every partition once.
+func (c *cluster) eachListed(ctx context.Context, ask map[TopicPartition]int64, isolation int8, got func(map[TopicPartition]listedOffset)) {
+	none := make(map[TopicPartition]listedOffset)
 	byLeader := make(map[int32][]TopicPartition)
 	m := c.now()
 	for tp := range ask {
@@ -58,30 +83,58 @@ func (c *cluster) listOffsets(ctx context.Context, ask map[TopicPartition]int64,
 		t := m.topics[tp.Topic]
 		switch {
 		case t == nil || t.err != kerr.None || int(tp.Partition) >= len(t.partitions) || tp.Partition < 0:
-			out[tp] = listedOffset{offset: -1, timestamp: -1, epoch: -1, err: kerr.UnknownTopicOrPartition}
+			none[tp] = failedOffset(kerr.UnknownTopicOrPartition)
 		case t.partitions[tp.Partition].Leader < 0:
-			out[tp] = listedOffset{offset: -1, timestamp: -1, epoch: -1, err: kerr.LeaderNotAvailable}
+			none[tp] = failedOffset(kerr.LeaderNotAvailable)
 		default:
 			l := t.partitions[tp.Partition].Leader
 			byLeader[l] = append(byLeader[l], tp)
 		}
 	}
+	if len(none) > 0 {
+		got(none)
+	}
+	answers := make(chan map[TopicPartition]listedOffset, len(byLeader))
 	for leader, tps := range byLeader {
-		err := c.listOffsetsAt(ctx, leader, m, tps, ask, isolation, out)
-		for _, tp := range tps {
-			if _, answered := out[tp]; !answered {
-				if err == nil {
-					err = fmt.Errorf("%w: ListOffsets answer leaves out %v", errLost, tp)
-				}
-				out[tp] = listedOffset{offset: -1, timestamp: -1, epoch: -1, err: err}
+		go func() { answers <- c.listOffsetsAt(ctx, leader, m, tps, ask, isolation) }()
+	}
+	for range byLeader {
+		got(<-answers)
+	}
+}
+
+func failedOffset(err error) listedOffset {
+	return listedOffset{offset: -1, timestamp: -1, epoch: -1, err: err}
+}
+
+// listOffsetsAt asks one leader. Its result has every one of tps.
+func (c *cluster) listOffsetsAt(ctx context.Context, leader int32, m *metadata, tps []TopicPartition, ask map[TopicPartition]int64, isolation int8) map[TopicPartition]listedOffset {
+	out := make(map[TopicPartition]listedOffset, len(tps))
+	resp, err := c.askOffsets(ctx, leader, offsetsRequest(m, tps, ask, isolation, c.o.RequestTimeout))
+	if err == nil {
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				out[TopicPartition{t.Name, p.PartitionIndex}] = listedOffset{p.Offset, p.Timestamp, p.LeaderEpoch, codeOf(p.ErrorCode)}
 			}
 		}
 	}
-	return out
+	asked := make(map[TopicPartition]listedOffset, len(tps))
+	for _, tp := range tps {
+		answer, ok := out[tp]
+		switch {
+		case ok:
+		case err != nil:
+			answer = failedOffset(err)
+		default:
+			answer = failedOffset(fmt.Errorf("%w: ListOffsets answer leaves out %v", errLost, tp))
+		}
+		asked[tp] = answer
+	}
+	return asked
 }
 
-func (c *cluster) listOffsetsAt(ctx context.Context, leader int32, m *metadata, tps []TopicPartition, ask map[TopicPartition]int64, isolation int8, out map[TopicPartition]listedOffset) error {
-	req := &msg.ListOffsetsRequest{ReplicaId: -1, IsolationLevel: isolation, TimeoutMs: int32(c.o.RequestTimeout.Milliseconds())}
+func offsetsRequest(m *metadata, tps []TopicPartition, ask map[TopicPartition]int64, isolation int8, timeout time.Duration) *msg.ListOffsetsRequest {
+	req := &msg.ListOffsetsRequest{ReplicaId: -1, IsolationLevel: isolation, TimeoutMs: int32(timeout.Milliseconds())}
 	at := make(map[string]int)
 	for _, tp := range tps {
 		i, ok := at[tp.Topic]
@@ -93,24 +146,20 @@ func (c *cluster) listOffsetsAt(ctx context.Context, leader int32, m *metadata, 
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, msg.ListOffsetsRequestListOffsetsPartition{
 			PartitionIndex: tp.Partition, CurrentLeaderEpoch: m.topics[tp.Topic].partitions[tp.Partition].LeaderEpoch, Timestamp: ask[tp]})
 	}
+	return req
+}
+
+func (c *cluster) askOffsets(ctx context.Context, leader int32, req *msg.ListOffsetsRequest) (*msg.ListOffsetsResponse, error) {
 	cn, err := c.broker(ctx, leader, forAdmin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	v, err := cn.Version(wire.ListOffsets)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp := new(msg.ListOffsetsResponse)
-	if err := lost(cn.DoVersion(ctx, req, resp, v, 0), cn); err != nil {
-		return err
-	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			out[TopicPartition{t.Name, p.PartitionIndex}] = listedOffset{p.Offset, p.Timestamp, p.LeaderEpoch, codeOf(p.ErrorCode)}
-		}
-	}
-	return nil
+	return resp, lost(cn.DoVersion(ctx, req, resp, v, 0), cn)
 }
 
 // find looks up positions, trying again what may be mended, until ctx ends.
@@ -122,7 +171,7 @@ func (c *cluster) find(ctx context.Context, want map[TopicPartition]Position, is
 			out[tp] = p.n
 			continue
 		}
-		ask[tp] = p.ts
+		ask[tp] = p.asked(time.Now())
 	}
 	err := c.retry(ctx, func() error {
 		var again error

@@ -196,7 +196,7 @@ func ConsumerConfigFromProperties(m map[string]string) (o ConsumerOptions, unuse
 		if err != nil {
 			return o, nil, err
 		}
-		at := AtTime(time.Now().Add(-age))
+		at := AtAge(age)
 		o.ResetTo = &at
 	}
 	o.Reset = map[string]Reset{"earliest": ResetEarliest, "none": ResetNone}[reset]

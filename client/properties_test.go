@@ -64,8 +64,10 @@ func TestConsumerConfigFromProperties(t *testing.T) {
 	if o.Group != "g" || o.ResetTo == nil || !o.ReadCommitted || !o.NoAutoCommit || !slices.Equal(o.Assignors, []Assignor{Sticky, Range}) || o.MaxPollRecords != 7 {
 		t.Errorf("%+v", o)
 	}
-	if age := time.Now().UnixMilli() - o.ResetTo.ts; age < 3600_000 || age > 3660_000 {
-		t.Errorf("reset to %d ms ago", age)
+	for _, now := range []int64{7200_000, 9200_000, 100} { // counted from each reset
+		if at := o.ResetTo.asked(time.UnixMilli(now)); at != max(now-3600_000, 0) {
+			t.Errorf("reset to %d at %d", at, now)
+		}
 	}
 	a, _, err := AdminConfigFromProperties(map[string]string{"default.api.timeout.ms": "5"})
 	if err != nil || a.APITimeout != 5*time.Millisecond {
