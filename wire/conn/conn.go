@@ -370,6 +370,7 @@ func (c *Conn) expire() {
 func (c *Conn) writeLoop() {
 	var batch []*Call
 	var bufs net.Buffers
+	out := newGatherer(c.nc)
 	for {
 		c.mu.Lock()
 		for len(c.queue) == 0 && c.err == nil {
@@ -388,8 +389,7 @@ func (c *Conn) writeLoop() {
 		for _, call := range batch {
 			bufs = call.appendBuffers(bufs)
 		}
-		tmp := bufs // WriteTo eats its receiver
-		_, err := tmp.WriteTo(c.nc)
+		err := out.write(bufs)
 		clear(bufs)
 		if err != nil {
 			c.Abort(fmt.Errorf("write to %s: %w", c.addr, err))
