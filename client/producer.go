@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -53,6 +54,7 @@ type Producer struct {
 // topic is a topic that records were sent to.
 type topic struct {
 	name       string
+	id         prim.UUID // zero if the broker does not tell
 	partitions []*partition
 	sticky     sticky
 	scratch    []candidate
@@ -73,6 +75,8 @@ type partition struct {
 	inFlight []*batch
 	sent     []*batch // with a sequence of the current epoch, from the oldest without outcome on
 	order    []*batch // not told yet, in the order of their records
+
+	gone error // why nothing is sent to it any more, nil while it exists
 
 	active     bool       // on its node's list,
 	next, prev *partition // where it stands between these
@@ -265,14 +269,21 @@ func (p *Producer) release(bytes int64) {
 	p.grant()
 }
 
-// adopt returns the topic with the partitions that info tells. The caller holds
-// mu.
+// adopt returns the topic with the partitions that info tells. A topic only ever
+// gains partitions; one of the same name that was made again may have fewer. A
+// broker that is behind and names fewer is not believed. The caller holds mu.
 func (p *Producer) adopt(info *topicInfo) *topic {
 	t := p.topics[info.name]
 	if t == nil {
-		t = &topic{name: info.name, sticky: sticky{current: -1}}
+		t = &topic{name: info.name, id: info.id, sticky: sticky{current: -1}}
 		p.topics[info.name] = t
 	}
+	if n := len(info.partitions); n < len(t.partitions) && (t.id != info.id || info.id == prim.UUID{}) {
+		p.abandon(t.partitions[n:], fmt.Errorf("topic %s was made again with %d partitions: %w", t.name, n, kerr.UnknownTopicOrPartition))
+		clear(t.partitions[n:])
+		t.partitions = t.partitions[:n]
+	}
+	t.id = info.id
 	for i := range info.partitions {
 		if i == len(t.partitions) {
 			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), pid: record.NoProducerID, acked: -1})
@@ -280,6 +291,18 @@ func (p *Producer) adopt(info *topicInfo) *topic {
 		p.lead(t.partitions[i], info.partitions[i].Leader)
 	}
 	return t
+}
+
+// abandon ends what waits for partitions that are no more. A batch in flight ends
+// with its answer. The caller holds mu.
+func (p *Producer) abandon(parts []*partition, err error) {
+	for _, part := range parts {
+		part.gone = err
+		for len(part.queue) > 0 {
+			p.complete(part.queue[0], err)
+		}
+		p.lead(part, -1)
+	}
 }
 
 // lead hands a partition to the sender of its leader. The caller holds mu.

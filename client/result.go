@@ -40,6 +40,10 @@ func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResp
 	}
 	var code kerr.Code
 	errors.As(err, &code)
+	if err != nil && code != kerr.DuplicateSequenceNumber && part.gone != nil {
+		p.complete(b, fmt.Errorf("%w; the last answer: %w", part.gone, err))
+		return
+	}
 	switch {
 	case err == nil || code == kerr.DuplicateSequenceNumber:
 		if r != nil && err == nil {
