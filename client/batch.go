@@ -73,7 +73,7 @@ func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
 			part: b.part, id: b.id, first: b.first + r[0], builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
 			created: b.created, deadline: b.deadline, closed: true,
 			sequenced: b.sequenced, pid: b.pid, epoch: b.epoch,
-			charged: b.charged * int64(r[1]-r[0]) / int64(n),
+			charged: b.charged*int64(r[1])/int64(n) - b.charged*int64(r[0])/int64(n), // together all of it
 		}
 		if b.sequenced {
 			p.seq = record.AddSequence(b.seq, int32(r[0]))

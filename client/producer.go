@@ -45,6 +45,7 @@ type Producer struct {
 	expiry   *time.Timer
 	expiring bool    // the timer is set
 	ratio    float64 // compressed to plain size, estimated
+	random   float64 // of the backoff of the answer that is handled: what it refused goes together again
 	told     sync.Cond
 	tell     []*batch // to be told, in order
 	telling  bool     // the goroutine that tells runs
@@ -399,8 +400,11 @@ func (p *Producer) put(part *partition, r *Record, rec pendingRecord, size int64
 			p.choose(t)
 		}
 	}
-	if full || len(b.records) == 1 {
-		part.node.pokeIf() // a batch to send, or one more linger to keep
+	switch {
+	case full:
+		part.node.pokeIf()
+	case len(b.records) == 1:
+		part.node.lingers(part, now)
 	}
 }
 

@@ -109,7 +109,7 @@ func (part *partition) acknowledge(b *batch) {
 // mu.
 func (p *Producer) requeue(b *batch, now time.Time, err error) {
 	b.lastErr = err
-	b.notBefore = now.Add(backoff(p.o.RetryBackoff, p.o.RetryBackoffMax, b.attempts))
+	b.notBefore = now.Add(backoffBy(p.o.RetryBackoff, p.o.RetryBackoffMax, b.attempts, p.random))
 	p.insert(b)
 }
 

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -28,6 +29,7 @@ type node struct {
 	wake       chan struct{}
 	active     activeList // with queued batches
 	requests   int        // in flight
+	lookAt     time.Time  // when run looks again by itself; zero while it is at work
 	readySince time.Time  // when it last had something to send that it did not; zero if it has nothing
 	mutedUntil time.Time  // by the broker's quota (KIP-219)
 
@@ -109,6 +111,7 @@ func (n *node) ready(now time.Time) (bool, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wait := time.Hour
+	n.lookAt = time.Time{}
 	if n.requests >= p.o.MaxInFlight {
 		return false, wait
 	}
@@ -126,7 +129,16 @@ func (n *node) ready(now time.Time) (bool, time.Duration) {
 		wait = min(wait, d)
 	}
 	n.readySince = time.Time{}
+	n.lookAt = now.Add(wait)
 	return false, wait
+}
+
+// lingers tells the sender of a partition's first record. It looks through all
+// its partitions only if it would look too late for this one.
+func (n *node) lingers(part *partition, now time.Time) {
+	if n != nil && (n.lookAt.IsZero() || now.Add(n.p.due(part, now)).Before(n.lookAt)) {
+		n.poke()
+	}
 }
 
 // due returns how long the first batch of a partition is to wait still, an hour
@@ -294,6 +306,7 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 	var hints []leaderHint
 	p.mu.Lock()
 	n.requests--
+	p.random = rand.Float64()
 	now := time.Now()
 	switch {
 	case err != nil:

@@ -46,7 +46,7 @@ func TestWorkGrowsWithTheRequest(t *testing.T) {
 			t.Errorf("%s: %+v at a size of %d, %+v at %d", r.Name, r.Small, r.N, r.Large, factor*r.N)
 		}
 	}
-	if want := len(records) + len(metadata) + len(groups) + len(admin); n != want {
+	if want := len(records) + len(metadata) + len(groups) + len(admin) + len(clients); n != want {
 		t.Errorf("%d cases ran, want %d", n, want)
 	}
 }

@@ -34,7 +34,7 @@ func main() {
 	flag.Parse()
 	out := json.NewEncoder(os.Stdout)
 	asked := make(map[wire.Key]bool)
-	for _, g := range slices.Concat(records, metadata, groups, admin) {
+	for _, g := range slices.Concat(records, metadata, groups, admin, clients) {
 		if !strings.Contains(g.name, *only) {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type world struct {
 	ids     []prim.UUID
 	members []string
 	extra   []*client
+	cleanup []func()
 }
 
 // quiet keeps the background from doing anything that would be counted.
@@ -58,6 +60,9 @@ func newWorld(overrides ...string) (*world, error) {
 }
 
 func (w *world) close() error {
+	for _, f := range slices.Backward(w.cleanup) {
+		f()
+	}
 	for _, c := range append(w.extra, w.client) {
 		c.conn.Close()
 	}
