@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 )
@@ -34,12 +35,48 @@ func EnvName(variable string) (key string, ok bool) {
 	return strings.NewReplacer("___", "-", "__", "_", "_", ".").Replace(rest), true
 }
 
-// loadEnviron takes the KAFKA_ variables. One that names no key is a warning:
-// an image's environment holds more than configuration.
+// secretsDir is where Kafka's image expects the files that variables name.
+const secretsDir = "/etc/kafka/secrets/"
+
+// secretFiles are the variables of Kafka's image that name a file in secretsDir,
+// and the key that takes its path.
+var secretFiles = map[string]string{
+	"KAFKA_SSL_KEYSTORE_FILENAME":   "ssl.keystore.location",
+	"KAFKA_SSL_TRUSTSTORE_FILENAME": "ssl.truststore.location",
+}
+
+// secretContents are those that name a file in secretsDir, and the key that takes
+// what is in it.
+var secretContents = map[string]string{
+	"KAFKA_SSL_KEY_CREDENTIALS":        "ssl.key.password",
+	"KAFKA_SSL_KEYSTORE_CREDENTIALS":   "ssl.keystore.password",
+	"KAFKA_SSL_TRUSTSTORE_CREDENTIALS": "ssl.truststore.password",
+}
+
+// loadEnviron takes CLUSTER_ID and the KAFKA_ variables, as Kafka's image does.
+// One that names no key is a warning: an image's environment holds more than
+// configuration.
 func (s *Static) loadEnviron(environ []string) (warnings []Warning, err error) {
+	var advertised string
 	for _, e := range environ {
 		variable, value, _ := strings.Cut(e, "=")
 		key, ok := EnvName(variable)
+		switch {
+		case variable == "CLUSTER_ID":
+			if err := s.putClusterID(value); err != nil {
+				return nil, fmt.Errorf("environment variable %s: %w", variable, err)
+			}
+		case variable == "KAFKA_ADVERTISED_LISTENERS":
+			advertised = value
+		case secretFiles[variable] != "":
+			key, value = secretFiles[variable], secretsDir+value
+		case secretContents[variable] != "":
+			text, err := os.ReadFile(secretsDir + value)
+			if err != nil {
+				return nil, fmt.Errorf("environment variable %s: %w", variable, err)
+			}
+			key, value = secretContents[variable], strings.TrimRight(string(text), "\r\n")
+		}
 		if !ok {
 			continue
 		}
@@ -52,5 +89,34 @@ func (s *Static) loadEnviron(environ []string) (warnings []Warning, err error) {
 			return nil, fmt.Errorf("environment variable %s: %w", variable, err)
 		}
 	}
+	if advertised != "" && !s.Explicit("listeners") {
+		if err := s.put("listeners", everyInterface(advertised), SourceEnvironment); err != nil {
+			return nil, fmt.Errorf("environment variable KAFKA_ADVERTISED_LISTENERS: %w", err)
+		}
+	}
 	return warnings, nil
+}
+
+// everyInterface returns listeners with the ports of the advertised ones, on every
+// interface: in Kafka's image those stand in for the listeners that are not given.
+func everyInterface(advertised string) string {
+	list := strings.Split(advertised, ",")
+	for i, l := range list {
+		name, address, ok := strings.Cut(l, "://")
+		if port := strings.LastIndexByte(address, ':'); ok && port >= 0 {
+			list[i] = name + "://0.0.0.0" + address[port:]
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// putClusterID takes an id that can stand in meta.properties as it is.
+func (s *Static) putClusterID(id string) error {
+	for _, c := range id {
+		if !strings.ContainsRune("_-.", c) && (c < '0' || c > 'z' || c > '9' && c < 'A' || c > 'Z' && c < 'a') {
+			return fmt.Errorf("%w: cluster id %q: want letters, digits, '_', '-' and '.'", ErrInvalid, id)
+		}
+	}
+	s.clusterID = id
+	return nil
 }

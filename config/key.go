@@ -278,12 +278,24 @@ func Lookup(kind Kind, name string) (*Key, bool) {
 type UnknownKeyError struct {
 	Kind    Kind
 	Name    string
-	Nearest string // "" if nothing comes near
+	Nearest string // "" if nothing comes near, or the key is retired
+	Retired bool   // Kafka had it before 4.0
+	Instead string // of a retired key, "" if nothing takes its place
 }
+
+// Typo reports whether the name looks like another key, and not like one that is
+// meant for something else, such as a plug-in.
+func (e *UnknownKeyError) Typo() bool { return e.Nearest != "" }
 
 // Error implements error.
 func (e *UnknownKeyError) Error() string {
 	s := fmt.Sprintf("unknown %s key %q", e.Kind, e.Name)
+	if e.Retired {
+		s += ": only Kafka before 4.0 had it"
+		if e.Instead != "" {
+			s += "; " + e.Instead
+		}
+	}
 	if e.Nearest != "" {
 		s += fmt.Sprintf(", did you mean %q?", e.Nearest)
 	}
@@ -291,14 +303,21 @@ func (e *UnknownKeyError) Error() string {
 }
 
 func unknown(kind Kind, name string) error {
-	return &UnknownKeyError{kind, name, Nearest(kind, name)}
+	if instead, ok := Retired(kind, name); ok {
+		return &UnknownKeyError{Kind: kind, Name: name, Retired: true, Instead: instead}
+	}
+	return &UnknownKeyError{Kind: kind, Name: name, Nearest: Nearest(kind, name)}
 }
 
+// maxEdits is how many letters a name may be away from a key to be taken for it,
+// however long it is: a longer prefix belongs to somebody else.
+const maxEdits = 6
+
 // Nearest returns the key whose name takes the fewest edits to become name; if
-// that is more than a third of its letters, the shortest key that begins with
-// name, or "".
+// that is more than a third of its letters, or maxEdits, the shortest key that
+// begins with name, or "".
 func Nearest(kind Kind, name string) string {
-	best, bestDistance := "", len(name)/3+1
+	best, bestDistance := "", min(len(name)/3, maxEdits)+1
 	for i := range tableOf(kind).keys {
 		k := &tableOf(kind).keys[i]
 		if d := editDistance(name, k.Name, bestDistance); d < bestDistance {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -55,7 +56,8 @@ var ourDefaults = map[string]string{
 // Static is a broker's configuration as it was started with. It does not change
 // and is safe for concurrent use.
 type Static struct {
-	set map[string]setting
+	set       map[string]setting
+	clusterID string
 }
 
 type setting struct {
@@ -63,19 +65,28 @@ type setting struct {
 	source Source
 }
 
-// Load reads the sources. It fails on the first unknown key or invalid value,
-// named with its place, and warns of known keys that klamm does not act on.
+// ClusterID returns the id for a new cluster that the environment names, or "".
+func (s *Static) ClusterID() string { return s.clusterID }
+
+// Load reads the sources. It fails on the first invalid value and on a key that
+// looks like a slip of the pen, named with its place. It warns of known keys that
+// klamm does not act on, and of keys in the file or the environment that are none
+// of Kafka's: they may be meant for a plug-in.
 func Load(src Sources) (*Static, []Warning, error) {
 	s := &Static{set: make(map[string]setting)}
+	var warnings []Warning
 	if src.File != "" {
-		if err := s.loadFile(src.File); err != nil {
+		w, err := s.loadFile(src.File)
+		if err != nil {
 			return nil, nil, err
 		}
+		warnings = w
 	}
-	warnings, err := s.loadEnviron(src.Environ)
+	w, err := s.loadEnviron(src.Environ)
 	if err != nil {
 		return nil, nil, err
 	}
+	warnings = append(warnings, w...)
 	for _, o := range src.Overrides {
 		name, value, ok := strings.Cut(o, "=")
 		if !ok {
@@ -102,20 +113,25 @@ func (s *Static) names() []string {
 	return names
 }
 
-func (s *Static) loadFile(name string) error {
+func (s *Static) loadFile(name string) (warnings []Warning, err error) {
 	// Latin-1, as java.util.Properties reads a stream; ${} is not expanded.
 	l := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
 	p, err := l.LoadFile(name)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	for _, key := range p.Keys() {
 		v, _ := p.Get(key)
-		if err := s.put(key, v, SourceFile); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		err := s.put(key, v, SourceFile)
+		var u *UnknownKeyError
+		switch {
+		case errors.As(err, &u) && !u.Typo():
+			warnings = append(warnings, Warning{key, u.Error()})
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return nil
+	return warnings, nil
 }
 
 func (s *Static) put(name, value string, source Source) error {

@@ -98,6 +98,88 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// TestUnknownKeysOfAFile: a slip of the pen is refused, a plug-in's key and one
+// of an older Kafka are a warning that says what it is.
+func TestUnknownKeysOfAFile(t *testing.T) {
+	for key, want := range map[string]string{
+		"num.partition":         "!did you mean \"num.partitions\"",
+		"retention.ms":          "!did you mean \"log.retention.ms\"",
+		"log.retention":         "!did you mean \"log.retention.",
+		"ssl.keystore.locatoin": "!did you mean \"ssl.keystore.location\"",
+		"my.plugin.key":         "unknown broker key \"my.plugin.key\"",
+		"confluent.license.topic.replication.factor":        "unknown broker key",
+		"confluent.support.metrics.enable":                  "unknown broker key",
+		"confluent.balancer.enable":                         "unknown broker key",
+		"confluent.metrics.reporter.bootstrap.servers":      "unknown broker key",
+		"cruise.control.metrics.topic":                      "unknown broker key",
+		"cruise.control.metrics.reporter.bootstrap.servers": "unknown broker key",
+		"opa.authorizer.url":                                "unknown broker key",
+		"strimzi.authorization.client.id":                   "unknown broker key",
+		"client.quota.callback.static.produce":              "unknown broker key",
+		"zookeeper.connect":                                 "before 4.0 had it; there is no ZooKeeper",
+		"zookeeper.ssl.keystore.location":                   "before 4.0 had it; there is no ZooKeeper",
+		"log.message.format.version":                        "before 4.0 had it",
+		"port":                                              "before 4.0 had it; use listeners",
+		"inter.broker.protocol.version":                     "before 4.0 had it; the feature metadata.version",
+	} {
+		_, warnings, err := Load(Sources{File: file(t, "num.partitions=2\n"+key+"=1\n")})
+		if refusal, ok := strings.CutPrefix(want, "!"); ok {
+			if err == nil || !strings.Contains(err.Error(), refusal) {
+				t.Errorf("%s: %v; want %q in the error", key, err, refusal)
+			}
+			continue
+		}
+		if err != nil || len(warnings) != 1 || warnings[0].Key != key || !strings.Contains(warnings[0].Message, want) {
+			t.Errorf("%s: warnings %v, error %v; want %q in one warning", key, warnings, err, want)
+		}
+	}
+	for kind, keys := range retired {
+		for key := range keys {
+			if _, ok := Lookup(kind, key); ok {
+				t.Errorf("%s key %s is retired and known", kind, key)
+			}
+		}
+	}
+	if _, _, err := Load(Sources{Overrides: []string{"my.plugin.key=1"}}); err == nil {
+		t.Error("an override that is no key was taken")
+	}
+}
+
+// TestImageVariables: the variables of Kafka's container image that are no keys.
+func TestImageVariables(t *testing.T) {
+	for _, c := range []struct {
+		environ, listeners, cluster, err string
+	}{
+		{"CLUSTER_ID=5L6g3nShT-eMCtK--X86sw", "PLAINTEXT://127.0.0.1:9092", "5L6g3nShT-eMCtK--X86sw", ""},
+		{"CLUSTER_ID=a b", "", "", "CLUSTER_ID"},
+		{"KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://example:29092,EXTERNAL://[::1]:9094", "PLAINTEXT://0.0.0.0:29092,EXTERNAL://0.0.0.0:9094", "", ""},
+		{"KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://example:29092 KAFKA_LISTENERS=PLAINTEXT://:9092", "PLAINTEXT://:9092", "", ""},
+		{"KAFKA_SSL_KEY_CREDENTIALS=no-such-file", "", "", "KAFKA_SSL_KEY_CREDENTIALS"},
+	} {
+		s, warnings, err := Load(Sources{Environ: strings.Split(c.environ, " ")})
+		if strings.Contains(c.environ, "a b") {
+			s, warnings, err = Load(Sources{Environ: []string{c.environ}})
+		}
+		if err != nil || c.err != "" {
+			if err == nil || c.err == "" || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v", c.environ, err)
+			}
+			continue
+		}
+		if s.Str("listeners") != c.listeners || s.ClusterID() != c.cluster || len(warnings) > 0 {
+			t.Errorf("%s: listeners %s, cluster %q, warnings %v", c.environ, s.Str("listeners"), s.ClusterID(), warnings)
+		}
+	}
+	s := load(t, Sources{Environ: []string{"KAFKA_SSL_KEYSTORE_FILENAME=kafka.jks"}})
+	if got := s.Str("ssl.keystore.location"); got != "/etc/kafka/secrets/kafka.jks" {
+		t.Errorf("ssl.keystore.location %q", got)
+	}
+	b, err := load(t, Sources{Environ: []string{"KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://example:29092"}}).Broker()
+	if err != nil || fmt.Sprint(b.Listeners, b.Advertised) != "[PLAINTEXT://0.0.0.0:29092] [PLAINTEXT://example:29092]" {
+		t.Errorf("%+v, %v", b, err)
+	}
+}
+
 func TestEnvName(t *testing.T) {
 	for in, want := range map[string]string{
 		"KAFKA_LOG_RETENTION_MS":                    "log.retention.ms",

@@ -38,7 +38,8 @@ defaults. When the broker serves, one line goes to stdout:
 
     ready bootstrap=HOST:PORT[,HOST:PORT...] cluster=ID
 
-Logs go to stderr.
+Logs go to stderr. CLUSTER_ID, KAFKA_LOG4J_ROOT_LOGLEVEL and KAFKA_LOG4J_LOGGERS mean what they mean to Kafka's container image, and
+with KAFKA_ADVERTISED_LISTENERS alone the broker listens on its ports on every interface.
 
 Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or the broker could not start or go on, 2 wrong usage,
 130 a signal came before it served.`,
@@ -50,7 +51,7 @@ Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or
 			if inMemory && dataDir != "" {
 				return usagef("--in-memory and --data-dir exclude each other")
 			}
-			lg, err := newLogger(level)
+			lg, err := newLogger(level, os.Getenv("KAFKA_LOG4J_ROOT_LOGLEVEL"), os.Getenv("KAFKA_LOG4J_LOGGERS"))
 			if err != nil {
 				return err
 			}
@@ -76,7 +77,7 @@ Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or
 			for _, w := range warnings {
 				lg.Warn("config", zap.String("key", w.Key), zap.String("warning", w.Message))
 			}
-			o.Config = static
+			o.Config, o.ClusterID = static, static.ClusterID()
 			opening := openingBar{w: cmd.ErrOrStderr()}
 			o.Progress = opening.at
 			b, err := broker.Start(cmd.Context(), o)
@@ -101,7 +102,7 @@ Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or
 	f.StringVar(&listen, "listen", "", "address to listen on, as HOST:PORT; port 0 picks a free one")
 	f.StringVar(&dataDir, "data-dir", "", "directory to keep the data in (log.dirs)")
 	f.BoolVar(&inMemory, "in-memory", false, "keep the data in memory; it ends with the broker")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&level, "log-level", "", "debug, info, warn or error; unset, KAFKA_LOG4J_ROOT_LOGLEVEL or else info")
 	return cmd
 }
 
@@ -155,22 +156,39 @@ func (o *openingBar) finish() {
 	}
 }
 
-// newLogger logs to stderr: lines to read on a terminal, JSON otherwise.
-func newLogger(level string) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
-	if err != nil {
-		return nil, usagef("--log-level: %w", err)
+// newLogger logs to stderr: lines to read on a terminal, JSON otherwise. level is
+// what the user gave, "" for nothing; then root, of the environment, counts. of
+// are the levels of single loggers, as NAME=LEVEL,NAME=LEVEL.
+func newLogger(level, root, of string) (*zap.Logger, error) {
+	from := "--log-level"
+	switch {
+	case level != "":
+	case root != "":
+		from, level = "KAFKA_LOG4J_ROOT_LOGLEVEL", root
+	default:
+		level = "info"
 	}
-	var encoder zapcore.Encoder
+	core, registry := levels.Of(levels.New(zapcore.NewCore(logEncoder(), zapcore.Lock(os.Stderr), zapcore.DebugLevel), zapcore.InfoLevel))
+	if !registry.Set(levels.Root, strings.ToUpper(level)) {
+		return nil, usagef("%s %q: want one of %s", from, level, strings.ToLower(strings.Join(levels.Names(), ", ")))
+	}
+	for item := range strings.SplitSeq(of, ",") {
+		name, own, ok := strings.Cut(strings.TrimSpace(item), "=")
+		if of != "" && (!ok || name == "" || !registry.Set(name, strings.ToUpper(own))) {
+			return nil, usagef("KAFKA_LOG4J_LOGGERS: %q: want NAME=LEVEL, a level is one of %s", item, strings.ToLower(strings.Join(levels.Names(), ", ")))
+		}
+	}
+	return zap.New(core), nil
+}
+
+func logEncoder() zapcore.Encoder {
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		c := zap.NewDevelopmentEncoderConfig()
 		c.EncodeLevel = zapcore.CapitalColorLevelEncoder
 		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		encoder = zapcore.NewConsoleEncoder(c)
-	} else {
-		c := zap.NewProductionEncoderConfig()
-		c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-		encoder = zapcore.NewJSONEncoder(c)
+		return zapcore.NewConsoleEncoder(c)
 	}
-	return zap.New(levels.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.DebugLevel), l)), nil
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	return zapcore.NewJSONEncoder(c)
 }
