@@ -138,7 +138,7 @@ func (b *Broker) start(ctx context.Context) error {
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
 		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
-		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Fatal: b.o.Fatal,
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Storage: b.storage, Fatal: b.o.Fatal,
 	})
 	if err != nil {
 		return err
@@ -210,6 +210,16 @@ func (b *Broker) openDirs() error {
 	}
 	b.clusterID = want.ClusterID
 	return nil
+}
+
+// storage returns the error of a log directory if none is well.
+func (b *Broker) storage() (err error) {
+	for _, d := range b.dirs {
+		if err = d.Err(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func (b *Broker) bind() error {

@@ -33,6 +33,9 @@ type ControllerOptions struct {
 	// Applied is called with every image after it is in place, in order. Change
 	// returns after it.
 	Applied func(old, new *meta.Image, delta meta.Delta)
+	// Storage returns why this broker cannot hold another partition, nil if it
+	// can. It may be nil, and must not block.
+	Storage func() error
 	// Fatal is called once if the metadata log can no longer be written. The
 	// process must end: nothing that depends on metadata is safe from then on.
 	Fatal func(error)

@@ -90,6 +90,9 @@ func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defa
 				continue
 			}
 			records, result := planTopic(m, s, d)
+			if result.Err == nil {
+				result.Err = c.homeless(records)
+			}
 			results[i] = result
 			if result.Err == nil {
 				out = append(out, records...)
@@ -107,6 +110,25 @@ func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defa
 		return out, nil
 	})
 	return results, err
+}
+
+// homeless returns why no new partition among records can be kept, if one of them
+// has its replicas on this broker alone and no log directory of it is well. Kafka
+// has no such state: its broker ends with its last directory.
+func (c *Controller) homeless(records []meta.Record) error {
+	if c.o.Storage == nil {
+		return nil
+	}
+	err := c.o.Storage()
+	if err == nil {
+		return nil
+	}
+	for _, r := range records {
+		if p, ok := r.(*msg.PartitionRecord); ok && len(p.Replicas) == 1 && p.Replicas[0] == c.o.NodeID {
+			return Refuse(kerr.KafkaStorageError, "Every log directory of broker %d is offline: %v", c.o.NodeID, err)
+		}
+	}
+	return nil
 }
 
 // planTopic returns the records that create one topic.
@@ -363,6 +385,11 @@ func (c *Controller) CreatePartitions(ctx context.Context, specs []PartitionsSpe
 		room := maxPartitions
 		for i, s := range specs {
 			records, err := planPartitions(m, s, room)
+			if err == nil {
+				if err = c.homeless(records); err != nil {
+					records = nil
+				}
+			}
 			results[i] = TopicResult{Name: s.Name, Err: err}
 			out = append(out, records...)
 			if room -= len(records); err == errFull {

@@ -185,7 +185,7 @@ func (h *Handlers) create(ctx context.Context, specs []replication.TopicSpec) ma
 		case e == nil:
 			h.changedTopic(nil, "created topic that a client named", results[i])
 		case code == kerr.TopicAlreadyExists:
-		case code == kerr.InvalidTopicException, code == kerr.InvalidReplicationFactor:
+		case code == kerr.InvalidTopicException, code == kerr.InvalidReplicationFactor, code == kerr.KafkaStorageError:
 			failed[s.Name] = e
 		default:
 			if !warned { // there may be many, for one reason
