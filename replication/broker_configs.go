@@ -34,7 +34,7 @@ func checkBrokerConfig(m *meta.Image, name string, values map[string]string, sta
 		if bad == nil {
 			return nil
 		}
-		return Refuse(kerr.InvalidRequest, "%s: [%s]", why, strings.Join(bad, ", "))
+		return kerr.Refuse(kerr.InvalidRequest, "%s: [%s]", why, strings.Join(bad, ", "))
 	}
 	if err := refuse("Cannot update these configs dynamically", func(_ string, k *config.Key) bool { return k.Update == config.ReadOnly }); err != nil {
 		return err
@@ -45,7 +45,7 @@ func checkBrokerConfig(m *meta.Image, name string, values map[string]string, sta
 	for _, n := range names {
 		if k, ok := config.Lookup(config.KindBroker, n); ok {
 			if err := k.Validate(values[n]); err != nil {
-				return Refuse(kerr.InvalidRequest, "%s", err)
+				return kerr.Refuse(kerr.InvalidRequest, "%s", err)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func checkThreads(m *meta.Image, name string, values map[string]string, static *
 
 // badThreads says it as Kafka does, whose error has gone through another one.
 func badThreads(format string, args ...any) error {
-	return Refuse(kerr.InvalidRequest, "Invalid value org.apache.kafka.common.config.ConfigException: "+format+" for configuration Invalid dynamic configuration", args...)
+	return kerr.Refuse(kerr.InvalidRequest, "Invalid value org.apache.kafka.common.config.ConfigException: "+format+" for configuration Invalid dynamic configuration", args...)
 }
 
 // number returns the value that a broker key has, 0 if it has none.

@@ -52,7 +52,7 @@ func (c *Controller) ChangeConfigs(ctx context.Context, changes []ResourceChange
 		}
 		for i, r := range changes {
 			if count[r.Resource] > 1 {
-				results[i] = Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
+				results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
 				continue
 			}
 			records, err := planConfigs(m, r, static)
@@ -109,7 +109,7 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 		return nil, err
 	}
 	if r.Resource.Type == meta.TopicResource && m.Topic(r.Resource.Name) == nil {
-		return nil, Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Resource.Name)
+		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Resource.Name)
 	}
 	var out []meta.Record
 	record := func(name string, value *string) {
@@ -149,7 +149,7 @@ func CheckChanges(changes []ConfigChange) error {
 	var nulls []string
 	for _, c := range changes {
 		if seen[c.Name] {
-			return Refuse(kerr.InvalidRequest, "Error due to duplicate config keys")
+			return kerr.Refuse(kerr.InvalidRequest, "Error due to duplicate config keys")
 		}
 		seen[c.Name] = true
 		if c.Op != DeleteConfig && c.Value == nil {
@@ -157,7 +157,7 @@ func CheckChanges(changes []ConfigChange) error {
 		}
 	}
 	if nulls != nil {
-		return Refuse(kerr.InvalidRequest, "Null value not supported for : %s", strings.Join(nulls, ", "))
+		return kerr.Refuse(kerr.InvalidRequest, "Null value not supported for : %s", strings.Join(nulls, ", "))
 	}
 	return nil
 }
@@ -168,23 +168,23 @@ func CheckChanges(changes []ConfigChange) error {
 func checkResource(m *meta.Image, r meta.Resource) (config.Kind, error) {
 	kind, ok := kindOf(r.Type)
 	if !ok {
-		return 0, Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Type)
+		return 0, kerr.Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Type)
 	}
 	switch r.Type {
 	case meta.TopicResource:
 		if r.Name == "" {
-			return 0, Refuse(kerr.InvalidRequest, "Default topic resources are not allowed.")
+			return 0, kerr.Refuse(kerr.InvalidRequest, "Default topic resources are not allowed.")
 		}
 		if err := CheckTopicName(r.Name); err != nil {
 			return 0, err
 		}
 	case meta.GroupResource:
 		if r.Name == "" {
-			return 0, Refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
+			return 0, kerr.Refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
 		}
 	case meta.ClientMetricsResource:
 		if r.Name == "" {
-			return 0, Refuse(kerr.InvalidRequest, "Subscription name can't be empty")
+			return 0, kerr.Refuse(kerr.InvalidRequest, "Subscription name can't be empty")
 		}
 	}
 	return kind, nil
@@ -200,9 +200,9 @@ func applyConfig(kind config.Kind, values map[string]string, change ConfigChange
 	case SetConfig, AppendConfig, SubtractConfig:
 	default:
 		if kind == config.KindBroker {
-			return Refuse(kerr.InvalidRequest, "Unknown operations type %d", change.Op)
+			return kerr.Refuse(kerr.InvalidRequest, "Unknown operations type %d", change.Op)
 		}
-		return Refuse(kerr.InvalidRequest, "Unknown operation type %d for config '%s'.", change.Op, change.Name)
+		return kerr.Refuse(kerr.InvalidRequest, "Unknown operation type %d for config '%s'.", change.Op, change.Name)
 	}
 	if change.Op == SetConfig {
 		values[change.Name] = *change.Value
@@ -212,11 +212,11 @@ func applyConfig(kind config.Kind, values map[string]string, change ConfigChange
 	appends := change.Op == AppendConfig
 	switch {
 	case kind == config.KindBroker && !known:
-		return Refuse(kerr.InvalidConfig, "Unknown config name: %s", change.Name)
+		return kerr.Refuse(kerr.InvalidConfig, "Unknown config name: %s", change.Name)
 	case kind == config.KindBroker && !list:
-		return Refuse(kerr.InvalidConfig, "Config value %s is not allowed for config key: %s", map[bool]string{true: "append", false: "subtract"}[appends], change.Name)
+		return kerr.Refuse(kerr.InvalidConfig, "Config value %s is not allowed for config key: %s", map[bool]string{true: "append", false: "subtract"}[appends], change.Name)
 	case !list || kind != config.KindBroker && kind != config.KindTopic:
-		return Refuse(kerr.InvalidConfig, "Can't %s to key %s because its type is not LIST.", map[bool]string{true: "APPEND", false: "SUBTRACT"}[appends], change.Name)
+		return kerr.Refuse(kerr.InvalidConfig, "Can't %s to key %s because its type is not LIST.", map[bool]string{true: "APPEND", false: "SUBTRACT"}[appends], change.Name)
 	}
 	now, ok := values[change.Name]
 	if !ok {
@@ -286,11 +286,11 @@ func checkTopicConfig(m *meta.Image, values map[string]string, static *config.St
 	var unknown *config.UnknownKeyError
 	switch {
 	case errors.As(err, &unknown):
-		return Refuse(kerr.InvalidConfig, "Unknown topic config name: %s", unknown.Name)
+		return kerr.Refuse(kerr.InvalidConfig, "Unknown topic config name: %s", unknown.Name)
 	case err != nil:
-		return Refuse(kerr.InvalidConfig, "%s", err)
+		return kerr.Refuse(kerr.InvalidConfig, "%s", err)
 	case t.RemoteStorage:
-		return Refuse(kerr.InvalidConfig, "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
+		return kerr.Refuse(kerr.InvalidConfig, "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
 	return nil
 }
@@ -301,15 +301,15 @@ func checkGroupConfig(m *meta.Image, values map[string]string, static *config.St
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		key, ok := config.Lookup(config.KindGroup, name)
 		if !ok {
-			return Refuse(kerr.InvalidConfig, "Unknown group config name: %s", name)
+			return kerr.Refuse(kerr.InvalidConfig, "Unknown group config name: %s", name)
 		}
 		if err := key.Validate(values[name]); err != nil {
-			return Refuse(kerr.InvalidConfig, "%s", err)
+			return kerr.Refuse(kerr.InvalidConfig, "%s", err)
 		}
 	}
 	l := config.Layers{DynamicDefault: m.Config(meta.Resource{Type: meta.BrokerResource}), Static: static}
 	if err := config.CheckGroupBounds(values, l); err != nil {
-		return Refuse(kerr.InvalidConfig, "%s", err)
+		return kerr.Refuse(kerr.InvalidConfig, "%s", err)
 	}
 	return nil
 }
@@ -319,7 +319,7 @@ func checkClientMetrics(values map[string]string) error {
 	names := slices.Sorted(maps.Keys(values))
 	for _, name := range names {
 		if _, ok := config.Lookup(config.KindClientMetrics, name); !ok {
-			return Refuse(kerr.InvalidRequest, "Unknown client metrics configuration: %s", name)
+			return kerr.Refuse(kerr.InvalidRequest, "Unknown client metrics configuration: %s", name)
 		}
 	}
 	const lowest, highest = 100, 3_600_000
@@ -329,15 +329,15 @@ func checkClientMetrics(values map[string]string) error {
 		case "interval.ms":
 			ms, err := strconv.ParseInt(value, 10, 32)
 			if err != nil {
-				return Refuse(kerr.InvalidConfig, "%s", config.Validate(config.KindClientMetrics, name, value))
+				return kerr.Refuse(kerr.InvalidConfig, "%s", config.Validate(config.KindClientMetrics, name, value))
 			}
 			if ms < lowest || ms > highest {
-				return Refuse(kerr.InvalidRequest, "Invalid value %d for interval.ms, interval must be between %d and %d (1 hour)", ms, lowest, highest)
+				return kerr.Refuse(kerr.InvalidRequest, "Invalid value %d for interval.ms, interval must be between %d and %d (1 hour)", ms, lowest, highest)
 			}
 		case "match":
 			for _, item := range splitList(value) {
 				if config.Validate(config.KindClientMetrics, name, item) != nil {
-					return Refuse(kerr.InvalidConfig, "Illegal client matching pattern: %s", item)
+					return kerr.Refuse(kerr.InvalidConfig, "Illegal client matching pattern: %s", item)
 				}
 			}
 		}

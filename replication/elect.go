@@ -47,16 +47,16 @@ func (c *Controller) ElectLeaders(ctx context.Context, kind ElectionType, partit
 }
 
 // errNotNeeded is the answer where the leader is the one asked for.
-var errNotNeeded = Refuse(kerr.ElectionNotNeeded, "Leader election not needed for topic partition.")
+var errNotNeeded = kerr.Refuse(kerr.ElectionNotNeeded, "Leader election not needed for topic partition.")
 
 // planElection returns the record that makes another replica the leader.
 func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Record, error) {
 	t := m.Topic(name.Topic)
 	if t == nil {
-		return nil, Refuse(kerr.UnknownTopicOrPartition, "No such topic as %s", name.Topic)
+		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "No such topic as %s", name.Topic)
 	}
 	if name.Partition < 0 || int(name.Partition) >= len(t.Partitions) {
-		return nil, Refuse(kerr.UnknownTopicOrPartition, "No such partition as %s-%d", name.Topic, name.Partition)
+		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "No such partition as %s-%d", name.Topic, name.Partition)
 	}
 	p := t.Partitions[name.Partition]
 	alive := func(id int32) bool {
@@ -72,7 +72,7 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 		case p.Leader == preferred:
 			return nil, errNotNeeded
 		case !alive(preferred) || !slices.Contains(p.InSync, preferred):
-			return nil, Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
+			return nil, kerr.Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
 		}
 		r.Leader = preferred
 		return r, nil
@@ -82,7 +82,7 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 	}
 	at := slices.IndexFunc(p.Replicas, alive)
 	if at < 0 {
-		return nil, Refuse(kerr.EligibleLeadersNotAvailable, "Eligible topic partition leaders are not available.")
+		return nil, kerr.Refuse(kerr.EligibleLeadersNotAvailable, "Eligible topic partition leaders are not available.")
 	}
 	r.Leader = p.Replicas[at]
 	if !slices.Contains(p.InSync, r.Leader) {

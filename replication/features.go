@@ -71,7 +71,7 @@ func (c *Controller) planFeatures(m *meta.Image, updates []FeatureUpdate) ([]met
 			continue
 		}
 		if why := refuseFeature(m, u, c.o.NodeID); why != nil {
-			return nil, Refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
+			return nil, kerr.Refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
 		}
 		if m.Feature(u.Name) != u.Level {
 			out = append(out, &msg.FeatureLevelRecord{Name: u.Name, FeatureLevel: u.Level})
@@ -83,7 +83,7 @@ func (c *Controller) planFeatures(m *meta.Image, updates []FeatureUpdate) ([]met
 // refuseFeature returns why a level cannot be finalized.
 func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
 	invalid := func(format string, args ...any) error {
-		return Refuse(kerr.InvalidUpdateVersion, "Invalid update version %d for feature %s. "+format, append([]any{u.Level, u.Name}, args...)...)
+		return kerr.Refuse(kerr.InvalidUpdateVersion, "Invalid update version %d for feature %s. "+format, append([]any{u.Level, u.Name}, args...)...)
 	}
 	now := m.Feature(u.Name)
 	at := slices.IndexFunc(Features, func(f Feature) bool { return f.Name == u.Name })
@@ -107,7 +107,7 @@ func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
 		if u.Type == UnsafeDowngradeFeature {
 			why = "Unsafe metadata downgrade is not supported in this version."
 		}
-		return Refuse(kerr.InvalidUpdateVersion, "Unsupported metadata.version downgrade from %d to %d. %s", now, u.Level, why)
+		return kerr.Refuse(kerr.InvalidUpdateVersion, "Unsupported metadata.version downgrade from %d to %d. %s", now, u.Level, why)
 	}
 	return nil
 }

@@ -185,7 +185,7 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 		enough, have, want := p.state.Enough(), len(p.state.InSync()), p.state.MinISR()
 		p.mu.Unlock()
 		if !enough {
-			return log.AppendInfo{}, nil, Refuse(kerr.NotEnoughReplicas, "The size of the current ISR %d is insufficient to satisfy the min.isr requirement of %d for partition %s-%d", have, want, p.Topic, p.Index)
+			return log.AppendInfo{}, nil, kerr.Refuse(kerr.NotEnoughReplicas, "The size of the current ISR %d is insufficient to satisfy the min.isr requirement of %d for partition %s-%d", have, want, p.Topic, p.Index)
 		}
 	}
 	o.LeaderEpoch = v.leaderEpoch
@@ -304,7 +304,7 @@ func (p *Partition) deleteBelow(offset int64) (moved bool, err error) {
 		offset = high
 	}
 	if offset < 0 || offset > high {
-		return false, Refuse(kerr.OffsetOutOfRange, "The specified offset %d is higher than the high watermark %d of the partition %s-%d", offset, high, p.Topic, p.Index)
+		return false, kerr.Refuse(kerr.OffsetOutOfRange, "The specified offset %d is higher than the high watermark %d of the partition %s-%d", offset, high, p.Topic, p.Index)
 	}
 	if offset <= p.log.StartOffset() {
 		return false, nil

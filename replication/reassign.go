@@ -52,10 +52,10 @@ func Reassignments(t *meta.Topic, indexes []int32) (out []Reassignment) {
 func CheckReassignment(m *meta.Image, topic string, index int32, replicas []int32, mayChangeFactor bool) error {
 	t := m.Topic(topic)
 	if t == nil {
-		return Refuse(kerr.UnknownTopicOrPartition, "Unable to find a topic named %s.", topic)
+		return kerr.Refuse(kerr.UnknownTopicOrPartition, "Unable to find a topic named %s.", topic)
 	}
 	if index < 0 || int(index) >= len(t.Partitions) {
-		return Refuse(kerr.UnknownTopicOrPartition, "Unable to find partition %s:%d.", topic, index)
+		return kerr.Refuse(kerr.UnknownTopicOrPartition, "Unable to find partition %s:%d.", topic, index)
 	}
 	p := t.Partitions[index]
 	if replicas == nil && !reassigning(p) {
@@ -66,11 +66,11 @@ func CheckReassignment(m *meta.Image, topic string, index int32, replicas []int3
 			return err
 		}
 		if !mayChangeFactor && len(replicas) != len(p.Replicas) {
-			return Refuse(kerr.InvalidReplicationFactor, "The replication factor is changed from %d to %d", len(p.Replicas), len(replicas))
+			return kerr.Refuse(kerr.InvalidReplicationFactor, "The replication factor is changed from %d to %d", len(p.Replicas), len(replicas))
 		}
 		if slices.Equal(replicas, p.Replicas) && !reassigning(p) {
 			return nil
 		}
 	}
-	return Refuse(kerr.InvalidReplicaAssignment, "This version of the broker cannot move partition %s:%d between brokers.", topic, index)
+	return kerr.Refuse(kerr.InvalidReplicaAssignment, "This version of the broker cannot move partition %s:%d between brokers.", topic, index)
 }

@@ -21,7 +21,7 @@ const maxTopicName = 249
 // CheckTopicName returns why name is no legal topic name.
 func CheckTopicName(name string) error {
 	bad := func(why string) error {
-		return Refuse(kerr.InvalidTopicException, "Topic name is invalid: %s", why)
+		return kerr.Refuse(kerr.InvalidTopicException, "Topic name is invalid: %s", why)
 	}
 	switch {
 	case name == "":
@@ -86,7 +86,7 @@ func (c *Controller) CreateTopics(ctx context.Context, specs []TopicSpec, d Defa
 		for i, s := range specs {
 			results[i] = TopicResult{Name: s.Name}
 			if names[s.Name] > 1 {
-				results[i].Err = Refuse(kerr.InvalidRequest, "Duplicate topic name.")
+				results[i].Err = kerr.Refuse(kerr.InvalidRequest, "Duplicate topic name.")
 				continue
 			}
 			records, result := planTopic(m, s, d)
@@ -125,7 +125,7 @@ func (c *Controller) homeless(records []meta.Record) error {
 	}
 	for _, r := range records {
 		if p, ok := r.(*msg.PartitionRecord); ok && len(p.Replicas) == 1 && p.Replicas[0] == c.o.NodeID {
-			return Refuse(kerr.KafkaStorageError, "Every log directory of broker %d is offline: %v", c.o.NodeID, err)
+			return kerr.Refuse(kerr.KafkaStorageError, "Every log directory of broker %d is offline: %v", c.o.NodeID, err)
 		}
 	}
 	return nil
@@ -142,13 +142,13 @@ func planTopic(m *meta.Image, s TopicSpec, d Defaults) ([]meta.Record, TopicResu
 		return fail(err)
 	}
 	if s.Name == meta.MetadataTopic {
-		return fail(Refuse(kerr.TopicAuthorizationFailed, "Creation of internal topic %s is prohibited.", s.Name))
+		return fail(kerr.Refuse(kerr.TopicAuthorizationFailed, "Creation of internal topic %s is prohibited.", s.Name))
 	}
 	if m.Topic(s.Name) != nil {
-		return fail(Refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", s.Name))
+		return fail(kerr.Refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", s.Name))
 	}
 	if t := m.Colliding(s.Name); t != nil {
-		return fail(Refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", s.Name, t.Name))
+		return fail(kerr.Refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", s.Name, t.Name))
 	}
 	assignment, err := assign(m, s, d)
 	if err != nil {
@@ -165,7 +165,7 @@ func planTopic(m *meta.Image, s TopicSpec, d Defaults) ([]meta.Record, TopicResu
 	}
 	if nulls != nil {
 		slices.Sort(nulls)
-		return fail(Refuse(kerr.InvalidConfig, "Null value not supported for topic configs: %s", strings.Join(nulls, ",")))
+		return fail(kerr.Refuse(kerr.InvalidConfig, "Null value not supported for topic configs: %s", strings.Join(nulls, ",")))
 	}
 	if err := checkTopicConfig(m, configs, d.Static); err != nil {
 		return fail(err)
@@ -216,9 +216,9 @@ func assign(m *meta.Image, s TopicSpec, d Defaults) ([][]int32, error) {
 	if len(s.Assignment) > 0 {
 		switch {
 		case s.ReplicationFactor != -1:
-			return nil, Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1.")
+			return nil, kerr.Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1.")
 		case s.Partitions != -1:
-			return nil, Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
+			return nil, kerr.Refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
 		}
 		return explicit(m, s.Assignment, 0, 0)
 	}
@@ -230,10 +230,10 @@ func assign(m *meta.Image, s TopicSpec, d Defaults) ([][]int32, error) {
 		factor = d.ReplicationFactor
 	}
 	if partitions <= 0 {
-		return nil, Refuse(kerr.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+		return nil, kerr.Refuse(kerr.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
 	}
 	if factor <= 0 {
-		return nil, Refuse(kerr.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
+		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
 	}
 	return place(m, 0, partitions, factor)
 }
@@ -246,7 +246,7 @@ const maxPartitions = 10_000
 // (MAX_RECORDS_PER_USER_OP).
 const maxRecords = 10_000
 
-var errTooManyRecords = Refuse(kerr.PolicyViolation, "Unable to perform excessively large batch operation.")
+var errTooManyRecords = kerr.Refuse(kerr.PolicyViolation, "Unable to perform excessively large batch operation.")
 
 // checkTotal counts the partitions that a request for topics asks for. Topics
 // that are refused for their names alone, since they stand there twice or are the
@@ -269,7 +269,7 @@ func checkTotal(specs []TopicSpec, d Defaults) error {
 		}
 	}
 	if total > maxPartitions {
-		return Refuse(kerr.PolicyViolation, "Excessively large number of partitions per request.")
+		return kerr.Refuse(kerr.PolicyViolation, "Excessively large number of partitions per request.")
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func explicit(m *meta.Image, assignment map[int32][]int32, first, factor int) ([
 	for i := range out {
 		replicas, ok := assignment[int32(first+i)]
 		if !ok {
-			return nil, Refuse(kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence")
+			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence")
 		}
 		if err := checkReplicas(m, replicas); err != nil {
 			return nil, err
@@ -291,7 +291,7 @@ func explicit(m *meta.Image, assignment map[int32][]int32, first, factor int) ([
 			factor = len(replicas)
 		}
 		if len(replicas) != factor {
-			return nil, Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes partition %d with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", first+i, len(replicas), factor)
+			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes partition %d with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", first+i, len(replicas), factor)
 		}
 		out[i] = replicas
 	}
@@ -300,15 +300,15 @@ func explicit(m *meta.Image, assignment map[int32][]int32, first, factor int) ([
 
 func checkReplicas(m *meta.Image, replicas []int32) error {
 	if len(replicas) == 0 {
-		return Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list.")
+		return kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list.")
 	}
 	seen := make(map[int32]bool)
 	for _, id := range replicas {
 		if m.Broker(id) == nil {
-			return Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
+			return kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
 		}
 		if seen[id] {
-			return Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
+			return kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
 		}
 		seen[id] = true
 	}
@@ -320,7 +320,7 @@ func checkReplicas(m *meta.Image, replicas []int32) error {
 func place(m *meta.Image, first int, partitions int32, factor int16) ([][]int32, error) {
 	live := m.Live()
 	if int(factor) > len(live) {
-		return nil, Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, len(live))
+		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, len(live))
 	}
 	start := 0
 	if len(live) > 1 {
@@ -419,16 +419,16 @@ func planPartitions(m *meta.Image, s PartitionsSpec, room int) ([]meta.Record, e
 	have := int32(len(t.Partitions))
 	switch {
 	case s.Count == have:
-		return nil, Refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", have)
+		return nil, kerr.Refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", have)
 	case s.Count < have:
-		return nil, Refuse(kerr.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.", s.Name, have, s.Count)
+		return nil, kerr.Refuse(kerr.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.", s.Name, have, s.Count)
 	}
 	factor := len(t.Partitions[0].Replicas)
 	var assignment [][]int32
 	var err error
 	if s.Assignment != nil {
 		if len(s.Assignment) != int(s.Count-have) {
-			return nil, Refuse(kerr.InvalidReplicaAssignment, "Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", s.Count-have, len(s.Assignment))
+			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", s.Count-have, len(s.Assignment))
 		}
 	}
 	if int(s.Count-have) > room {

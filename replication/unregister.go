@@ -18,7 +18,7 @@ func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
 func planUnregister(m *meta.Image, id int32) ([]meta.Record, error) {
 	b := m.Broker(id)
 	if b == nil {
-		return nil, Refuse(kerr.BrokerIdNotRegistered, "Broker ID %d is not currently registered", id)
+		return nil, kerr.Refuse(kerr.BrokerIdNotRegistered, "Broker ID %d is not currently registered", id)
 	}
 	var out []meta.Record
 	m.Topics("", func(t *meta.Topic) bool {

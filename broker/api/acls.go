@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -28,12 +27,12 @@ func (h *Handlers) describeAcls(c *Call, req *msg.DescribeAclsRequest) (*msg.Des
 	if unknown(req.ResourceTypeFilter, req.PatternTypeFilter, req.Operation, req.PermissionType) {
 		return nil, malformed(c, errUnknownElement)
 	}
-	err := replication.Refuse(kerr.SecurityDisabled, "No Authorizer is configured on the broker")
+	err := kerr.Refuse(kerr.SecurityDisabled, "No Authorizer is configured on the broker")
 	return &msg.DescribeAclsResponse{ErrorCode: int16(h.code(err)), ErrorMessage: text(err)}, nil
 }
 
 // errNoAuthorizer is the answer to every change of the ACLs.
-var errNoAuthorizer = replication.Refuse(kerr.SecurityDisabled, "No Authorizer is configured.")
+var errNoAuthorizer = kerr.Refuse(kerr.SecurityDisabled, "No Authorizer is configured.")
 
 // createAcls answers CreateAcls (key 30, v1-v3): every one is refused.
 func (h *Handlers) createAcls(c *Call, req *msg.CreateAclsRequest) (*msg.CreateAclsResponse, error) {

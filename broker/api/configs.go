@@ -74,26 +74,26 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 		}
 		id, err := strconv.ParseInt(r.Name, 10, 32)
 		if err != nil {
-			return nil, replication.Refuse(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", r.Name)
+			return nil, kerr.Refuse(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", r.Name)
 		}
 		if int32(id) != h.NodeID {
-			return nil, replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d or empty string, but received %s", h.NodeID, r.Name)
+			return nil, kerr.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d or empty string, but received %s", h.NodeID, r.Name)
 		}
 		return config.Describe(config.KindBroker, l, keys), nil
 	case meta.BrokerLoggerResource:
 		return h.describeLoggers(r.Name, keys)
 	case meta.GroupResource:
 		if r.Name == "" {
-			return nil, replication.Refuse(kerr.InvalidRequest, "Group name must not be empty")
+			return nil, kerr.Refuse(kerr.InvalidRequest, "Group name must not be empty")
 		}
 		return config.Describe(config.KindGroup, h.layers(image.Config(r)), keys), nil
 	case meta.ClientMetricsResource:
 		if r.Name == "" {
-			return nil, replication.Refuse(kerr.InvalidRequest, "Client metrics subscription name must not be empty")
+			return nil, kerr.Refuse(kerr.InvalidRequest, "Client metrics subscription name must not be empty")
 		}
 		return config.Describe(config.KindClientMetrics, h.layers(image.Config(r)), keys), nil
 	}
-	return nil, replication.Refuse(kerr.InvalidRequest, "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.")
+	return nil, kerr.Refuse(kerr.InvalidRequest, "This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.")
 }
 
 // describeAll describes what was set dynamically for all brokers. Where else a
@@ -166,7 +166,7 @@ func (h *Handlers) changeConfigs(c *Call, changes []replication.ResourceChange, 
 	var at []int                           // their places in changes
 	for i, r := range changes {
 		if count[r.Resource] > 1 {
-			results[i] = replication.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
+			results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
 			continue
 		}
 		if results[i] = h.checkChange(r, validateOnly); results[i] == nil && r.Resource.Type != meta.BrokerLoggerResource {
@@ -199,16 +199,16 @@ func (h *Handlers) checkChange(r replication.ResourceChange, validateOnly bool) 
 	}
 	switch {
 	case r.Resource.Type == meta.BrokerLoggerResource && r.Replace:
-		return replication.Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Resource.Type)
+		return kerr.Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Resource.Type)
 	case r.Resource.Type == meta.BrokerLoggerResource:
 		return h.changeLoggers(r.Resource.Name, r.Changes, validateOnly)
 	case r.Resource.Type == meta.BrokerResource && r.Resource.Name != "":
 		id, err := strconv.ParseInt(r.Resource.Name, 10, 32)
 		if err != nil {
-			return replication.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", r.Resource.Name)
+			return kerr.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", r.Resource.Name)
 		}
 		if int32(id) != h.NodeID {
-			return replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d, but received %s", h.NodeID, r.Resource.Name)
+			return kerr.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d, but received %s", h.NodeID, r.Resource.Name)
 		}
 	}
 	return nil

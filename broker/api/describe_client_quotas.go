@@ -1,7 +1,6 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -31,26 +30,26 @@ func checkQuotaFilter(components []msg.DescribeClientQuotasRequestComponentData)
 	for _, c := range components {
 		switch {
 		case c.EntityType == "":
-			return replication.Refuse(kerr.InvalidRequest, "Invalid empty entity type.")
+			return kerr.Refuse(kerr.InvalidRequest, "Invalid empty entity type.")
 		case seen[c.EntityType]:
-			return replication.Refuse(kerr.InvalidRequest, "Entity type %s cannot appear more than once in the filter.", c.EntityType)
+			return kerr.Refuse(kerr.InvalidRequest, "Entity type %s cannot appear more than once in the filter.", c.EntityType)
 		case c.EntityType != "user" && c.EntityType != "client-id" && c.EntityType != "ip":
-			return replication.Refuse(kerr.UnsupportedVersion, "Unsupported entity type %s", c.EntityType)
+			return kerr.Refuse(kerr.UnsupportedVersion, "Unsupported entity type %s", c.EntityType)
 		}
 		seen[c.EntityType] = true
 		switch {
 		case c.MatchType == matchExact && c.Match == nil:
-			return replication.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_EXACT, but set match string to null.")
+			return kerr.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_EXACT, but set match string to null.")
 		case c.MatchType == matchDefault && c.Match != nil:
-			return replication.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_DEFAULT, but also specified a match string.")
+			return kerr.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_DEFAULT, but also specified a match string.")
 		case c.MatchType == matchSpecified && c.Match != nil:
-			return replication.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_SPECIFIED, but also specified a match string.")
+			return kerr.Refuse(kerr.InvalidRequest, "Request specified MATCH_TYPE_SPECIFIED, but also specified a match string.")
 		case c.MatchType < matchExact || c.MatchType > matchSpecified:
-			return replication.Refuse(kerr.InvalidRequest, "Unknown match type %d", c.MatchType)
+			return kerr.Refuse(kerr.InvalidRequest, "Unknown match type %d", c.MatchType)
 		}
 	}
 	if seen["ip"] && len(seen) > 1 {
-		return replication.Refuse(kerr.InvalidRequest, "Invalid entity filter component combination. IP filter component should not be used with user or clientId filter component.")
+		return kerr.Refuse(kerr.InvalidRequest, "Invalid entity filter component combination. IP filter component should not be used with user or clientId filter component.")
 	}
 	return nil
 }

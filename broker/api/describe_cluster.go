@@ -1,7 +1,6 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -13,9 +12,9 @@ func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*m
 	resp.SetDefaults()
 	const brokers, controllers = 1, 2
 	if c.Version() >= 1 && req.EndpointType != brokers {
-		err := replication.Refuse(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", req.EndpointType)
+		err := kerr.Refuse(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", req.EndpointType)
 		if req.EndpointType == controllers {
-			err = replication.Refuse(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
+			err = kerr.Refuse(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
 		}
 		resp.ErrorCode, resp.ErrorMessage = int16(h.code(err)), text(err)
 		return resp, nil

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -24,7 +23,7 @@ func (h *Handlers) describeQuorum(c *Call, req *msg.DescribeQuorumRequest) (*msg
 		}
 		return resp, nil
 	}
-	err := replication.Refuse(kerr.UnknownTopicOrPartition, "This server does not host this topic-partition.")
+	err := kerr.Refuse(kerr.UnknownTopicOrPartition, "This server does not host this topic-partition.")
 	for _, t := range req.Topics {
 		out := msg.DescribeQuorumResponseTopicData{TopicName: t.TopicName}
 		for _, p := range t.Partitions {

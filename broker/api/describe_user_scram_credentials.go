@@ -1,7 +1,6 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -21,9 +20,9 @@ func (h *Handlers) describeUserScramCredentials(_ *Call, req *msg.DescribeUserSc
 			continue // said
 		}
 		count[u.Name] = 0
-		err := replication.Refuse(kerr.ResourceNotFound, "Attempt to describe a user credential that does not exist: %s", u.Name)
+		err := kerr.Refuse(kerr.ResourceNotFound, "Attempt to describe a user credential that does not exist: %s", u.Name)
 		if n > 1 {
-			err = replication.Refuse(kerr.DuplicateResource, "Cannot describe SCRAM credentials for the same user twice in a single request: %s", u.Name)
+			err = kerr.Refuse(kerr.DuplicateResource, "Cannot describe SCRAM credentials for the same user twice in a single request: %s", u.Name)
 		}
 		resp.Results = append(resp.Results, msg.DescribeUserScramCredentialsResponseDescribeUserScramCredentialsResult{User: u.Name, ErrorCode: int16(h.code(err)), ErrorMessage: text(err)})
 	}

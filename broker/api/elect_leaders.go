@@ -43,7 +43,7 @@ func (h *Handlers) electLeaders(c *Call, req *msg.ElectLeadersRequest) (*msg.Ele
 			results = refuseAll(len(names), err)
 		}
 	} else {
-		err := replication.Refuse(kerr.InvalidRequest, "Unknown election type %d", req.ElectionType)
+		err := kerr.Refuse(kerr.InvalidRequest, "Unknown election type %d", req.ElectionType)
 		resp.ErrorCode = int16(h.code(err))
 		results = refuseAll(len(names), err)
 	}

@@ -77,10 +77,10 @@ func (h *Handlers) coordinator(c *Call, kind int8, key string) (node int32, host
 	case groupCoordinator:
 	case transactionCoordinator:
 		h.noCoordinator(c, "transaction")
-		return none, "", none, replication.Refuse(kerr.InvalidRequest, "this broker does not coordinate transactions")
+		return none, "", none, kerr.Refuse(kerr.InvalidRequest, "this broker does not coordinate transactions")
 	case shareCoordinator:
 		h.noCoordinator(c, "share")
-		return none, "", none, replication.Refuse(kerr.InvalidRequest, "this broker does not coordinate share groups")
+		return none, "", none, kerr.Refuse(kerr.InvalidRequest, "this broker does not coordinate share groups")
 	default:
 		return none, "", none, kerr.InvalidRequest
 	}

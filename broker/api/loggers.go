@@ -15,14 +15,14 @@ import (
 // this broker's, and end with it.
 func (h *Handlers) describeLoggers(broker string, keys []string) ([]config.Described, error) {
 	if broker == "" {
-		return nil, replication.Refuse(kerr.InvalidRequest, "Broker id must not be empty")
+		return nil, kerr.Refuse(kerr.InvalidRequest, "Broker id must not be empty")
 	}
 	id, err := strconv.ParseInt(broker, 10, 32)
 	if err != nil {
-		return nil, replication.Refuse(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", broker)
+		return nil, kerr.Refuse(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", broker)
 	}
 	if int32(id) != h.NodeID {
-		return nil, replication.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d but received %s", h.NodeID, broker)
+		return nil, kerr.Refuse(kerr.InvalidRequest, "Unexpected broker id, expected %d but received %s", h.NodeID, broker)
 	}
 	var out []config.Described
 	for _, name := range h.Loggers {
@@ -39,33 +39,33 @@ func (h *Handlers) describeLoggers(broker string, keys []string) ([]config.Descr
 func (h *Handlers) changeLoggers(broker string, changes []replication.ConfigChange, validateOnly bool) error {
 	id, err := strconv.ParseInt(broker, 10, 32)
 	if err != nil {
-		return replication.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", broker)
+		return kerr.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", broker)
 	}
 	if int32(id) != h.NodeID {
-		return replication.Refuse(kerr.InvalidRequest, "Unexpected node id. Expected %d, but received %s", h.NodeID, broker)
+		return kerr.Refuse(kerr.InvalidRequest, "Unexpected node id. Expected %d, but received %s", h.NodeID, broker)
 	}
 	known := levels.Names()
 	for _, c := range changes {
 		switch c.Op {
 		case replication.SetConfig, replication.DeleteConfig:
 		case replication.AppendConfig:
-			return replication.Refuse(kerr.InvalidRequest, "APPEND operation is not allowed for the BROKER_LOGGER resource")
+			return kerr.Refuse(kerr.InvalidRequest, "APPEND operation is not allowed for the BROKER_LOGGER resource")
 		case replication.SubtractConfig:
-			return replication.Refuse(kerr.InvalidRequest, "SUBTRACT operation is not allowed for the BROKER_LOGGER resource")
+			return kerr.Refuse(kerr.InvalidRequest, "SUBTRACT operation is not allowed for the BROKER_LOGGER resource")
 		default:
-			return replication.Refuse(kerr.InvalidRequest, "Unknown operation type %d for logger %s.", c.Op, c.Name)
+			return kerr.Refuse(kerr.InvalidRequest, "Unknown operation type %d for logger %s.", c.Op, c.Name)
 		}
 		if !slices.Contains(h.Loggers, c.Name) {
-			return replication.Refuse(kerr.InvalidConfig, "Logger %s does not exist!", c.Name)
+			return kerr.Refuse(kerr.InvalidConfig, "Logger %s does not exist!", c.Name)
 		}
 		if c.Op == replication.DeleteConfig {
 			if c.Name == levels.Root {
-				return replication.Refuse(kerr.InvalidRequest, "Removing the log level of the root logger is not allowed")
+				return kerr.Refuse(kerr.InvalidRequest, "Removing the log level of the root logger is not allowed")
 			}
 			continue
 		}
 		if !slices.Contains(known, *c.Value) {
-			return replication.Refuse(kerr.InvalidConfig, "Cannot set the log level of %s to %s as it is not a supported log level. Valid log levels are %s", c.Name, *c.Value, strings.Join(known, ", "))
+			return kerr.Refuse(kerr.InvalidConfig, "Cannot set the log level of %s to %s as it is not a supported log level. Valid log levels are %s", c.Name, *c.Value, strings.Join(known, ", "))
 		}
 	}
 	if validateOnly {

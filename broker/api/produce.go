@@ -290,7 +290,7 @@ func (h *Handlers) appendOne(c *Call, req *msg.ProduceRequest, t *msg.ProduceReq
 		return notAppended, nil, nil, err
 	}
 	if meta.InternalTopic(p.Topic) && c.Header.ClientID != adminClient {
-		return notAppended, nil, p, replication.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
+		return notAppended, nil, p, kerr.Refuse(kerr.InvalidTopicException, "Cannot append to internal topic %s", p.Topic)
 	}
 	if req.TransactionalId != nil && transactional(d.Records.B) {
 		return notAppended, nil, p, kerr.InvalidTxnState // no transaction can be open

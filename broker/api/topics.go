@@ -26,7 +26,7 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 				s.Assignment = make(map[int32][]int32)
 			}
 			if _, twice := s.Assignment[a.PartitionIndex]; twice {
-				early[t.Name] = replication.Refuse(kerr.InvalidReplicaAssignment, "Found multiple manual partition assignments for partition %d", a.PartitionIndex)
+				early[t.Name] = kerr.Refuse(kerr.InvalidReplicaAssignment, "Found multiple manual partition assignments for partition %d", a.PartitionIndex)
 			}
 			s.Assignment[a.PartitionIndex] = slices.Clone(a.BrokerIds)
 		}
@@ -168,21 +168,21 @@ func (h *Handlers) toDelete(topics []msg.DeleteTopicsRequestDeleteTopicState, an
 	for _, t := range topics {
 		switch {
 		case t.Name != nil && !t.TopicId.IsZero():
-			answer(t.Name, t.TopicId, replication.Refuse(kerr.InvalidRequest, "You may not specify both topic name and topic id."))
+			answer(t.Name, t.TopicId, kerr.Refuse(kerr.InvalidRequest, "You may not specify both topic name and topic id."))
 			continue
 		case t.Name == nil && t.TopicId.IsZero():
-			answer(nil, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Neither topic name nor id were specified."))
+			answer(nil, t.TopicId, kerr.Refuse(kerr.InvalidRequest, "Neither topic name nor id were specified."))
 			continue
 		case t.Name != nil && named[*t.Name] > 1:
 			if !saidName[*t.Name] {
 				saidName[*t.Name] = true
-				answer(t.Name, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Duplicate topic name."))
+				answer(t.Name, t.TopicId, kerr.Refuse(kerr.InvalidRequest, "Duplicate topic name."))
 			}
 			continue
 		case t.Name == nil && withID[t.TopicId] > 1:
 			if !saidID[t.TopicId] {
 				saidID[t.TopicId] = true
-				answer(nil, t.TopicId, replication.Refuse(kerr.InvalidRequest, "Duplicate topic id."))
+				answer(nil, t.TopicId, kerr.Refuse(kerr.InvalidRequest, "Duplicate topic id."))
 			}
 			continue
 		}
@@ -194,7 +194,7 @@ func (h *Handlers) toDelete(topics []msg.DeleteTopicsRequestDeleteTopicState, an
 		case err != nil:
 			answer(t.Name, t.TopicId, err)
 		case t.Name != nil && withID[found.ID] > 0:
-			answer(t.Name, found.ID, replication.Refuse(kerr.InvalidRequest, "The provided topic name maps to an ID that was already supplied."))
+			answer(t.Name, found.ID, kerr.Refuse(kerr.InvalidRequest, "The provided topic name maps to an ID that was already supplied."))
 		case t.Name == nil && named[found.Name] == 1: // answered by its name
 		default:
 			chosen = append(chosen, found)
@@ -214,7 +214,7 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 	for _, t := range req.Topics {
 		if count[t.Name] > 1 {
 			if count[t.Name] < 1<<16 {
-				err := replication.Refuse(kerr.InvalidRequest, "Duplicate topic name.")
+				err := kerr.Refuse(kerr.InvalidRequest, "Duplicate topic name.")
 				resp.Results = append(resp.Results, msg.CreatePartitionsResponseCreatePartitionsTopicResult{Name: t.Name, ErrorCode: int16(kerr.InvalidRequest), ErrorMessage: text(err)})
 				count[t.Name] = 1 << 16 // said
 			}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -12,7 +11,7 @@ import (
 func (h *Handlers) unregisterBroker(c *Call, req *msg.UnregisterBrokerRequest) (*msg.UnregisterBrokerResponse, error) {
 	var err error
 	if req.BrokerId == h.NodeID {
-		err = replication.Refuse(kerr.InvalidRequest, "Broker %d is running and cannot be unregistered.", req.BrokerId)
+		err = kerr.Refuse(kerr.InvalidRequest, "Broker %d is running and cannot be unregistered.", req.BrokerId)
 	} else {
 		ctx, cancel := within(c, int32(h.Broker.RequestTimeout.Milliseconds()))
 		defer cancel()
