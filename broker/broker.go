@@ -24,9 +24,9 @@ import (
 	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/convert"
 	"github.com/klamm-io/klamm/replication/meta"
-	"github.com/klamm-io/klamm/wire/msg"
 )
 
 // Options says what a broker is made of. The zero value is a broker on
@@ -138,7 +138,7 @@ func (b *Broker) start(ctx context.Context) error {
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
 		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
-		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Storage: b.storage, Fatal: b.o.Fatal,
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Full: b.full, Fatal: b.o.Fatal,
 	})
 	if err != nil {
 		return err
@@ -212,8 +212,11 @@ func (b *Broker) openDirs() error {
 	return nil
 }
 
-// storage returns the error of a log directory if none is well.
-func (b *Broker) storage() (err error) {
+// full returns the error of a log directory of this broker if none is well.
+func (b *Broker) full(id int32) (err error) {
+	if id != b.conf.NodeID {
+		return nil
+	}
 	for _, d := range b.dirs {
 		if err = d.Err(); err == nil {
 			return nil
@@ -236,41 +239,20 @@ func (b *Broker) bind() error {
 	return nil
 }
 
-// register puts this broker, alive, into the metadata, and on the first start
-// the features of the cluster. One change does both: a lone voter is its own
-// controller.
+// register puts this broker, alive, into the metadata.
 func (b *Broker) register(ctx context.Context) error {
-	return b.controller.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		var out []meta.Record
-		if m.Feature("metadata.version") == 0 {
-			out = append(out, &msg.FeatureLevelRecord{Name: "metadata.version", FeatureLevel: replication.MetadataVersion})
-		}
-		b.epoch = int64(b.controller.NextIndex())
-		r := &msg.RegisterBrokerRecord{BrokerId: b.conf.NodeID, BrokerEpoch: b.epoch, IncarnationId: replication.NewUUID()}
-		for _, f := range replication.Features {
-			r.Features = append(r.Features, msg.RegisterBrokerRecordBrokerFeature{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
-		}
-		if b.conf.Rack != "" {
-			r.Rack = &b.conf.Rack
-		}
-		for _, d := range b.dirs {
-			r.LogDirs = append(r.LogDirs, d.ID)
-		}
-		for _, l := range b.listeners {
-			host, port := hostPort(l.Addr())
-			r.EndPoints = append(r.EndPoints, msg.RegisterBrokerRecordBrokerEndpoint{Name: l.name, Host: host, Port: uint16(port)})
-		}
-		out = append(out, r)
-		for _, d := range b.dirs {
-			if !d.Clean() {
-				// The logs may have lost their ends, and what is written next must
-				// not pass for what a consumer has read already: the epochs that end
-				// here tell it (KIP-101, KIP-320).
-				return append(out, replication.NewEpochs(m, b.conf.NodeID)...), nil
-			}
-		}
-		return out, nil
-	})
+	r := control.Registration{Broker: b.conf.NodeID, Rack: b.conf.Rack}
+	for _, d := range b.dirs {
+		r.LogDirs = append(r.LogDirs, d.ID)
+		r.Unclean = r.Unclean || !d.Clean()
+	}
+	for _, l := range b.listeners {
+		host, port := hostPort(l.Addr())
+		r.EndPoints = append(r.EndPoints, control.EndPoint{Name: l.name, Host: host, Port: port})
+	}
+	epoch, err := b.controller.RegisterBroker(ctx, r)
+	b.epoch = epoch
+	return err
 }
 
 // checkpointInterval is how often the checkpoint files are written

@@ -7,9 +7,11 @@ import (
 
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // cluster is a controller of brokers 1 and 2, which live, and 3, which is fenced,
@@ -22,7 +24,7 @@ func cluster(t *testing.T) *replication.Controller {
 	t.Cleanup(func() { c.Close() })
 	register(t, c, 1)
 	register(t, c, 2)
-	id := replication.NewUUID()
+	id := prim.RandomUUID()
 	err := c.Change(t.Context(), func(*meta.Image) ([]meta.Record, error) {
 		return []meta.Record{
 			&msg.RegisterBrokerRecord{BrokerId: 3, BrokerEpoch: 7, Fenced: true},
@@ -51,10 +53,10 @@ func codeOf(err error) kerr.Code {
 }
 
 func TestElections(t *testing.T) {
-	const preferred, unclean = replication.PreferredElection, replication.UncleanElection
+	const preferred, unclean = control.PreferredElection, control.UncleanElection
 	for _, e := range []struct {
 		name      string
-		kind      replication.ElectionType
+		kind      control.ElectionType
 		topic     string
 		partition int32
 		want      kerr.Code
@@ -73,8 +75,8 @@ func TestElections(t *testing.T) {
 		{"a negative partition", preferred, "t", -1, kerr.UnknownTopicOrPartition, 0, 0},
 	} {
 		c := cluster(t)
-		p := replication.PartitionName{Topic: e.topic, Partition: e.partition}
-		got, err := c.ElectLeaders(t.Context(), e.kind, []replication.PartitionName{p, p})
+		p := control.PartitionName{Topic: e.topic, Partition: e.partition}
+		got, err := c.ElectLeaders(t.Context(), e.kind, []control.PartitionName{p, p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,11 +113,11 @@ func TestReassignments(t *testing.T) {
 		{"no such topic", "nowhere", 0, []int32{1}, false, kerr.UnknownTopicOrPartition},
 		{"no such partition", "t", 5, nil, false, kerr.UnknownTopicOrPartition},
 	} {
-		if err := replication.CheckReassignment(c.Image(), e.topic, e.partition, e.replicas, !e.keep); codeOf(err) != e.want {
+		if err := control.CheckReassignment(c.Image(), e.topic, e.partition, e.replicas, !e.keep); codeOf(err) != e.want {
 			t.Errorf("%s: %v, want %v", e.name, err, e.want)
 		}
 	}
-	if got := replication.Reassigning(c.Image()); got != nil {
+	if got := control.Reassigning(c.Image()); got != nil {
 		t.Errorf("on their way: %v", got)
 	}
 	err := c.Change(t.Context(), func(m *meta.Image) ([]meta.Record, error) {
@@ -127,12 +129,12 @@ func TestReassignments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	topics := replication.Reassigning(c.Image())
+	topics := control.Reassigning(c.Image())
 	if len(topics) != 1 {
 		t.Fatalf("%d topics on their way, want 1", len(topics))
 	}
 	for _, indexes := range [][]int32{nil, {0, 1, 9, -1}} {
-		if got := replication.Reassignments(topics[0], indexes); len(got) != 1 || got[0].Partition != 1 || fmt.Sprint(got[0].Adding) != "[3]" {
+		if got := control.Reassignments(topics[0], indexes); len(got) != 1 || got[0].Partition != 1 || fmt.Sprint(got[0].Adding) != "[3]" {
 			t.Errorf("of %v: %+v", indexes, got)
 		}
 	}
@@ -158,10 +160,10 @@ func TestUnregisterBroker(t *testing.T) {
 }
 
 func TestUpdateFeatures(t *testing.T) {
-	const up, down, unsafe = replication.UpgradeFeature, replication.SafeDowngradeFeature, replication.UnsafeDowngradeFeature
+	const up, down, unsafe = control.UpgradeFeature, control.SafeDowngradeFeature, control.UnsafeDowngradeFeature
 	c := cluster(t) // at level 27
-	type update = replication.FeatureUpdate
-	level := func(l int16, kind replication.FeatureUpdateType) update {
+	type update = control.FeatureUpdate
+	level := func(l int16, kind control.FeatureUpdateType) update {
 		return update{Name: "metadata.version", Level: l, Type: kind}
 	}
 	for _, e := range []struct {
@@ -196,19 +198,19 @@ func TestARequestMakesSoManyPartitions(t *testing.T) {
 	c := startController(t, vfs.NewMem(), nil)
 	defer c.Close()
 	register(t, c, 1)
-	defaults := replication.Defaults{Partitions: 4000, ReplicationFactor: 1, Static: static(t)}
-	topic := func(name string, n int32) replication.TopicSpec {
-		return replication.TopicSpec{Name: name, Partitions: n, ReplicationFactor: 1}
+	defaults := control.Defaults{Partitions: 4000, ReplicationFactor: 1, Static: static(t)}
+	topic := func(name string, n int32) control.TopicSpec {
+		return control.TopicSpec{Name: name, Partitions: n, ReplicationFactor: 1}
 	}
 	for _, e := range []struct {
 		name  string
-		specs []replication.TopicSpec
+		specs []control.TopicSpec
 		want  kerr.Code
 	}{
-		{"four of 10,000", []replication.TopicSpec{topic("a", 10000), topic("b", 10000), topic("c", 10000), topic("d", 10000)}, kerr.PolicyViolation},
-		{"one above it by defaults", []replication.TopicSpec{topic("a", -1), topic("b", -1), topic("c", 2001)}, kerr.PolicyViolation},
-		{"the record of the topic is one too many", []replication.TopicSpec{topic("a", 10000)}, kerr.PolicyViolation},
-		{"as many as fit", []replication.TopicSpec{topic("a", 9999)}, kerr.None},
+		{"four of 10,000", []control.TopicSpec{topic("a", 10000), topic("b", 10000), topic("c", 10000), topic("d", 10000)}, kerr.PolicyViolation},
+		{"one above it by defaults", []control.TopicSpec{topic("a", -1), topic("b", -1), topic("c", 2001)}, kerr.PolicyViolation},
+		{"the record of the topic is one too many", []control.TopicSpec{topic("a", 10000)}, kerr.PolicyViolation},
+		{"as many as fit", []control.TopicSpec{topic("a", 9999)}, kerr.None},
 	} {
 		got, err := c.CreateTopics(t.Context(), e.specs, defaults, false)
 		if err != nil {
@@ -223,15 +225,15 @@ func TestARequestMakesSoManyPartitions(t *testing.T) {
 	if n := c.Image().PartitionCount(); n != 9999 {
 		t.Errorf("%d partitions, want 9999", n)
 	}
-	if _, err := c.CreateTopics(t.Context(), []replication.TopicSpec{topic("few", 1), topic("also", 1)}, defaults, false); err != nil {
+	if _, err := c.CreateTopics(t.Context(), []control.TopicSpec{topic("few", 1), topic("also", 1)}, defaults, false); err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.CreatePartitions(t.Context(), []replication.PartitionsSpec{{Name: "few", Count: 20000}, {Name: "also", Count: 2}}, false)
-	if err != nil || codeOf(got[0].Err) != kerr.UnknownServerError || codeOf(got[1].Err) != kerr.UnknownServerError {
+	got, err := c.CreatePartitions(t.Context(), []control.PartitionsSpec{{Name: "few", Count: 20000}, {Name: "also", Count: 2}}, false)
+	if err != nil || codeOf(got[0]) != kerr.UnknownServerError || codeOf(got[1]) != kerr.UnknownServerError {
 		t.Errorf("too many, and one more: %+v, %v", got, err)
 	}
-	got, err = c.CreatePartitions(t.Context(), []replication.PartitionsSpec{{Name: "also", Count: 2}, {Name: "few", Count: 10002}}, false)
-	if err != nil || got[0].Err != nil || codeOf(got[1].Err) != kerr.UnknownServerError {
+	got, err = c.CreatePartitions(t.Context(), []control.PartitionsSpec{{Name: "also", Count: 2}, {Name: "few", Count: 10002}}, false)
+	if err != nil || got[0] != nil || codeOf(got[1]) != kerr.UnknownServerError {
 		t.Errorf("one, and too many: %+v, %v", got, err)
 	}
 }

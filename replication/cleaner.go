@@ -13,6 +13,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/compact"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 )
 
@@ -79,7 +80,7 @@ const maxDedupe = 4 << 30
 
 // layers are where broker configs come from.
 func (r *Replicas) layers(image *meta.Image) config.Layers {
-	return layers(image, meta.Resource{Type: meta.BrokerResource, Name: fmt.Sprint(r.o.NodeID)}, r.o.Static)
+	return control.Layers(image, meta.Resource{Type: meta.BrokerResource, Name: fmt.Sprint(r.o.NodeID)}, r.o.Static)
 }
 
 // StopCleaning ends the rounds under way and waits for them. No more begin.

@@ -33,9 +33,9 @@ type ControllerOptions struct {
 	// Applied is called with every image after it is in place, in order. Change
 	// returns after it.
 	Applied func(old, new *meta.Image, delta meta.Delta)
-	// Storage returns why this broker cannot hold another partition, nil if it
-	// can. It may be nil, and must not block.
-	Storage func() error
+	// Full returns why a broker can hold no other partition, nil if it can. It may
+	// be nil, and must not block.
+	Full func(broker int32) error
 	// Fatal is called once if the metadata log can no longer be written. The
 	// process must end: nothing that depends on metadata is safe from then on.
 	Fatal func(error)
@@ -244,10 +244,6 @@ func (c *Controller) commit(records []meta.Record) error {
 	}
 	return nil
 }
-
-// NextIndex returns the index that the next change will have; it is known only
-// inside a decision.
-func (c *Controller) NextIndex() uint64 { return c.raft.LastIndex() + 1 }
 
 // Term returns the current controller epoch.
 func (c *Controller) Term() int32 { return int32(c.raft.CurrentTerm()) }

@@ -16,6 +16,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -52,7 +53,7 @@ func startControllerIn(t testing.TB, fs vfs.FS, dir string, applied func(old, ne
 func register(t testing.TB, c *replication.Controller, id int32) {
 	t.Helper()
 	err := c.Change(t.Context(), func(*meta.Image) ([]meta.Record, error) {
-		return []meta.Record{&msg.RegisterBrokerRecord{BrokerId: id, BrokerEpoch: int64(c.NextIndex())}}, nil
+		return []meta.Record{&msg.RegisterBrokerRecord{BrokerId: id, BrokerEpoch: meta.EpochOfEntry}}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -85,10 +86,10 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 	})
 	defer c.Close()
 	register(t, c, 1)
-	d := replication.Defaults{Partitions: 3, ReplicationFactor: 1, Static: static(t)}
+	d := control.Defaults{Partitions: 3, ReplicationFactor: 1, Static: static(t)}
 	for i := range 20 {
 		v := fmt.Sprint(1000 + i)
-		results, err := c.CreateTopics(t.Context(), []replication.TopicSpec{{Name: fmt.Sprint("t", i), Partitions: -1, ReplicationFactor: -1, Configs: map[string]*string{"retention.ms": &v}}}, d, false)
+		results, err := c.CreateTopics(t.Context(), []control.TopicSpec{{Name: fmt.Sprint("t", i), Partitions: -1, ReplicationFactor: -1, Configs: map[string]*string{"retention.ms": &v}}}, d, false)
 		if err != nil || results[0].Err != nil {
 			t.Fatal(err, results[0].Err)
 		}
@@ -96,7 +97,7 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 			t.Fatal("a change returned before it was applied")
 		}
 	}
-	if first, n, err := c.AllocateProducerIDs(t.Context(), 1, 1); first != 0 || n != 1000 || err != nil {
+	if first, n, err := c.ProducerIDs(t.Context(), 1, 1); first != 0 || n != 1000 || err != nil {
 		t.Errorf("first block %d of %d: %v", first, n, err)
 	}
 	want := dump(t, c.Image())
@@ -105,7 +106,7 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 	if !bytes.Equal(dump(t, again.Image()), want) {
 		t.Error("the metadata differs after a power cut")
 	}
-	if first, _, err := again.AllocateProducerIDs(t.Context(), 1, 1); first != 1000 || err != nil {
+	if first, _, err := again.ProducerIDs(t.Context(), 1, 1); first != 1000 || err != nil {
 		t.Errorf("next block begins at %d: %v", first, err)
 	}
 	if again.Term() <= c.Term() {
@@ -122,7 +123,7 @@ func TestChangesAreOneAtATime(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				first, _, err := c.AllocateProducerIDs(context.Background(), 1, 1)
+				first, _, err := c.ProducerIDs(context.Background(), 1, 1)
 				mu.Lock()
 				if err != nil || seen[first] {
 					t.Errorf("block at %d was given twice: %v", first, err)
@@ -146,22 +147,22 @@ func TestTopicRules(t *testing.T) {
 	defer c.Close()
 	register(t, c, 1)
 	register(t, c, 2)
-	d := replication.Defaults{Partitions: 1, ReplicationFactor: 1, Static: static(t)}
+	d := control.Defaults{Partitions: 1, ReplicationFactor: 1, Static: static(t)}
 	bad := "nonsense"
-	ok := func(name string) replication.TopicSpec {
-		return replication.TopicSpec{Name: name, Partitions: -1, ReplicationFactor: -1}
+	ok := func(name string) control.TopicSpec {
+		return control.TopicSpec{Name: name, Partitions: -1, ReplicationFactor: -1}
 	}
-	with := func(f func(*replication.TopicSpec)) replication.TopicSpec {
+	with := func(f func(*control.TopicSpec)) control.TopicSpec {
 		s := ok("topic")
 		f(&s)
 		return s
 	}
-	if r, err := c.CreateTopics(t.Context(), []replication.TopicSpec{ok("taken"), ok("dots.and_dashes")}, d, false); err != nil || r[0].Err != nil || r[1].Err != nil {
+	if r, err := c.CreateTopics(t.Context(), []control.TopicSpec{ok("taken"), ok("dots.and_dashes")}, d, false); err != nil || r[0].Err != nil || r[1].Err != nil {
 		t.Fatal(r, err)
 	}
 	tests := []struct {
 		name string
-		spec replication.TopicSpec
+		spec control.TopicSpec
 		want kerr.Code
 	}{
 		{"empty name", ok(""), kerr.InvalidTopicException},
@@ -172,23 +173,23 @@ func TestTopicRules(t *testing.T) {
 		{"exists", ok("taken"), kerr.TopicAlreadyExists},
 		{"collides", ok("dots_and.dashes"), kerr.InvalidTopicException},
 		{"the metadata log", ok(meta.MetadataTopic), kerr.TopicAuthorizationFailed},
-		{"no partitions", with(func(s *replication.TopicSpec) { s.Partitions = 0 }), kerr.InvalidPartitions},
-		{"no replicas", with(func(s *replication.TopicSpec) { s.ReplicationFactor = 0 }), kerr.InvalidReplicationFactor},
-		{"more replicas than brokers", with(func(s *replication.TopicSpec) { s.ReplicationFactor = 3 }), kerr.InvalidReplicationFactor},
-		{"both counts and an assignment", with(func(s *replication.TopicSpec) {
+		{"no partitions", with(func(s *control.TopicSpec) { s.Partitions = 0 }), kerr.InvalidPartitions},
+		{"no replicas", with(func(s *control.TopicSpec) { s.ReplicationFactor = 0 }), kerr.InvalidReplicationFactor},
+		{"more replicas than brokers", with(func(s *control.TopicSpec) { s.ReplicationFactor = 3 }), kerr.InvalidReplicationFactor},
+		{"both counts and an assignment", with(func(s *control.TopicSpec) {
 			s.Partitions, s.Assignment = 1, map[int32][]int32{0: {1}}
 		}), kerr.InvalidRequest},
-		{"an assignment with a hole", with(func(s *replication.TopicSpec) { s.Assignment = map[int32][]int32{0: {1}, 2: {1}} }), kerr.InvalidReplicaAssignment},
-		{"an unknown broker", with(func(s *replication.TopicSpec) { s.Assignment = map[int32][]int32{0: {7}} }), kerr.InvalidReplicaAssignment},
-		{"a broker twice", with(func(s *replication.TopicSpec) { s.Assignment = map[int32][]int32{0: {1, 1}} }), kerr.InvalidReplicaAssignment},
-		{"uneven replicas", with(func(s *replication.TopicSpec) { s.Assignment = map[int32][]int32{0: {1}, 1: {1, 2}} }), kerr.InvalidReplicaAssignment},
-		{"unknown config", with(func(s *replication.TopicSpec) { s.Configs = map[string]*string{"retention.sm": &bad} }), kerr.InvalidConfig},
-		{"bad config", with(func(s *replication.TopicSpec) { s.Configs = map[string]*string{"retention.ms": &bad} }), kerr.InvalidConfig},
-		{"null config", with(func(s *replication.TopicSpec) { s.Configs = map[string]*string{"retention.ms": nil} }), kerr.InvalidConfig},
+		{"an assignment with a hole", with(func(s *control.TopicSpec) { s.Assignment = map[int32][]int32{0: {1}, 2: {1}} }), kerr.InvalidReplicaAssignment},
+		{"an unknown broker", with(func(s *control.TopicSpec) { s.Assignment = map[int32][]int32{0: {7}} }), kerr.InvalidReplicaAssignment},
+		{"a broker twice", with(func(s *control.TopicSpec) { s.Assignment = map[int32][]int32{0: {1, 1}} }), kerr.InvalidReplicaAssignment},
+		{"uneven replicas", with(func(s *control.TopicSpec) { s.Assignment = map[int32][]int32{0: {1}, 1: {1, 2}} }), kerr.InvalidReplicaAssignment},
+		{"unknown config", with(func(s *control.TopicSpec) { s.Configs = map[string]*string{"retention.sm": &bad} }), kerr.InvalidConfig},
+		{"bad config", with(func(s *control.TopicSpec) { s.Configs = map[string]*string{"retention.ms": &bad} }), kerr.InvalidConfig},
+		{"null config", with(func(s *control.TopicSpec) { s.Configs = map[string]*string{"retention.ms": nil} }), kerr.InvalidConfig},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := c.CreateTopics(t.Context(), []replication.TopicSpec{test.spec, ok("beside")}, d, true)
+			r, err := c.CreateTopics(t.Context(), []control.TopicSpec{test.spec, ok("beside")}, d, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -210,32 +211,32 @@ func TestConfigOperations(t *testing.T) {
 	defer c.Close()
 	register(t, c, 1)
 	s := static(t)
-	if r, err := c.CreateTopics(t.Context(), []replication.TopicSpec{{Name: "t", Partitions: 1, ReplicationFactor: 1}}, replication.Defaults{Static: s}, false); err != nil || r[0].Err != nil {
+	if r, err := c.CreateTopics(t.Context(), []control.TopicSpec{{Name: "t", Partitions: 1, ReplicationFactor: 1}}, control.Defaults{Static: s}, false); err != nil || r[0].Err != nil {
 		t.Fatal(r, err)
 	}
 	topic := meta.Resource{Type: meta.TopicResource, Name: "t"}
 	text := func(s string) *string { return &s }
 	tests := []struct {
 		name   string
-		change replication.ResourceChange
+		change control.ResourceChange
 		want   kerr.Code
 		after  string // of cleanup.policy and retention.ms
 	}{
-		{"set", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "retention.ms", Value: text("5")}}}, kerr.None, "|5"},
-		{"append to the default", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "cleanup.policy", Op: replication.AppendConfig, Value: text("compact")}}}, kerr.None, "delete,compact|5"},
-		{"append what is there", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "cleanup.policy", Op: replication.AppendConfig, Value: text("compact")}}}, kerr.None, "delete,compact|5"},
-		{"subtract", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "cleanup.policy", Op: replication.SubtractConfig, Value: text("delete")}}}, kerr.None, "compact|5"},
-		{"all or nothing", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "retention.ms", Value: text("6")}, {Name: "segment.ms", Value: text("0")}}}, kerr.InvalidConfig, "compact|5"},
-		{"append to what is no list", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "retention.ms", Op: replication.AppendConfig, Value: text("6")}}}, kerr.InvalidConfig, "compact|5"},
-		{"a key twice", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "retention.ms", Value: text("6")}, {Name: "retention.ms", Value: text("7")}}}, kerr.InvalidRequest, "compact|5"},
-		{"null", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "retention.ms"}}}, kerr.InvalidRequest, "compact|5"},
-		{"no such topic", replication.ResourceChange{Resource: meta.Resource{Type: meta.TopicResource, Name: "absent"}}, kerr.UnknownTopicOrPartition, "compact|5"},
-		{"delete", replication.ResourceChange{Resource: topic, Changes: []replication.ConfigChange{{Name: "cleanup.policy", Op: replication.DeleteConfig}}}, kerr.None, "|5"},
-		{"replace", replication.ResourceChange{Resource: topic, Replace: true, Changes: []replication.ConfigChange{{Name: "cleanup.policy", Value: text("delete")}}}, kerr.None, "delete|"},
+		{"set", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "retention.ms", Value: text("5")}}}, kerr.None, "|5"},
+		{"append to the default", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "cleanup.policy", Op: control.AppendConfig, Value: text("compact")}}}, kerr.None, "delete,compact|5"},
+		{"append what is there", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "cleanup.policy", Op: control.AppendConfig, Value: text("compact")}}}, kerr.None, "delete,compact|5"},
+		{"subtract", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "cleanup.policy", Op: control.SubtractConfig, Value: text("delete")}}}, kerr.None, "compact|5"},
+		{"all or nothing", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "retention.ms", Value: text("6")}, {Name: "segment.ms", Value: text("0")}}}, kerr.InvalidConfig, "compact|5"},
+		{"append to what is no list", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "retention.ms", Op: control.AppendConfig, Value: text("6")}}}, kerr.InvalidConfig, "compact|5"},
+		{"a key twice", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "retention.ms", Value: text("6")}, {Name: "retention.ms", Value: text("7")}}}, kerr.InvalidRequest, "compact|5"},
+		{"null", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "retention.ms"}}}, kerr.InvalidRequest, "compact|5"},
+		{"no such topic", control.ResourceChange{Resource: meta.Resource{Type: meta.TopicResource, Name: "absent"}}, kerr.UnknownTopicOrPartition, "compact|5"},
+		{"delete", control.ResourceChange{Resource: topic, Changes: []control.ConfigChange{{Name: "cleanup.policy", Op: control.DeleteConfig}}}, kerr.None, "|5"},
+		{"replace", control.ResourceChange{Resource: topic, Replace: true, Changes: []control.ConfigChange{{Name: "cleanup.policy", Value: text("delete")}}}, kerr.None, "delete|"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			results, err := c.ChangeConfigs(t.Context(), []replication.ResourceChange{test.change}, s, false)
+			results, err := c.ChangeConfigs(t.Context(), []control.ResourceChange{test.change}, s, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -300,7 +301,7 @@ func TestAppendWaitsForTheInSyncReplicas(t *testing.T) {
 	defer c.Close()
 	register(t, c, 2)
 	// Broker 2 exists in the metadata only, and never fetches.
-	results, err := c.CreateTopics(t.Context(), []replication.TopicSpec{{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]int32{0: {1, 2}}}}, replication.Defaults{Static: static(t)}, false)
+	results, err := c.CreateTopics(t.Context(), []control.TopicSpec{{Name: "t", Partitions: -1, ReplicationFactor: -1, Assignment: map[int32][]int32{0: {1, 2}}}}, control.Defaults{Static: static(t)}, false)
 	if err != nil || results[0].Err != nil {
 		t.Fatal(results, err)
 	}
@@ -343,7 +344,7 @@ func TestAppendWaitsForTheInSyncReplicas(t *testing.T) {
 		t.Errorf("after the shrink: %v, high watermark %d", commit.Err(), p.HighWatermark())
 	}
 	two := "2"
-	if errs, err := c.ChangeConfigs(t.Context(), []replication.ResourceChange{{Resource: meta.Resource{Type: meta.TopicResource, Name: "t"}, Changes: []replication.ConfigChange{{Name: "min.insync.replicas", Value: &two}}}}, static(t), false); err != nil || errs[0] != nil {
+	if errs, err := c.ChangeConfigs(t.Context(), []control.ResourceChange{{Resource: meta.Resource{Type: meta.TopicResource, Name: "t"}, Changes: []control.ConfigChange{{Name: "min.insync.replicas", Value: &two}}}}, static(t), false); err != nil || errs[0] != nil {
 		t.Fatal(errs, err)
 	}
 	if _, _, err := p.Append(batch(t, "d"), replication.AcksAll, log.AppendOptions{}); !errors.Is(err, kerr.NotEnoughReplicas) || p.Log().EndOffset() != 3 {
@@ -386,10 +387,10 @@ func TestAppendWaitsForTheInSyncReplicas(t *testing.T) {
 func TestDeletedAndStrayPartitions(t *testing.T) {
 	fs := vfs.NewMem()
 	c, r, dir := replicas(t, fs)
-	d := replication.Defaults{Partitions: 2, ReplicationFactor: 1, Static: static(t)}
+	d := control.Defaults{Partitions: 2, ReplicationFactor: 1, Static: static(t)}
 	create := func(name string) {
 		t.Helper()
-		if results, err := c.CreateTopics(t.Context(), []replication.TopicSpec{{Name: name, Partitions: -1, ReplicationFactor: -1}}, d, false); err != nil || results[0].Err != nil {
+		if results, err := c.CreateTopics(t.Context(), []control.TopicSpec{{Name: name, Partitions: -1, ReplicationFactor: -1}}, d, false); err != nil || results[0].Err != nil {
 			t.Fatal(results, err)
 		}
 	}

@@ -133,9 +133,9 @@ func (d *Dir) identity(want Identity) (Identity, error) {
 	text, err := vfs.ReadFile(d.fs, d.file(log.PropertiesFile))
 	if errors.Is(err, iofs.ErrNotExist) {
 		if want.ClusterID == "" {
-			want.ClusterID = NewUUID().String()
+			want.ClusterID = prim.RandomUUID().String()
 		}
-		d.ID = NewUUID()
+		d.ID = prim.RandomUUID()
 		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
 		return want, vfs.WriteFileAtomic(d.fs, d.file(log.PropertiesFile), []byte(text))
 	}
@@ -208,7 +208,7 @@ func parseDirName(name string) (topic string, partition int32, ok bool) {
 // deletedName returns the name that a partition's directory has while it waits
 // to be removed. A long topic name is cut, since the whole must fit a file name.
 func deletedName(topic string, partition int32) string {
-	u := NewUUID()
+	u := prim.RandomUUID()
 	suffix := fmt.Sprintf("-%d.%s%s", partition, hex.EncodeToString(u[:]), deleteSuffix)
 	return topic[:min(len(topic), 255-len(suffix))] + suffix
 }

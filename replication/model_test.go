@@ -18,6 +18,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
@@ -516,8 +517,8 @@ func (m *model) configure() {
 	names := slices.Sorted(maps.Keys(m.topics))
 	t := m.topics[names[m.r.IntN(len(names))]]
 	k, v, _ := strings.Cut(m.config(), "=")
-	errs, err := m.s.c.ChangeConfigs(m.Context(), []replication.ResourceChange{{Resource: meta.Resource{Type: meta.TopicResource, Name: t.name},
-		Changes: []replication.ConfigChange{{Name: k, Op: replication.SetConfig, Value: &v}}}}, static(m.T), false)
+	errs, err := m.s.c.ChangeConfigs(m.Context(), []control.ResourceChange{{Resource: meta.Resource{Type: meta.TopicResource, Name: t.name},
+		Changes: []control.ConfigChange{{Name: k, Op: control.SetConfig, Value: &v}}}}, static(m.T), false)
 	if err != nil || errs[0] != nil {
 		m.Fatal(m, errs, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Start opens every partition that image gives this broker, and from then on
@@ -257,7 +258,7 @@ func (r *Replicas) setAside(d *Dir, topic string, index int32) error {
 }
 
 func strayName(topic string, index int32) string {
-	u := NewUUID()
+	u := prim.RandomUUID()
 	suffix := fmt.Sprintf("-%d.%x%s", index, u[:], straySuffix)
 	return topic[:min(len(topic), 255-len(suffix))] + suffix
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -78,12 +79,12 @@ func (s *store) close() error {
 
 func (s *store) create(topic string, partitions int32, configs ...string) {
 	s.Helper()
-	spec := replication.TopicSpec{Name: topic, Partitions: partitions, ReplicationFactor: -1, Configs: make(map[string]*string)}
+	spec := control.TopicSpec{Name: topic, Partitions: partitions, ReplicationFactor: -1, Configs: make(map[string]*string)}
 	for _, c := range configs {
 		k, v, _ := strings.Cut(c, "=")
 		spec.Configs[k] = &v
 	}
-	results, err := s.c.CreateTopics(s.Context(), []replication.TopicSpec{spec}, replication.Defaults{Partitions: 1, ReplicationFactor: 1, Static: static(s.T)}, false)
+	results, err := s.c.CreateTopics(s.Context(), []control.TopicSpec{spec}, control.Defaults{Partitions: 1, ReplicationFactor: 1, Static: static(s.T)}, false)
 	if err != nil || results[0].Err != nil {
 		s.Fatal(results, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -49,12 +50,12 @@ func TestFewCallsAreUnderWay(t *testing.T) {
 			}
 		}
 		s := openStore(t, fs, clock.System(), dirs)
-		specs := make([]replication.TopicSpec, topics)
+		specs := make([]control.TopicSpec, topics)
 		for i := range specs {
 			name := "file.delete.delay.ms"
-			specs[i] = replication.TopicSpec{Name: fmt.Sprint("t", i), Partitions: each, ReplicationFactor: 1, Configs: map[string]*string{name: new("1")}}
+			specs[i] = control.TopicSpec{Name: fmt.Sprint("t", i), Partitions: each, ReplicationFactor: 1, Configs: map[string]*string{name: new("1")}}
 			// Each in a change of its own: one is bounded.
-			results, err := s.c.CreateTopics(t.Context(), specs[i:i+1], replication.Defaults{Static: static(t)}, false)
+			results, err := s.c.CreateTopics(t.Context(), specs[i:i+1], control.Defaults{Static: static(t)}, false)
 			if err != nil || results[0].Err != nil {
 				t.Fatal(results, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -22,7 +23,7 @@ func (h *Handlers) alterReplicaLogDirs(_ *Call, req *msg.AlterReplicaLogDirsRequ
 	}
 	type place struct{ topic, partition int }
 	topics := make(map[string]int)
-	at := make(map[replication.PartitionName]place)
+	at := make(map[control.PartitionName]place)
 	for _, d := range req.Dirs {
 		dir := dirs[path.Clean(d.Path)]
 		for _, t := range d.Topics {
@@ -38,7 +39,7 @@ func (h *Handlers) alterReplicaLogDirs(_ *Call, req *msg.AlterReplicaLogDirsRequ
 			out := &resp.Results[i]
 			for _, p := range t.Partitions {
 				r := msg.AlterReplicaLogDirsResponseAlterReplicaLogDirPartitionResult{PartitionIndex: p, ErrorCode: int16(h.code(h.moveTo(dir, t.Name, p)))}
-				name := replication.PartitionName{Topic: t.Name, Partition: p}
+				name := control.PartitionName{Topic: t.Name, Partition: p}
 				if twice, ok := at[name]; ok {
 					out.Partitions[twice.partition] = r
 					continue

@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"slices"
 
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -32,7 +32,7 @@ func (h *Handlers) apiVersions(c *Call, req *msg.ApiVersionsRequest) (*msg.ApiVe
 			resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(r.API.Key), MinVersion: low, MaxVersion: high})
 		}
 	}
-	for _, f := range replication.Features {
+	for _, f := range control.Features {
 		if f.Min > 0 || c.Version() >= 4 { // older clients refuse a minimum of 0 (KAFKA-17011)
 			resp.SupportedFeatures = append(resp.SupportedFeatures, msg.ApiVersionsResponseSupportedFeatureKey{Name: f.Name, MinVersion: f.Min, MaxVersion: f.Max})
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 )
 
 // changeLog tells, a line each, what clients have changed and who they were. Of
@@ -74,12 +74,12 @@ func (h *Handlers) changed(c *Call, what string, fields ...zap.Field) {
 }
 
 // changedTopic logs that a topic was made.
-func (h *Handlers) changedTopic(c *Call, what string, r replication.TopicResult) {
+func (h *Handlers) changedTopic(c *Call, what string, r control.TopicResult) {
 	h.changed(c, what, zap.String("topic", r.Name), zap.Int32("partitions", r.Partitions), zap.Int16("replication_factor", r.ReplicationFactor))
 }
 
 // changedConfigs logs the keys of a resource that were changed.
-func (h *Handlers) changedConfigs(c *Call, r replication.ResourceChange) {
+func (h *Handlers) changedConfigs(c *Call, r control.ResourceChange) {
 	var keys []string
 	for i, change := range r.Changes {
 		if i == maxKeys {
@@ -93,16 +93,16 @@ func (h *Handlers) changedConfigs(c *Call, r replication.ResourceChange) {
 
 // describeChange returns a change as key=value. The value is left out where it
 // may be a secret.
-func describeChange(r replication.ResourceChange, c replication.ConfigChange) string {
+func describeChange(r control.ResourceChange, c control.ConfigChange) string {
 	name := quoted(c.Name)
-	if c.Op == replication.DeleteConfig || c.Value == nil {
+	if c.Op == control.DeleteConfig || c.Value == nil {
 		return name + " deleted"
 	}
 	value := config.Password(*c.Value).String()
-	if replication.Shown(r.Resource.Type, c.Name) {
+	if control.Shown(r.Resource.Type, c.Name) {
 		value = quoted(*c.Value)
 	}
-	return name + map[replication.ConfigOp]string{replication.SetConfig: "=", replication.AppendConfig: "+=", replication.SubtractConfig: "-="}[c.Op] + value
+	return name + map[control.ConfigOp]string{control.SetConfig: "=", control.AppendConfig: "+=", control.SubtractConfig: "-="}[c.Op] + value
 }
 
 // quoted returns the beginning of a long string.

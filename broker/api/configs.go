@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	"github.com/klamm-io/klamm/config"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -60,7 +60,7 @@ func (h *Handlers) describe(r meta.Resource, keys []string) ([]config.Described,
 	image := h.Controller.Image()
 	switch r.Type {
 	case meta.TopicResource:
-		if err := replication.CheckTopicName(r.Name); err != nil {
+		if err := control.CheckTopicName(r.Name); err != nil {
 			return nil, err
 		}
 		if image.Topic(r.Name) == nil {
@@ -121,11 +121,11 @@ func describeAll(l config.Layers, keys []string) []config.Described {
 // alterConfigs answers AlterConfigs (key 33, v0-v2), which replaces all configs
 // of a resource.
 func (h *Handlers) alterConfigs(c *Call, req *msg.AlterConfigsRequest) (*msg.AlterConfigsResponse, error) {
-	var changes []replication.ResourceChange
+	var changes []control.ResourceChange
 	for _, r := range req.Resources {
-		change := replication.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}, Replace: true}
+		change := control.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}, Replace: true}
 		for _, v := range r.Configs {
-			change.Changes = append(change.Changes, replication.ConfigChange{Name: v.Name, Op: replication.SetConfig, Value: v.Value})
+			change.Changes = append(change.Changes, control.ConfigChange{Name: v.Name, Op: control.SetConfig, Value: v.Value})
 		}
 		changes = append(changes, change)
 	}
@@ -139,11 +139,11 @@ func (h *Handlers) alterConfigs(c *Call, req *msg.AlterConfigsRequest) (*msg.Alt
 
 // incrementalAlterConfigs answers IncrementalAlterConfigs (key 44, v0-v1).
 func (h *Handlers) incrementalAlterConfigs(c *Call, req *msg.IncrementalAlterConfigsRequest) (*msg.IncrementalAlterConfigsResponse, error) {
-	var changes []replication.ResourceChange
+	var changes []control.ResourceChange
 	for _, r := range req.Resources {
-		change := replication.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}}
+		change := control.ResourceChange{Resource: meta.Resource{Type: meta.ResourceType(r.ResourceType), Name: r.ResourceName}}
 		for _, v := range r.Configs {
-			change.Changes = append(change.Changes, replication.ConfigChange{Name: v.Name, Op: replication.ConfigOp(v.ConfigOperation), Value: v.Value})
+			change.Changes = append(change.Changes, control.ConfigChange{Name: v.Name, Op: control.ConfigOp(v.ConfigOperation), Value: v.Value})
 		}
 		changes = append(changes, change)
 	}
@@ -156,14 +156,14 @@ func (h *Handlers) incrementalAlterConfigs(c *Call, req *msg.IncrementalAlterCon
 }
 
 // changeConfigs returns an error or nil for every change.
-func (h *Handlers) changeConfigs(c *Call, changes []replication.ResourceChange, validateOnly bool) []error {
+func (h *Handlers) changeConfigs(c *Call, changes []control.ResourceChange, validateOnly bool) []error {
 	results := make([]error, len(changes))
 	count := make(map[meta.Resource]int)
 	for _, r := range changes {
 		count[r.Resource]++
 	}
-	var asked []replication.ResourceChange // of the controller
-	var at []int                           // their places in changes
+	var asked []control.ResourceChange // of the controller
+	var at []int                       // their places in changes
 	for i, r := range changes {
 		if count[r.Resource] > 1 {
 			results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
@@ -193,8 +193,8 @@ func (h *Handlers) changeConfigs(c *Call, changes []replication.ResourceChange, 
 
 // checkChange checks what is this broker's to check, and changes the levels of
 // its loggers.
-func (h *Handlers) checkChange(r replication.ResourceChange, validateOnly bool) error {
-	if err := replication.CheckChanges(r.Changes); err != nil {
+func (h *Handlers) checkChange(r control.ResourceChange, validateOnly bool) error {
+	if err := control.CheckChanges(r.Changes); err != nil {
 		return err
 	}
 	switch {

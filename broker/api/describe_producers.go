@@ -1,7 +1,7 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
@@ -15,7 +15,7 @@ func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest)
 			r.SetDefaults()
 			r.PartitionIndex = index
 			p, err := h.leader(t.Name, index, -1)
-			if bad := replication.CheckTopicName(t.Name); bad != nil {
+			if bad := control.CheckTopicName(t.Name); bad != nil {
 				err = bad
 			}
 			if err != nil {

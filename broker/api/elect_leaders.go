@@ -3,7 +3,7 @@ package api
 import (
 	"errors"
 
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -25,16 +25,16 @@ func (h *Handlers) electLeaders(c *Call, req *msg.ElectLeadersRequest) (*msg.Ele
 			return true
 		})
 	}
-	var names []replication.PartitionName
+	var names []control.PartitionName
 	for _, t := range topics {
 		for _, p := range t.Partitions {
-			names = append(names, replication.PartitionName{Topic: t.Topic, Partition: p})
+			names = append(names, control.PartitionName{Topic: t.Topic, Partition: p})
 		}
 	}
 	resp := new(msg.ElectLeadersResponse)
-	kind := replication.ElectionType(req.ElectionType)
+	kind := control.ElectionType(req.ElectionType)
 	var results []error
-	if kind == replication.PreferredElection || kind == replication.UncleanElection {
+	if kind == control.PreferredElection || kind == control.UncleanElection {
 		ctx, cancel := change(c, req.TimeoutMs)
 		defer cancel()
 		var err error

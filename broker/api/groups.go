@@ -9,7 +9,7 @@ import (
 
 	"github.com/klamm-io/klamm/coordinator"
 	"github.com/klamm-io/klamm/coordinator/group"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -19,10 +19,10 @@ import (
 type Groups = *group.Service
 
 // groupTopic is what __consumer_offsets looks like.
-func (h *Handlers) groupTopic() replication.TopicSpec {
+func (h *Handlers) groupTopic() control.TopicSpec {
 	text := func(s string) *string { return &s }
 	live := int16(max(len(h.Controller.Image().Live()), 1))
-	return replication.TopicSpec{Name: meta.GroupTopic, Partitions: int32(h.Broker.OffsetsTopicPartitions),
+	return control.TopicSpec{Name: meta.GroupTopic, Partitions: int32(h.Broker.OffsetsTopicPartitions),
 		// A cluster that is smaller than the factor that Kafka defaults to works all the same.
 		ReplicationFactor: min(int16(h.Broker.OffsetsTopicReplicationFactor), live),
 		Configs: map[string]*string{"cleanup.policy": text("compact"), "compression.type": text("producer"),
@@ -33,7 +33,7 @@ func (h *Handlers) groupTopic() replication.TopicSpec {
 // latest when the topic is ready.
 func (h *Handlers) ensureGroups(ctx context.Context) {
 	if h.Controller.Image().Topic(meta.GroupTopic) == nil {
-		h.create(ctx, []replication.TopicSpec{h.groupTopic()})
+		h.create(ctx, []control.TopicSpec{h.groupTopic()})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
 )
@@ -178,8 +179,8 @@ func (h *Handlers) endpoint(s *Session, b *meta.Broker) (host string, port int32
 func (h *Handlers) controllerID() int32 { return h.NodeID }
 
 // defaults are what topics get that ask for no numbers of their own.
-func (h *Handlers) defaults() replication.Defaults {
-	return replication.Defaults{Partitions: int32(h.Broker.NumPartitions), ReplicationFactor: int16(h.Broker.DefaultReplicationFactor), Static: h.Static}
+func (h *Handlers) defaults() control.Defaults {
+	return control.Defaults{Partitions: int32(h.Broker.NumPartitions), ReplicationFactor: int16(h.Broker.DefaultReplicationFactor), Static: h.Static}
 }
 
 // change bounds a change of the metadata by the timeout of a request.

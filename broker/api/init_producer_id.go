@@ -70,7 +70,7 @@ func (p *producerIDs) next(ctx context.Context, h *Handlers) (int64, error) {
 		if b := h.Controller.Image().Broker(h.NodeID); b != nil {
 			epoch = b.Epoch
 		}
-		first, n, err := h.Controller.AllocateProducerIDs(ctx, h.NodeID, epoch)
+		first, n, err := h.Controller.ProducerIDs(ctx, h.NodeID, epoch)
 		p.mu.Lock()
 		if err != nil {
 			return 0, err

@@ -7,7 +7,7 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/levels"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
@@ -36,7 +36,7 @@ func (h *Handlers) describeLoggers(broker string, keys []string) ([]config.Descr
 
 // changeLoggers changes the levels of loggers: all that is asked for, or nothing.
 // A logger that is to have no level of its own takes that of the one above it.
-func (h *Handlers) changeLoggers(broker string, changes []replication.ConfigChange, validateOnly bool) error {
+func (h *Handlers) changeLoggers(broker string, changes []control.ConfigChange, validateOnly bool) error {
 	id, err := strconv.ParseInt(broker, 10, 32)
 	if err != nil {
 		return kerr.Refuse(kerr.InvalidRequest, "Node id must be an integer, but it is: %s", broker)
@@ -47,10 +47,10 @@ func (h *Handlers) changeLoggers(broker string, changes []replication.ConfigChan
 	known := levels.Names()
 	for _, c := range changes {
 		switch c.Op {
-		case replication.SetConfig, replication.DeleteConfig:
-		case replication.AppendConfig:
+		case control.SetConfig, control.DeleteConfig:
+		case control.AppendConfig:
 			return kerr.Refuse(kerr.InvalidRequest, "APPEND operation is not allowed for the BROKER_LOGGER resource")
-		case replication.SubtractConfig:
+		case control.SubtractConfig:
 			return kerr.Refuse(kerr.InvalidRequest, "SUBTRACT operation is not allowed for the BROKER_LOGGER resource")
 		default:
 			return kerr.Refuse(kerr.InvalidRequest, "Unknown operation type %d for logger %s.", c.Op, c.Name)
@@ -58,7 +58,7 @@ func (h *Handlers) changeLoggers(broker string, changes []replication.ConfigChan
 		if !slices.Contains(h.Loggers, c.Name) {
 			return kerr.Refuse(kerr.InvalidConfig, "Logger %s does not exist!", c.Name)
 		}
-		if c.Op == replication.DeleteConfig {
+		if c.Op == control.DeleteConfig {
 			if c.Name == levels.Root {
 				return kerr.Refuse(kerr.InvalidRequest, "Removing the log level of the root logger is not allowed")
 			}
@@ -73,7 +73,7 @@ func (h *Handlers) changeLoggers(broker string, changes []replication.ConfigChan
 	}
 	for _, c := range changes {
 		level := ""
-		if c.Op == replication.SetConfig {
+		if c.Op == control.SetConfig {
 			level = *c.Value
 		}
 		h.Levels.Set(c.Name, level)

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -134,7 +134,7 @@ func findTopic(image *meta.Image, topic *string, id prim.UUID) (*meta.Topic, err
 	if t := image.Topic(*topic); t != nil {
 		return t, nil
 	}
-	if replication.CheckTopicName(*topic) != nil {
+	if control.CheckTopicName(*topic) != nil {
 		return nil, kerr.InvalidTopicException
 	}
 	return nil, kerr.UnknownTopicOrPartition
@@ -144,7 +144,7 @@ func findTopic(image *meta.Image, topic *string, id prim.UUID) (*meta.Topic, err
 // made.
 func (h *Handlers) autoCreate(c *Call, topics []msg.MetadataRequestTopic) map[string]error {
 	image := h.Controller.Image()
-	var specs []replication.TopicSpec
+	var specs []control.TopicSpec
 	asked := make(map[string]bool)
 	for _, t := range topics {
 		if t.Name == nil || asked[*t.Name] || image.Topic(*t.Name) != nil {
@@ -160,8 +160,8 @@ func (h *Handlers) autoCreate(c *Call, topics []msg.MetadataRequestTopic) map[st
 }
 
 // autoSpec is what a topic looks like that is made because a client named it.
-func (h *Handlers) autoSpec(topic string) replication.TopicSpec {
-	s := replication.TopicSpec{Name: topic, Partitions: -1, ReplicationFactor: -1}
+func (h *Handlers) autoSpec(topic string) control.TopicSpec {
+	s := control.TopicSpec{Name: topic, Partitions: -1, ReplicationFactor: -1}
 	if topic == meta.GroupTopic {
 		s = h.groupTopic()
 	}
@@ -170,7 +170,7 @@ func (h *Handlers) autoSpec(topic string) replication.TopicSpec {
 
 // create makes topics and returns why some were not made. A topic that somebody
 // else made meanwhile is no failure.
-func (h *Handlers) create(ctx context.Context, specs []replication.TopicSpec) map[string]error {
+func (h *Handlers) create(ctx context.Context, specs []control.TopicSpec) map[string]error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	results, err := h.Controller.CreateTopics(ctx, specs, h.defaults(), false)

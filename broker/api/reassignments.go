@@ -1,7 +1,7 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
@@ -18,7 +18,7 @@ func (h *Handlers) alterPartitionReassignments(_ *Call, req *msg.AlterPartitionR
 	for _, t := range req.Topics {
 		out := msg.AlterPartitionReassignmentsResponseReassignableTopicResponse{Name: t.Name}
 		for _, p := range t.Partitions {
-			err := replication.CheckReassignment(image, t.Name, p.PartitionIndex, p.Replicas, req.AllowReplicationFactorChange)
+			err := control.CheckReassignment(image, t.Name, p.PartitionIndex, p.Replicas, req.AllowReplicationFactorChange)
 			out.Partitions = append(out.Partitions, msg.AlterPartitionReassignmentsResponseReassignablePartitionResponse{
 				PartitionIndex: p.PartitionIndex, ErrorCode: int16(h.code(err)), ErrorMessage: words(err)})
 		}
@@ -33,7 +33,7 @@ func (h *Handlers) alterPartitionReassignments(_ *Call, req *msg.AlterPartitionR
 func (h *Handlers) listPartitionReassignments(_ *Call, req *msg.ListPartitionReassignmentsRequest) (*msg.ListPartitionReassignmentsResponse, error) {
 	resp := new(msg.ListPartitionReassignmentsResponse)
 	image := h.Controller.Image()
-	add := func(topic string, moves []replication.Reassignment) {
+	add := func(topic string, moves []control.Reassignment) {
 		if len(moves) == 0 {
 			return
 		}
@@ -45,14 +45,14 @@ func (h *Handlers) listPartitionReassignments(_ *Call, req *msg.ListPartitionRea
 		resp.Topics = append(resp.Topics, out)
 	}
 	if req.Topics == nil {
-		for _, t := range replication.Reassigning(image) {
-			add(t.Name, replication.Reassignments(t, nil))
+		for _, t := range control.Reassigning(image) {
+			add(t.Name, control.Reassignments(t, nil))
 		}
 		return resp, nil
 	}
 	for _, t := range req.Topics {
 		if found := image.Topic(t.Name); found != nil {
-			add(t.Name, replication.Reassignments(found, t.PartitionIndexes))
+			add(t.Name, control.Reassignments(found, t.PartitionIndexes))
 		}
 	}
 	return resp, nil

@@ -4,7 +4,6 @@ import (
 	"hash/crc32"
 	"slices"
 
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -25,7 +24,7 @@ var telemetryCodecs = []int8{4, 3, 1, 2}
 func (h *Handlers) getTelemetrySubscriptions(_ *Call, req *msg.GetTelemetrySubscriptionsRequest) (*msg.GetTelemetrySubscriptionsResponse, error) {
 	id := req.ClientInstanceId
 	if id == (prim.UUID{}) {
-		id = replication.NewUUID()
+		id = prim.RandomUUID()
 	}
 	return &msg.GetTelemetrySubscriptionsResponse{ClientInstanceId: id, SubscriptionId: int32(crc32.ChecksumIEEE(id[:])),
 		AcceptedCompressionTypes: slices.Clone(telemetryCodecs), PushIntervalMs: telemetryInterval, TelemetryMaxBytes: telemetryMaxBytes, DeltaTemporality: true}, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -17,10 +18,10 @@ import (
 
 // createTopics answers CreateTopics (key 19, v2-v7).
 func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.CreateTopicsResponse, error) {
-	specs := make([]replication.TopicSpec, 0, len(req.Topics))
+	specs := make([]control.TopicSpec, 0, len(req.Topics))
 	early := make(map[string]error) // refused before the controller is asked
 	for _, t := range req.Topics {
-		s := replication.TopicSpec{Name: t.Name, Partitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor, Configs: make(map[string]*string)}
+		s := control.TopicSpec{Name: t.Name, Partitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor, Configs: make(map[string]*string)}
 		for _, a := range t.Assignments {
 			if s.Assignment == nil {
 				s.Assignment = make(map[int32][]int32)
@@ -35,7 +36,7 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 		}
 		specs = append(specs, s)
 	}
-	asked := slices.DeleteFunc(slices.Clone(specs), func(s replication.TopicSpec) bool { return early[s.Name] != nil })
+	asked := slices.DeleteFunc(slices.Clone(specs), func(s control.TopicSpec) bool { return early[s.Name] != nil })
 	ctx, cancel := change(c, req.TimeoutMs)
 	defer cancel()
 	results, err := h.Controller.CreateTopics(ctx, asked, h.defaults(), req.ValidateOnly)
@@ -45,17 +46,17 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 	if len(results) > 0 && errors.Is(results[0].Err, kerr.PolicyViolation) {
 		// The request as a whole is too large: all that stands in it is refused.
 		for _, s := range specs {
-			resp.Topics = append(resp.Topics, h.created(c, s, replication.TopicResult{Name: s.Name, Err: results[0].Err}))
+			resp.Topics = append(resp.Topics, h.created(c, s, control.TopicResult{Name: s.Name, Err: results[0].Err}))
 		}
 		return resp, nil
 	}
 	for _, s := range specs {
-		result := replication.TopicResult{Name: s.Name, Err: early[s.Name]}
+		result := control.TopicResult{Name: s.Name, Err: early[s.Name]}
 		if result.Err == nil {
 			result = results[next]
 			next++
 			if err != nil {
-				result = replication.TopicResult{Name: s.Name, Err: err}
+				result = control.TopicResult{Name: s.Name, Err: err}
 			}
 		}
 		if said[s.Name] {
@@ -70,7 +71,7 @@ func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.Cre
 	return resp, nil
 }
 
-func (h *Handlers) created(c *Call, s replication.TopicSpec, result replication.TopicResult) msg.CreateTopicsResponseCreatableTopicResult {
+func (h *Handlers) created(c *Call, s control.TopicSpec, result control.TopicResult) msg.CreateTopicsResponseCreatableTopicResult {
 	r := msg.CreateTopicsResponseCreatableTopicResult{}
 	r.SetDefaults()
 	r.Name = s.Name
@@ -210,7 +211,7 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 	for _, t := range req.Topics {
 		count[t.Name]++
 	}
-	var specs []replication.PartitionsSpec
+	var specs []control.PartitionsSpec
 	for _, t := range req.Topics {
 		if count[t.Name] > 1 {
 			if count[t.Name] < 1<<16 {
@@ -220,7 +221,7 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 			}
 			continue
 		}
-		s := replication.PartitionsSpec{Name: t.Name, Count: t.Count}
+		s := control.PartitionsSpec{Name: t.Name, Count: t.Count}
 		if t.Assignments != nil {
 			s.Assignment = make([][]int32, 0, len(t.Assignments))
 			for _, a := range t.Assignments {
@@ -235,7 +236,7 @@ func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (
 	for i, s := range specs {
 		e := err
 		if e == nil {
-			e = results[i].Err
+			e = results[i]
 		}
 		if e == nil && !req.ValidateOnly {
 			h.changed(c, "added partitions", zap.String("topic", s.Name), zap.Int32("partitions", s.Count))

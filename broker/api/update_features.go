@@ -1,7 +1,7 @@
 package api
 
 import (
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
@@ -9,13 +9,13 @@ import (
 // upgrades can be asked for: its word for a downgrade says nothing to Kafka's
 // controllers. An answer names the features up to version 1.
 func (h *Handlers) updateFeatures(c *Call, req *msg.UpdateFeaturesRequest) (*msg.UpdateFeaturesResponse, error) {
-	updates := make([]replication.FeatureUpdate, 0, len(req.FeatureUpdates))
+	updates := make([]control.FeatureUpdate, 0, len(req.FeatureUpdates))
 	for _, u := range req.FeatureUpdates {
-		kind := replication.FeatureUpdateType(u.UpgradeType)
+		kind := control.FeatureUpdateType(u.UpgradeType)
 		if c.Version() == 0 {
-			kind = replication.UpgradeFeature
+			kind = control.UpgradeFeature
 		}
-		updates = append(updates, replication.FeatureUpdate{Name: u.Feature, Level: u.MaxVersionLevel, Type: kind})
+		updates = append(updates, control.FeatureUpdate{Name: u.Feature, Level: u.MaxVersionLevel, Type: kind})
 	}
 	ctx, cancel := change(c, req.TimeoutMs)
 	defer cancel()

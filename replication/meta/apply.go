@@ -295,8 +295,16 @@ func (c *change) config(r Resource, name string, value *string) {
 	c.touchConfig(r)
 }
 
+// EpochOfEntry stands for the epoch of a broker in the record that registers it:
+// the index of its entry, which nobody knows before the entry is in the log.
+const EpochOfEntry = -1
+
 func (c *change) register(r *msg.RegisterBrokerRecord) {
-	b := &Broker{ID: r.BrokerId, Epoch: r.BrokerEpoch, Incarnation: r.IncarnationId, Rack: r.Rack,
+	epoch := r.BrokerEpoch
+	if epoch == EpochOfEntry {
+		epoch = int64(c.Index)
+	}
+	b := &Broker{ID: r.BrokerId, Epoch: epoch, Incarnation: r.IncarnationId, Rack: r.Rack,
 		Fenced: r.Fenced, ShuttingDown: r.InControlledShutdown, LogDirs: slices.Clone(r.LogDirs), CordonedLogDirs: slices.Clone(r.CordonedLogDirs)}
 	for _, f := range r.Features {
 		b.Features = append(b.Features, Feature{f.Name, f.MinSupportedVersion, f.MaxSupportedVersion})

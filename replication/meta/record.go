@@ -50,3 +50,23 @@ func ParseRecord(b []byte) (Record, error) {
 	}
 	return m, nil
 }
+
+// WithEpoch returns the framed form of a record as it is stored in the entry at
+// index: the epoch of a broker that it registers is that index.
+func WithEpoch(framed []byte, index uint64) ([]byte, error) {
+	r := prim.NewReader(framed)
+	r.Uvarint()
+	if id := r.Uvarint(); r.Err() != nil || id != uint32(new(msg.RegisterBrokerRecord).RecordType()) {
+		return framed, nil // an unreadable one is refused when it is applied
+	}
+	m, err := ParseRecord(framed)
+	if err != nil {
+		return framed, nil
+	}
+	b := m.(*msg.RegisterBrokerRecord)
+	if b.BrokerEpoch != EpochOfEntry {
+		return framed, nil
+	}
+	b.BrokerEpoch = int64(index)
+	return AppendRecord(nil, b)
+}

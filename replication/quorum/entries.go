@@ -113,8 +113,9 @@ func encodeEntry(l *raft.Log) (record.Batch, error) {
 			}
 		}
 		if err := EachRecord(data, func(framed []byte) error {
+			framed, err := meta.WithEpoch(framed, l.Index)
 			build.Append(ms, nil, framed, nil)
-			return nil
+			return err
 		}); err != nil {
 			return nil, err
 		}

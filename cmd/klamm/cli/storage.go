@@ -13,7 +13,7 @@ import (
 
 	"github.com/klamm-io/klamm/log/scrub"
 	"github.com/klamm-io/klamm/log/vfs"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/convert"
 	"github.com/klamm-io/klamm/replication/quorum"
 )
@@ -119,7 +119,7 @@ func (f *convertFlags) run(cmd *cobra.Command, g *globals) (err error) {
 			return usagef("--unenforced %s: want %s", name, strings.Join(convert.Unenforced, ", "))
 		}
 	}
-	o := convert.Options{Dir: filepath.Clean(f.from), To: quorum.Klamm, Unenforced: f.unenforced, MetadataVersion: replication.MetadataVersion}
+	o := convert.Options{Dir: filepath.Clean(f.from), To: quorum.Klamm, Unenforced: f.unenforced, MetadataVersion: control.MetadataVersion}
 	if f.to != "" {
 		o.Dir, o.To = filepath.Clean(f.to), quorum.Kafka
 	}

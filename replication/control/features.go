@@ -1,7 +1,6 @@
-package replication
+package control
 
 import (
-	"context"
 	"slices"
 
 	"github.com/klamm-io/klamm/replication/meta"
@@ -48,19 +47,10 @@ type FeatureUpdate struct {
 	Type  FeatureUpdateType
 }
 
-// UpdateFeatures changes the finalized features: all of them or none. Of a
-// feature that stands there twice the last counts.
-func (c *Controller) UpdateFeatures(ctx context.Context, updates []FeatureUpdate, validateOnly bool) error {
-	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		out, err := c.planFeatures(m, updates)
-		if validateOnly {
-			return nil, err
-		}
-		return out, err
-	})
-}
-
-func (c *Controller) planFeatures(m *meta.Image, updates []FeatureUpdate) ([]meta.Record, error) {
+// UpdateFeatures decides on the finalized features: all of updates or none. Of a
+// feature that stands there twice the last counts. node is the controller that
+// decides, which the errors name.
+func UpdateFeatures(m *meta.Image, updates []FeatureUpdate, node int32) ([]meta.Record, error) {
 	last := make(map[string]int)
 	for i, u := range updates {
 		last[u.Name] = i
@@ -70,7 +60,7 @@ func (c *Controller) planFeatures(m *meta.Image, updates []FeatureUpdate) ([]met
 		if last[u.Name] != i {
 			continue
 		}
-		if why := refuseFeature(m, u, c.o.NodeID); why != nil {
+		if why := refuseFeature(m, u, node); why != nil {
 			return nil, kerr.Refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
 		}
 		if m.Feature(u.Name) != u.Level {

@@ -1,7 +1,6 @@
-package replication
+package control
 
 import (
-	"context"
 	"slices"
 
 	"github.com/klamm-io/klamm/replication/meta"
@@ -9,13 +8,9 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
-// UnregisterBroker takes a broker out of the cluster, out of the in-sync sets
-// and out of office where it leads.
-func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
-	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return planUnregister(m, id) })
-}
-
-func planUnregister(m *meta.Image, id int32) ([]meta.Record, error) {
+// UnregisterBroker decides on taking a broker out of the cluster, out of the
+// in-sync sets and out of office where it leads.
+func UnregisterBroker(m *meta.Image, id int32) ([]meta.Record, error) {
 	b := m.Broker(id)
 	if b == nil {
 		return nil, kerr.Refuse(kerr.BrokerIdNotRegistered, "Broker ID %d is not currently registered", id)

@@ -1,7 +1,6 @@
-package replication
+package control
 
 import (
-	"context"
 	"slices"
 
 	"github.com/klamm-io/klamm/replication/meta"
@@ -24,26 +23,23 @@ type PartitionName struct {
 	Partition int32
 }
 
-// ElectLeaders holds elections in partitions, each on its own, and returns an
-// error or nil for each. The second error is that of the quorum.
-func (c *Controller) ElectLeaders(ctx context.Context, kind ElectionType, partitions []PartitionName) ([]error, error) {
+// ElectLeaders decides on elections in partitions, each on its own. It returns an
+// error or nil for each.
+func ElectLeaders(m *meta.Image, kind ElectionType, partitions []PartitionName) ([]meta.Record, []error) {
 	results := make([]error, len(partitions))
-	err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		var out []meta.Record
-		held := make(map[PartitionName]bool)
-		for i, p := range partitions {
-			record, err := planElection(m, kind, p)
-			if err == nil && held[p] {
-				err = errNotNeeded
-			}
-			if results[i] = err; err == nil {
-				held[p] = true
-				out = append(out, record)
-			}
+	var out []meta.Record
+	held := make(map[PartitionName]bool)
+	for i, p := range partitions {
+		record, err := planElection(m, kind, p)
+		if err == nil && held[p] {
+			err = errNotNeeded
 		}
-		return out, nil
-	})
-	return results, err
+		if results[i] = err; err == nil {
+			held[p] = true
+			out = append(out, record)
+		}
+	}
+	return out, results
 }
 
 // errNotNeeded is the answer where the leader is the one asked for.
@@ -90,4 +86,23 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 		r.Isr, r.LeaderRecoveryState = []int32{r.Leader}, recovering
 	}
 	return r, nil
+}
+
+// NewEpochs returns the records that begin a new leader epoch in every partition
+// that node leads.
+func NewEpochs(m *meta.Image, node int32) []meta.Record {
+	var out []meta.Record
+	m.Topics("", func(t *meta.Topic) bool {
+		for i, p := range t.Partitions {
+			if p.Leader != node {
+				continue
+			}
+			r := new(msg.PartitionChangeRecord)
+			r.SetDefaults()
+			r.TopicId, r.PartitionId, r.Leader = t.ID, int32(i), node
+			out = append(out, r)
+		}
+		return true
+	})
+	return out
 }

@@ -1,11 +1,8 @@
-package replication
+package control
 
 import (
-	"context"
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/klamm-io/klamm/config"
@@ -40,37 +37,31 @@ type ResourceChange struct {
 	Replace bool
 }
 
-// ChangeConfigs changes the configs of resources, each on its own, and returns
-// an error or nil for each. The second error is that of the quorum.
-func (c *Controller) ChangeConfigs(ctx context.Context, changes []ResourceChange, static *config.Static, validateOnly bool) ([]error, error) {
+// ChangeConfigs decides on changes of the configs of resources, each on its own.
+// It returns an error or nil for each.
+func ChangeConfigs(m *meta.Image, changes []ResourceChange, static *config.Static) ([]meta.Record, []error) {
 	results := make([]error, len(changes))
-	err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		var out []meta.Record
-		count := make(map[meta.Resource]int)
-		for _, r := range changes {
-			count[r.Resource]++
+	var out []meta.Record
+	count := make(map[meta.Resource]int)
+	for _, r := range changes {
+		count[r.Resource]++
+	}
+	for i, r := range changes {
+		if count[r.Resource] > 1 {
+			results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
+			continue
 		}
-		for i, r := range changes {
-			if count[r.Resource] > 1 {
-				results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
-				continue
-			}
-			records, err := planConfigs(m, r, static)
-			results[i] = err
-			out = append(out, records...)
+		records, err := planConfigs(m, r, static)
+		results[i] = err
+		out = append(out, records...)
+	}
+	if len(out) > maxRecords {
+		for i := range results {
+			results[i] = errTooManyRecords
 		}
-		if len(out) > maxRecords {
-			for i := range results {
-				results[i] = errTooManyRecords
-			}
-			return nil, nil
-		}
-		if validateOnly {
-			return nil, nil
-		}
-		return out, nil
-	})
-	return results, err
+		return nil, results
+	}
+	return out, results
 }
 
 func kindOf(t meta.ResourceType) (config.Kind, bool) {
@@ -220,7 +211,7 @@ func applyConfig(kind config.Kind, values map[string]string, change ConfigChange
 	}
 	now, ok := values[change.Name]
 	if !ok {
-		if d := config.Describe(kind, layers(m, r, static), []string{change.Name}); len(d) == 1 && d[0].Value != nil {
+		if d := config.Describe(kind, Layers(m, r, static), []string{change.Name}); len(d) == 1 && d[0].Value != nil {
 			now = *d[0].Value
 		}
 	}
@@ -257,90 +248,12 @@ func splitList(s string) []string {
 	return out
 }
 
-// layers returns the places that the configs of a resource come from.
-func layers(m *meta.Image, r meta.Resource, static *config.Static) config.Layers {
+// Layers returns the places that the configs of a resource come from.
+func Layers(m *meta.Image, r meta.Resource, static *config.Static) config.Layers {
 	l := config.Layers{Own: m.Config(r), DynamicDefault: m.Config(meta.Resource{Type: meta.BrokerResource}), Static: static}
 	if r.Type == meta.BrokerResource {
 		l.DynamicBroker = m.Config(r)
 		l.Own = nil
 	}
 	return l
-}
-
-// checkConfigs checks the configs that a resource is going to have.
-func checkConfigs(m *meta.Image, kind config.Kind, r meta.Resource, values map[string]string, static *config.Static) error {
-	switch kind {
-	case config.KindTopic:
-		return checkTopicConfig(m, values, static)
-	case config.KindBroker:
-		return checkBrokerConfig(m, r.Name, values, static)
-	case config.KindGroup:
-		return checkGroupConfig(m, values, static)
-	}
-	return checkClientMetrics(values)
-}
-
-// checkTopicConfig checks the configs of a topic, each and together.
-func checkTopicConfig(m *meta.Image, values map[string]string, static *config.Static) error {
-	t, err := config.TopicFrom(values, nil, m.Config(meta.Resource{Type: meta.BrokerResource}), static)
-	var unknown *config.UnknownKeyError
-	switch {
-	case errors.As(err, &unknown):
-		return kerr.Refuse(kerr.InvalidConfig, "Unknown topic config name: %s", unknown.Name)
-	case err != nil:
-		return kerr.Refuse(kerr.InvalidConfig, "%s", err)
-	case t.RemoteStorage:
-		return kerr.Refuse(kerr.InvalidConfig, "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
-	}
-	return nil
-}
-
-// checkGroupConfig checks the configs of a group, each and against the bounds
-// that the broker sets.
-func checkGroupConfig(m *meta.Image, values map[string]string, static *config.Static) error {
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		key, ok := config.Lookup(config.KindGroup, name)
-		if !ok {
-			return kerr.Refuse(kerr.InvalidConfig, "Unknown group config name: %s", name)
-		}
-		if err := key.Validate(values[name]); err != nil {
-			return kerr.Refuse(kerr.InvalidConfig, "%s", err)
-		}
-	}
-	l := config.Layers{DynamicDefault: m.Config(meta.Resource{Type: meta.BrokerResource}), Static: static}
-	if err := config.CheckGroupBounds(values, l); err != nil {
-		return kerr.Refuse(kerr.InvalidConfig, "%s", err)
-	}
-	return nil
-}
-
-// checkClientMetrics checks the configs of a client-metrics subscription.
-func checkClientMetrics(values map[string]string) error {
-	names := slices.Sorted(maps.Keys(values))
-	for _, name := range names {
-		if _, ok := config.Lookup(config.KindClientMetrics, name); !ok {
-			return kerr.Refuse(kerr.InvalidRequest, "Unknown client metrics configuration: %s", name)
-		}
-	}
-	const lowest, highest = 100, 3_600_000
-	for _, name := range names {
-		value := strings.TrimSpace(values[name])
-		switch name {
-		case "interval.ms":
-			ms, err := strconv.ParseInt(value, 10, 32)
-			if err != nil {
-				return kerr.Refuse(kerr.InvalidConfig, "%s", config.Validate(config.KindClientMetrics, name, value))
-			}
-			if ms < lowest || ms > highest {
-				return kerr.Refuse(kerr.InvalidRequest, "Invalid value %d for interval.ms, interval must be between %d and %d (1 hour)", ms, lowest, highest)
-			}
-		case "match":
-			for _, item := range splitList(value) {
-				if config.Validate(config.KindClientMetrics, name, item) != nil {
-					return kerr.Refuse(kerr.InvalidConfig, "Illegal client matching pattern: %s", item)
-				}
-			}
-		}
-	}
-	return nil
 }
