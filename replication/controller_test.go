@@ -109,8 +109,8 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 	if first, _, err := again.ProducerIDs(t.Context(), 1, 1); first != 1000 || err != nil {
 		t.Errorf("next block begins at %d: %v", first, err)
 	}
-	if again.Term() <= c.Term() {
-		t.Errorf("controller epoch %d after %d", again.Term(), c.Term())
+	if again.Quorum().Epoch <= c.Quorum().Epoch {
+		t.Errorf("controller epoch %d after %d", again.Quorum().Epoch, c.Quorum().Epoch)
 	}
 }
 

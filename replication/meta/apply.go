@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,6 +19,10 @@ type Delta struct {
 	Configs map[Resource]struct{}
 	Brokers map[int32]struct{}
 }
+
+// ErrUnknownRecord means that this version does not know a record of the metadata
+// log. To leave it out would make its image another one than that of the others.
+var ErrUnknownRecord = errors.New("not known to this version")
 
 // change is an image under construction.
 type change struct {
@@ -100,7 +105,7 @@ func (c *change) apply(r Record) error {
 	case *msg.NoOpRecord, *msg.BeginTransactionRecord, *msg.EndTransactionRecord, *msg.ZkMigrationStateRecord:
 	default:
 		if !c.keep(r) {
-			return fmt.Errorf("not known to this version")
+			return ErrUnknownRecord
 		}
 	}
 	return nil

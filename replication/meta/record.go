@@ -41,7 +41,7 @@ func ParseRecord(b []byte) (Record, error) {
 	}
 	m := msg.NewMetadataRecord(id)
 	if m == nil {
-		return nil, fmt.Errorf("metadata record: unknown type %d", id)
+		return nil, fmt.Errorf("metadata record: unknown type %d: %w", id, ErrUnknownRecord)
 	}
 	m.DecodeFrom(&r, int16(version))
 	r.Done()

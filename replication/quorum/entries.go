@@ -113,9 +113,8 @@ func encodeEntry(l *raft.Log) (record.Batch, error) {
 			}
 		}
 		if err := EachRecord(data, func(framed []byte) error {
-			framed, err := meta.WithEpoch(framed, l.Index)
 			build.Append(ms, nil, framed, nil)
-			return err
+			return nil
 		}); err != nil {
 			return nil, err
 		}

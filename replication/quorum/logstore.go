@@ -33,6 +33,30 @@ type Log struct {
 	next    uint64  // index that the next entry must have; 0 any
 	offsets []int64 // base offset of every entry
 	poison  error
+	poisons func(error) // called with the first poison; may be nil
+
+	// installed is the snapshot that took the place of the whole log, if one did.
+	installed struct {
+		index uint64 // of its last entry; 0 for none
+		end   int64  // offset behind that
+	}
+}
+
+// Poisons has f called once with the storage error after which nothing more is
+// stored. f must not block, nor use the Log.
+func (s *Log) Poisons(f func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.poisons = f
+}
+
+// replacedBy notes that a snapshot from the leader, of what comes before the offset
+// end, is to take the place of the log. What follows has the offsets that it has at
+// the leader.
+func (s *Log) replacedBy(index uint64, end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.installed.index, s.installed.end = index, end
 }
 
 // OpenLog returns raft's log on l, whose directory is dir of fs. The Log does
@@ -125,6 +149,9 @@ func (s *Log) StoreLogs(logs []*raft.Log) error {
 		return s.poison
 	}
 	for _, l := range logs {
+		if err := seal(l); err != nil {
+			return err
+		}
 		if len(s.offsets) == 0 && l.Index != s.next {
 			// After a snapshot from the leader the log goes on behind it.
 			if err := s.restart(l.Index); err != nil {
@@ -163,11 +190,19 @@ func (s *Log) Poisoned() error {
 
 func (s *Log) fail(err error) error {
 	s.poison = fmt.Errorf("metadata log is offline: %w", err)
+	if s.poisons != nil {
+		s.poisons(s.poison)
+	}
 	return s.poison
 }
 
 // restart makes index the next entry's, in a log without entries.
 func (s *Log) restart(index uint64) error {
+	if s.installed.index == index-1 && s.installed.end != s.log.EndOffset() {
+		if err := s.log.TruncateFullyAndStartAt(s.installed.end); err != nil {
+			return s.fail(err)
+		}
+	}
 	s.first, s.next = index, index
 	return s.writeStart(index, s.log.EndOffset())
 }

@@ -79,27 +79,36 @@ func (s *Snapshots) create(id string, epoch int32, header *msg.SnapshotHeaderRec
 	if err != nil {
 		return nil, err
 	}
-	k := &sink{store: s, id: id, file: f, epoch: epoch}
-	if err := k.control(record.ControlSnapshotHeader, value); err != nil {
-		return nil, errors.Join(err, k.Cancel())
-	}
-	return k, nil
+	return &sink{store: s, id: id, part: id, file: f, epoch: epoch, header: value}, nil
 }
 
-// sink writes one snapshot. What is written to it are batches.
+// sink writes one snapshot: the records of an image, with a header before and a
+// footer behind them; or, if it is written to as an io.Writer, the bytes of a whole
+// snapshot that another node has made, which keeps its id.
 type sink struct {
 	store  *Snapshots
 	id     string
+	part   string // the id that the unfinished file is named by
 	file   vfs.File
 	size   int64
 	offset int64 // of the next record
 	epoch  int32
+	header []byte // not written yet, nil once it is
+	copied bool
+	ended  bool // closed or cancelled
 	err    error
 }
 
+// ID returns the snapshot's id. That of a copied one is known once it is closed.
 func (k *sink) ID() string { return k.id }
 
+// Write adds bytes of another node's snapshot.
 func (k *sink) Write(p []byte) (int, error) {
+	k.copied = true
+	return k.write(p)
+}
+
+func (k *sink) write(p []byte) (int, error) {
 	if k.err != nil {
 		return 0, k.err
 	}
@@ -110,22 +119,68 @@ func (k *sink) Write(p []byte) (int, error) {
 }
 
 func (k *sink) batch(b record.Batch) error {
+	if err := k.begin(); err != nil {
+		return err
+	}
 	b.SetBaseOffset(k.offset)
 	b.SetLeaderEpoch(k.epoch)
 	k.offset = b.LastOffset() + 1
-	_, err := k.Write(b)
+	_, err := k.write(b)
 	return err
+}
+
+// begin writes the header, once.
+func (k *sink) begin() error {
+	if k.header == nil {
+		return nil
+	}
+	header := k.header
+	k.header = nil
+	return k.control(record.ControlSnapshotHeader, header)
+}
+
+// finish writes the footer.
+func (k *sink) finish() error {
+	value, err := new(msg.SnapshotFooterRecord).AppendTo(nil, 0)
+	if err == nil {
+		err = k.control(record.ControlSnapshotFooter, value)
+	}
+	return err
+}
+
+// check reads what was copied, which must be a whole snapshot, and takes its id
+// over.
+func (k *sink) check() error {
+	about, _, err := readSnapshot(io.NewSectionReader(k.file, 0, k.size))
+	if err != nil {
+		return fmt.Errorf("a snapshot from another node: %w", err)
+	}
+	k.id = about.ID
+	var end, epoch int64
+	if _, err := fmt.Sscanf(about.ID, "%d-%d", &end, &epoch); err != nil || strings.Contains(about.ID, "/") {
+		return fmt.Errorf("a snapshot from another node: id %q", about.ID)
+	}
+	k.store.log.replacedBy(about.Index, end)
+	return nil
 }
 
 func (k *sink) control(t record.ControlType, value []byte) error {
 	return k.batch(record.BuildControl(nil, record.Control{Type: t, Value: value, Timestamp: time.Now().UnixMilli(), ProducerID: -1, Epoch: -1}))
 }
 
-// Close finishes the snapshot: it exists from then on.
+// Close finishes the snapshot: it exists from then on. Closing it again does
+// nothing: both who fills a sink and raft close it.
 func (k *sink) Close() error {
-	value, err := new(msg.SnapshotFooterRecord).AppendTo(nil, 0)
-	if err == nil {
-		err = k.control(record.ControlSnapshotFooter, value)
+	if k.ended {
+		return nil
+	}
+	err := k.err
+	switch {
+	case err != nil:
+	case k.copied:
+		err = k.check()
+	default:
+		err = k.finish()
 	}
 	if err == nil {
 		err = k.file.Sync()
@@ -134,10 +189,11 @@ func (k *sink) Close() error {
 		return errors.Join(err, k.Cancel())
 	}
 	s := k.store
+	k.ended = true
 	if err := k.file.Close(); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(s.dir+"/"+k.id+partSuffix, s.dir+"/"+k.id+log.QuorumSnapshotSuffix); err != nil {
+	if err := s.fs.Rename(s.dir+"/"+k.part+partSuffix, s.dir+"/"+k.id+log.QuorumSnapshotSuffix); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
@@ -146,9 +202,13 @@ func (k *sink) Close() error {
 	return s.reap()
 }
 
-// Cancel drops the snapshot.
+// Cancel drops the snapshot, unless it is finished.
 func (k *sink) Cancel() error {
-	return errors.Join(k.file.Close(), k.store.fs.Remove(k.store.dir+"/"+k.id+partSuffix))
+	if k.ended {
+		return nil
+	}
+	k.ended = true
+	return errors.Join(k.file.Close(), k.store.fs.Remove(k.store.dir+"/"+k.part+partSuffix))
 }
 
 // ids returns the snapshots, newest first.
@@ -230,6 +290,20 @@ func describe(f vfs.File) (*raft.SnapshotMeta, error) {
 	if err := b.Validate(); err != nil {
 		return nil, err
 	}
+	about, err := parseHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	about.Size = size
+	return about, nil
+}
+
+// parseHeader returns what raft must know of the snapshot that b, a valid batch,
+// begins.
+func parseHeader(b record.Batch) (*raft.SnapshotMeta, error) {
+	if !b.Attributes().Control() {
+		return nil, errors.New("no snapshot header, but records")
+	}
 	c, err := record.ParseControl(b)
 	if err != nil {
 		return nil, err
@@ -238,15 +312,11 @@ func describe(f vfs.File) (*raft.SnapshotMeta, error) {
 	if err := header.Decode(c.Value, 0); err != nil || c.Type != record.ControlSnapshotHeader {
 		return nil, fmt.Errorf("no snapshot header, but control type %d: %w", c.Type, err)
 	}
-	if header.Tags == nil || (*header.Tags)[0].ID != snapshotTag {
+	if header.Tags == nil || len(*header.Tags) == 0 || (*header.Tags)[0].ID != snapshotTag {
 		return nil, errors.New("the snapshot header lacks raft's description")
 	}
 	about := new(raft.SnapshotMeta)
-	if err := json.Unmarshal((*header.Tags)[0].Value, about); err != nil {
-		return nil, err
-	}
-	about.Size = size
-	return about, nil
+	return about, json.Unmarshal((*header.Tags)[0].Value, about)
 }
 
 // WriteImage writes the records of an image to a snapshot.
@@ -287,24 +357,40 @@ func WriteImage(to raft.SnapshotSink, m *meta.Image) error {
 
 // ReadImage reads the records of a snapshot.
 func ReadImage(from io.Reader) ([]meta.Record, error) {
+	_, records, err := readSnapshot(from)
+	return records, err
+}
+
+// readSnapshot reads a whole snapshot: one header, batches of records, one footer.
+func readSnapshot(from io.Reader) (about *raft.SnapshotMeta, out []meta.Record, err error) {
 	data, err := io.ReadAll(from)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []meta.Record
 	finished := false
 	for len(data) > 0 {
 		var b record.Batch
 		if b, data, err = record.Next(data); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := b.Validate(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if b.Attributes().Control() {
+		switch {
+		case about == nil:
+			if about, err = parseHeader(b); err != nil {
+				return nil, nil, err
+			}
+			continue
+		case finished:
+			return nil, nil, errors.New("the snapshot goes on behind its footer")
+		case b.Attributes().Control():
 			c, err := record.ParseControl(b)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
+			}
+			if c.Type == record.ControlSnapshotHeader {
+				return nil, nil, errors.New("the snapshot has two headers")
 			}
 			finished = c.Type == record.ControlSnapshotFooter
 			continue
@@ -314,18 +400,18 @@ func ReadImage(from io.Reader) ([]meta.Record, error) {
 			r, err := meta.ParseRecord(append([]byte(nil), it.Record().Value...))
 			if err != nil {
 				it.Close()
-				return nil, err
+				return nil, nil, err
 			}
 			out = append(out, r)
 		}
 		err := it.Err()
 		it.Close()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if !finished {
-		return nil, errors.New("the snapshot has no footer")
+		return nil, nil, errors.New("the snapshot has no footer")
 	}
-	return out, nil
+	return about, out, nil
 }

@@ -41,6 +41,16 @@ type State struct {
 	mu     sync.Mutex
 	state  state
 	poison error
+	// poisons is called with the first poison; may be nil.
+	poisons func(error)
+}
+
+// Poisons has f called once with the error after which no term and no vote is
+// stored any more. f must not block, nor use the State.
+func (s *State) Poisons(f func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.poisons = f
 }
 
 // Keys that raft uses.
@@ -79,6 +89,9 @@ func (s *State) save() error {
 	}
 	if err != nil {
 		s.poison = fmt.Errorf("quorum state is offline: %w", err)
+		if s.poisons != nil {
+			s.poisons(s.poison)
+		}
 	}
 	return s.poison
 }
@@ -113,7 +126,11 @@ func (s *State) SetUint64(key []byte, v uint64) error {
 	switch string(key) {
 	case keyTerm:
 		s.state.LeaderEpoch = int64(v)
-		return s.save()
+		// Raft panics where a term cannot be stored, and would take other brokers of
+		// this process with it. From here on no vote is given, since none can be
+		// stored, and so a term that is forgotten at a restart does no harm.
+		_ = s.save()
+		return nil
 	case keyVoteTerm:
 		s.state.VoteTerm = v
 		return s.poison

@@ -1,0 +1,320 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/kerr"
+)
+
+// NodeOptions say how a node joins the metadata quorum.
+type NodeOptions struct {
+	NodeID int32
+	FS     vfs.FS
+	Dir    string // of the metadata log; it exists
+	Clock  clock.Clock
+	Logger *zap.Logger
+	// Transport joins the voters; nil means that this node is the only one.
+	Transport raft.Transport
+	// Voters are the first ones of a new quorum, which every one of them is given;
+	// nil stands for this node alone.
+	Voters []raft.Server
+	// Timing changes how long raft waits; nil leaves that to its defaults.
+	Timing func(*raft.Config)
+	// Subscribers are told of every update, each after the one before it.
+	Subscribers []Subscriber
+	// Elected is told when this node begins and ceases to lead, in order. It must
+	// not block. It may be nil.
+	Elected func(leads bool)
+	// Fatal is called once, from a goroutine of its own, when this node can no
+	// longer be part of the quorum: its log, its term or its vote cannot be
+	// written, or it does not know what an entry says. The process must end:
+	// nothing that depends on metadata is safe from then on. It may be nil.
+	Fatal func(error)
+}
+
+// Node is the metadata log on raft, and the files of this node.
+type Node struct {
+	o     NodeOptions
+	lg    *zap.Logger
+	raft  *raft.Raft
+	store *Log
+	log   *log.Log
+	image atomic.Pointer[meta.Image]
+
+	broken  atomic.Bool // Fatal was called; no entry is applied any more
+	leading chan bool
+	stop    chan struct{}
+	closed  sync.Once
+	done    sync.WaitGroup
+}
+
+// StartNode opens the metadata log and joins the quorum. On a new directory a node
+// without a Transport makes a quorum of its own; it leads soon.
+func StartNode(o NodeOptions) (*Node, error) {
+	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), stop: make(chan struct{})}
+	n.image.Store(meta.Empty())
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
+	o := &n.o
+	n.log, err = log.Open(log.Options{FS: o.FS, Dir: o.Dir, Topic: meta.MetadataTopic,
+		Config: log.Config{SegmentBytes: 64 << 20}, Now: o.Clock.Now, Logger: n.lg})
+	if err != nil {
+		return fmt.Errorf("metadata log: %w", err)
+	}
+	if n.store, err = OpenLog(n.log, o.FS, o.Dir); err != nil {
+		return err
+	}
+	n.store.Poisons(n.fail)
+	state, err := OpenState(o.FS, o.Dir)
+	if err != nil {
+		return err
+	}
+	state.Poisons(n.fail)
+	snapshots, err := OpenSnapshots(o.FS, o.Dir, n.store)
+	if err != nil {
+		return err
+	}
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(strconv.Itoa(int(o.NodeID)))
+	conf.NotifyCh = n.leading
+	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{n.lg}, DisableTime: true})
+	if o.Timing != nil {
+		o.Timing(conf)
+	}
+	transport := o.Transport
+	if transport == nil {
+		_, lone := raft.NewInmemTransport(Lone)
+		lone.Connect(Lone, lone)
+		transport = lone
+	}
+	known, err := raft.HasExistingState(n.store, state, snapshots)
+	if err != nil {
+		return err
+	}
+	if !known {
+		servers := raft.Configuration{Servers: o.Voters}
+		if o.Voters == nil {
+			servers.Servers = []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}
+		}
+		if err := raft.BootstrapCluster(conf, n.store, state, snapshots, transport, servers); err != nil {
+			return fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	n.done.Go(n.watch)
+	n.raft, err = raft.NewRaft(conf, (*machine)(n), n.store, state, snapshots, transport)
+	if err != nil {
+		return err
+	}
+	if lone, ok := transport.(*raft.InmemTransport); ok && o.Transport == nil {
+		// A lone voter need not wait out an election timeout to learn that nobody
+		// else leads.
+		err = lone.TimeoutNow(conf.LocalID, Lone, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.TimeoutNowResponse))
+	}
+	return err
+}
+
+// watch passes elections on. Raft waits for it.
+func (n *Node) watch() {
+	for {
+		select {
+		case led := <-n.leading:
+			n.lg.Info("leadership changed", zap.Bool("leading", led))
+			if n.o.Elected != nil {
+				n.o.Elected(led)
+			}
+		case <-n.stop:
+			return
+		}
+	}
+}
+
+// fail tells, once, that this node cannot go on. It may be called with locks held.
+func (n *Node) fail(err error) {
+	if n.broken.Swap(true) {
+		return
+	}
+	n.lg.Error("the metadata log has failed", zap.Error(err))
+	if n.o.Fatal != nil {
+		go n.o.Fatal(err)
+	}
+}
+
+// Image implements MetadataLog.
+func (n *Node) Image() *meta.Image { return n.image.Load() }
+
+// Append implements MetadataLog.
+func (n *Node) Append(term uint64, records []meta.Record) (uint64, error) {
+	data, err := appendDraft(nil, term, records)
+	if err != nil {
+		return 0, err
+	}
+	f := n.raft.Apply(data, 0)
+	if err := f.Error(); err != nil {
+		if poison := n.store.Poisoned(); poison != nil {
+			return 0, fmt.Errorf("%w: %w", kerr.KafkaStorageError, poison)
+		}
+		return 0, notLeader(err)
+	}
+	if err, ok := f.Response().(error); ok && err != nil {
+		return 0, err
+	}
+	return f.Index(), nil
+}
+
+// notLeader makes kerr.NotController of errors which say that nothing was written
+// because another node leads.
+func notLeader(err error) error {
+	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {
+		return fmt.Errorf("%w: %w", kerr.NotController, err)
+	}
+	return err
+}
+
+// Barrier implements MetadataLog.
+func (n *Node) Barrier(ctx context.Context) (uint64, error) {
+	term := n.raft.CurrentTerm()
+	f := n.raft.Barrier(0)
+	// By itself a future may wait for ever.
+	done := make(chan error, 1)
+	n.done.Go(func() { done <- f.Error() })
+	select {
+	case err := <-done:
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", kerr.NotController, err)
+		}
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if n.raft.CurrentTerm() != term {
+		return 0, kerr.NotController
+	}
+	return term, nil
+}
+
+// Standing implements MetadataLog: of a lone voter all that is written is
+// committed.
+func (n *Node) Standing() Standing {
+	end := n.log.EndOffset()
+	return Standing{Leader: n.o.NodeID, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: end, EndOffset: end}
+}
+
+// Close implements MetadataLog.
+func (n *Node) Close() error {
+	var err error
+	n.closed.Do(func() {
+		if n.raft != nil {
+			err = n.raft.Shutdown().Error()
+		}
+		close(n.stop)
+		n.done.Wait()
+		if n.log != nil {
+			err = errors.Join(err, n.log.Close())
+		}
+	})
+	return err
+}
+
+// machine is the node as raft's state machine sees it.
+type machine Node
+
+// Apply applies one entry. The answer is an error if the entry contradicts the
+// image, which then stays as it is, on every node alike.
+func (m *machine) Apply(l *raft.Log) any {
+	n := (*Node)(m)
+	if n.broken.Load() {
+		return ErrUnknownEntry // a later entry must not be applied without an earlier one
+	}
+	if len(l.Data) == 0 {
+		return ErrStale
+	}
+	records, err := ParseCommand(l.Data)
+	if err != nil {
+		err = fmt.Errorf("%w: entry %d: %w", ErrUnknownEntry, l.Index, err)
+		n.fail(err)
+		return err
+	}
+	old := n.image.Load()
+	next, delta, err := old.Apply(l.Index, int32(l.Term), records)
+	switch {
+	case errors.Is(err, meta.ErrUnknownRecord):
+		err = fmt.Errorf("%w: %w", ErrUnknownEntry, err)
+		n.fail(err)
+		return err
+	case err != nil:
+		n.lg.Error("metadata entry refused", zap.Error(err))
+		return err
+	}
+	n.replace(Update{Old: old, New: next, Delta: delta, Index: l.Index})
+	return nil
+}
+
+func (n *Node) replace(u Update) {
+	n.image.Store(u.New)
+	for _, told := range n.o.Subscribers {
+		told(u)
+	}
+}
+
+// Snapshot returns the image, which never changes.
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	return snapshot{(*Node)(m).Image()}, nil
+}
+
+// Restore replaces the image by that of a snapshot.
+func (m *machine) Restore(from io.ReadCloser) error {
+	defer from.Close()
+	n := (*Node)(m)
+	about, records, err := readSnapshot(from)
+	if err == nil {
+		var next *meta.Image
+		if next, _, err = meta.Empty().Apply(about.Index, int32(about.Term), records); err == nil {
+			old := n.Image()
+			n.replace(Update{Old: old, New: next, Delta: meta.Diff(old, next), Index: about.Index})
+			return nil
+		}
+	}
+	n.fail(fmt.Errorf("snapshot of the metadata: %w", err))
+	return err
+}
+
+type snapshot struct{ image *meta.Image }
+
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := WriteImage(sink, s.image); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (s snapshot) Release() {}
+
+// lines turns raft's log lines into log entries.
+type lines struct{ lg *zap.Logger }
+
+func (w lines) Write(b []byte) (int, error) {
+	n := len(b)
+	for n > 0 && b[n-1] == '\n' {
+		n--
+	}
+	w.lg.Warn("raft", zap.ByteString("line", b[:n]))
+	return len(b), nil
+}
