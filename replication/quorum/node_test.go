@@ -237,13 +237,12 @@ func TestInstalledSnapshot(t *testing.T) {
 		q.cut(behind)
 		again := topicRecords(2)
 		again[0].(*msg.TopicRecord).TopicId[15], again[1].(*msg.PartitionRecord).TopicId[15] = 9, 9
-		var index uint64
-		index = appendAll([]meta.Record{&msg.RemoveTopicRecord{TopicId: prim.UUID{1, 0, 1}}}, []meta.Record{&msg.RemoveTopicRecord{TopicId: prim.UUID{1, 0, 2}}}, again)
+		appendAll([]meta.Record{&msg.RemoveTopicRecord{TopicId: prim.UUID{1, 0, 1}}}, []meta.Record{&msg.RemoveTopicRecord{TopicId: prim.UUID{1, 0, 2}}}, again)
 		for i := range 40 {
-			index = appendAll(topicRecords(100 + i))
+			appendAll(topicRecords(100 + i))
 		}
 		time.Sleep(10 * time.Second) // raft snapshots, and drops the log
-		index = appendAll(topicRecords(200))
+		index := appendAll(topicRecords(200))
 		time.Sleep(10 * time.Second)
 		behind.mu.Lock()
 		before := len(behind.updates)
