@@ -133,12 +133,13 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	b.replicas = replication.NewReplicas(replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
-		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress})
+		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress,
+		Became: func(p *replication.Partition) { b.groups.became(p) }, Ended: func(p *replication.Partition) { b.groups.ended(p) }})
 	b.groups = newGroups(b)
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
 		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
-		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Full: b.full, Fatal: b.o.Fatal,
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Settled: b.replicas.Settled, Full: b.full, Fatal: b.o.Fatal,
 	})
 	if err != nil {
 		return err
@@ -152,7 +153,6 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.replicas.Start(b.controller.Image); err != nil {
 		return err
 	}
-	b.groups.follow(b.controller.Image)
 	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
 		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator,
 		Levels: b.o.levels, Loggers: b.loggers()}
@@ -190,7 +190,7 @@ func (b *Broker) loggers() []string {
 // applied follows a change of the cluster's metadata.
 func (b *Broker) applied(old, image *meta.Image, delta meta.Delta) {
 	b.replicas.Apply(old, image, delta)
-	b.groups.apply(image, delta)
+	b.groups.apply(image)
 }
 
 func (b *Broker) openDirs() error {

@@ -21,12 +21,10 @@ import (
 // __consumer_offsets that it leads.
 type groups struct {
 	coordinator *group.Service
-	replicas    *replication.Replicas
-	node        int32
 
-	mu     sync.Mutex      // guards the fields below
+	mu     sync.Mutex      // held while a shard is begun or ended
 	epochs map[int32]int32 // partition -> leader epoch that it is coordinated in
-	live   bool
+	closed bool
 }
 
 func newGroups(b *Broker) *groups {
@@ -36,8 +34,7 @@ func newGroups(b *Broker) *groups {
 		Retention: b.conf.OffsetsRetention, RetentionChecks: b.conf.OffsetsRetentionCheckInterval, NewID: memberID,
 		Rebalanced: rebalanced(b.lg, api.NewRepeats(b.o.Clock, maxRebalances)),
 	}
-	return &groups{coordinator: group.NewService(conf, b.o.Clock, record.Codec(b.conf.OffsetsTopicCodec), b.lg), replicas: b.replicas,
-		node: b.conf.NodeID, epochs: make(map[int32]int32)}
+	return &groups{coordinator: group.NewService(conf, b.o.Clock, record.Codec(b.conf.OffsetsTopicCodec), b.lg), epochs: make(map[int32]int32)}
 }
 
 // maxRebalances is how many rebalances a minute are logged.
@@ -62,68 +59,60 @@ func memberID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// follow starts to coordinate according to image, the
-// newest one. From then on apply does.
-func (g *groups) follow(image func() *meta.Image) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.live = true
-	g.update(image())
-}
-
-// apply follows a change of the metadata. It is called by the one goroutine that
-// applies changes, after the replicas have followed.
-func (g *groups) apply(image *meta.Image, delta meta.Delta) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.live {
-		return
-	}
-	for _, t := range delta.Deleted {
-		if t.Name == meta.GroupTopic {
-			g.update(image)
-			return
-		}
-	}
+// apply follows a change of the metadata: clients are told of as many partitions as
+// there are.
+func (g *groups) apply(image *meta.Image) {
+	n := 0
 	if t := image.Topic(meta.GroupTopic); t != nil {
-		if _, changed := delta.Topics[t.ID]; changed {
-			g.update(image)
-		}
+		n = len(t.Partitions)
 	}
+	g.coordinator.SetPartitions(int32(n))
 }
 
-func (g *groups) update(image *meta.Image) {
-	t := image.Topic(meta.GroupTopic)
-	if t == nil {
-		for index := range g.epochs {
-			g.coordinator.Resign(index)
-		}
-		clear(g.epochs)
-		g.coordinator.SetPartitions(0)
+// became follows the role of a partition: its groups are coordinated here in each
+// epoch that this broker leads it.
+func (g *groups) became(p *replication.Partition) {
+	if p.Topic != meta.GroupTopic {
 		return
 	}
-	for i, p := range t.Partitions {
-		index := int32(i)
-		epoch, coordinated := g.epochs[index]
-		switch {
-		case p.Leader != g.node:
-			if coordinated {
-				delete(g.epochs, index)
-				g.coordinator.Resign(index)
-			}
-		case !coordinated || epoch != p.LeaderEpoch:
-			replica := g.replicas.Get(t.Name, index)
-			if replica == nil {
-				continue // its log could not be opened, which was logged
-			}
-			g.epochs[index] = p.LeaderEpoch
-			g.coordinator.Elect(index, storage{replica})
-		}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	epoch, coordinated := g.epochs[p.Index]
+	switch {
+	case g.closed:
+	case !p.Leads():
+		g.resign(p.Index)
+	case !coordinated || epoch != p.LeaderEpoch():
+		g.epochs[p.Index] = p.LeaderEpoch()
+		g.coordinator.Elect(p.Index, storage{p})
 	}
-	g.coordinator.SetPartitions(int32(len(t.Partitions)))
 }
 
-func (g *groups) close() { g.coordinator.Close() }
+// ended follows the end of a partition on this broker.
+func (g *groups) ended(p *replication.Partition) {
+	if p.Topic != meta.GroupTopic {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.resign(p.Index)
+}
+
+// resign ends the coordination of a partition's groups. mu is held.
+func (g *groups) resign(index int32) {
+	if _, coordinated := g.epochs[index]; coordinated {
+		delete(g.epochs, index)
+		g.coordinator.Resign(index)
+	}
+}
+
+// close ends the coordination of all groups, for good.
+func (g *groups) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	g.coordinator.Close()
+}
 
 // storage is a partition as a shard writes to it.
 type storage struct{ p *replication.Partition }

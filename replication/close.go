@@ -12,11 +12,13 @@ import (
 // mark, with the first thing that went wrong there.
 func (r *Replicas) Close(brokerEpoch int64) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.live {
+	live := r.live
+	r.live = false
+	r.mu.Unlock()
+	if !live {
 		return nil
 	}
-	r.live = false
+	r.jobs.wait()
 	r.cleaner.close()
 	r.trash.close()
 	r.background.close()

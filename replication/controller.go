@@ -27,9 +27,13 @@ type ControllerOptions struct {
 	Logger *zap.Logger
 	// Transport joins the voters; nil means that this node is the only one.
 	Transport raft.Transport
-	// Applied is called with every image after it is in place, in order. Change
-	// returns after it.
+	// Applied is called with every image after it is in place, in order. It must
+	// not wait: see quorum.Subscriber.
 	Applied func(old, new *meta.Image, delta meta.Delta)
+	// Settled waits until this broker has done what the entry at an index asks of it,
+	// or ctx ends. Change returns after it, so that a topic can be used once its
+	// creation is answered. It may be nil.
+	Settled func(ctx context.Context, index uint64) error
 	// Full returns why a broker can hold no other partition, nil if it can. It may
 	// be nil, and must not block.
 	Full func(broker int32) error
@@ -196,9 +200,11 @@ func (c *Controller) Change(ctx context.Context, decide func(*meta.Image) ([]met
 	}
 	// The next decision must see what this one wrote, even if the caller gives up.
 	// The quorum itself may wait for ever, for a disk that hangs.
+	var index uint64
 	done := make(chan error, 1)
 	c.done.Go(func() {
-		_, err := c.log.Append(term, records)
+		var err error
+		index, err = c.log.Append(term, records)
 		<-c.deciding
 		if errors.Is(err, quorum.ErrStale) {
 			err = fmt.Errorf("%w: %w", kerr.NotController, err)
@@ -206,11 +212,14 @@ func (c *Controller) Change(ctx context.Context, decide func(*meta.Image) ([]met
 		done <- err
 	})
 	select {
-	case err := <-done:
-		return err
+	case err = <-done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err == nil && c.o.Settled != nil {
+		err = c.o.Settled(ctx, index)
+	}
+	return err
 }
 
 // Quorum returns how the quorum stands.

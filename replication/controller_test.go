@@ -33,17 +33,20 @@ func static(t testing.TB, overrides ...string) *config.Static {
 	return s
 }
 
-func startController(t testing.TB, fs vfs.FS, applied func(old, new *meta.Image, d meta.Delta)) *replication.Controller {
+func startController(t testing.TB, fs vfs.FS, applied func(old, new *meta.Image, d meta.Delta), settled ...func(context.Context, uint64) error) *replication.Controller {
 	t.Helper()
-	return startControllerIn(t, fs, "/data", applied)
+	return startControllerIn(t, fs, "/data", applied, settled...)
 }
 
-func startControllerIn(t testing.TB, fs vfs.FS, dir string, applied func(old, new *meta.Image, d meta.Delta)) *replication.Controller {
+func startControllerIn(t testing.TB, fs vfs.FS, dir string, applied func(old, new *meta.Image, d meta.Delta), settled ...func(context.Context, uint64) error) *replication.Controller {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, err := replication.StartController(ctx, replication.ControllerOptions{NodeID: 1, FS: fs, Dir: dir + "/__cluster_metadata-0",
-		Clock: clock.System(), Logger: zap.NewNop(), Applied: applied})
+	o := replication.ControllerOptions{NodeID: 1, FS: fs, Dir: dir + "/__cluster_metadata-0", Clock: clock.System(), Logger: zap.NewNop(), Applied: applied}
+	for _, f := range settled {
+		o.Settled = f
+	}
+	c, err := replication.StartController(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +267,7 @@ func replicas(t testing.TB, fs vfs.FS, overrides ...string) (*replication.Contro
 		t.Fatal(err)
 	}
 	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: []*replication.Dir{dir}, Broker: b, Static: s, Clock: clock.System(), Logger: zap.NewNop()})
-	c := startController(t, fs, r.Apply)
+	c := startController(t, fs, r.Apply, r.Settled)
 	if c.Image().Broker(1) == nil {
 		register(t, c, 1)
 	}

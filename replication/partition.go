@@ -359,6 +359,9 @@ func (p *Partition) close() error {
 	return err
 }
 
+// stop has the partition take nothing from then on, but for what is being appended.
+func (p *Partition) stop() { p.closed.Store(true) }
+
 // end has nothing be appended from then on, and tells whoever waits.
 func (p *Partition) end() {
 	p.leadership.Lock()

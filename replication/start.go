@@ -22,10 +22,17 @@ import (
 // Start opens every partition that image gives this broker, and from then on
 // follows Apply. image must be the newest.
 func (r *Replicas) Start(image func() *meta.Image) error {
+	gate := make(chan struct{})
+	defer close(gate)
+	r.jobs.hold(gate)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.live = true
 	m := image()
+	m.Topics("", func(t *meta.Topic) bool {
+		r.adopt(t)
+		return true
+	})
+	r.mu.Unlock()
 	if err := r.sweep(m); err != nil {
 		return err
 	}
@@ -38,54 +45,28 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	if !known.IsZero() {
 		r.steady.before(known, r.began)
 	}
-	type job struct {
-		topic  *meta.Topic
-		config *config.Topic
-		index  int32
-		into   *replicatedTopic
-	}
-	var jobs []job
-	m.Topics("", func(t *meta.Topic) bool {
-		c, err := r.TopicConfig(m, t.Name)
-		if err != nil {
-			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
-			for i := range t.Partitions {
-				if d := r.found[dirName(t.Name, int32(i))]; d != nil {
-					d.keep(dirName(t.Name, int32(i)))
-				}
-			}
-			return true
-		}
-		into := &replicatedTopic{name: t.Name, id: t.ID, partitions: make([]*Partition, len(t.Partitions))}
-		r.byName.Store(t.Name, into)
-		r.byID.Store(t.ID, into)
-		for i, p := range t.Partitions {
-			if slices.Contains(p.Replicas, r.o.NodeID) {
-				jobs = append(jobs, job{t, &c, int32(i), into})
-			}
-		}
-		return true
-	})
+	all := r.toOpen(m)
 	// Checking logs after an unclean stop is a matter of reading, opening them
 	// otherwise one of many small calls: both take as many threads as were asked
 	// for. Leader epochs may have to be synced, so that they take more.
-	progress := &progress{o: &r.o, lg: r.lg, total: len(jobs), last: r.o.Clock.Now()}
+	progress := &progress{o: &r.o, lg: r.lg, total: len(all), last: r.o.Clock.Now()}
 	workers := max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs))
-	inParallel(len(jobs), workers, func(i int) {
-		j := jobs[i]
+	inParallel(len(all), workers, func(i int) {
+		j := all[i]
 		p, err := r.open(j.topic, j.index, j.config, progress.checkedSome)
 		if err == nil {
-			j.into.partitions[j.index] = p
+			j.into.partition.Store(p)
 			r.count.Add(1)
 		} else {
 			r.quarantine(j.topic, j.index, err)
+			j.into.failed.Store(true)
 		}
 		progress.openedOne()
 	})
-	assign, sync := r.epochSyncing(len(jobs))
-	inParallel(len(jobs), syncers, func(i int) {
-		j := jobs[i]
-		if p := j.into.partitions[j.index]; p != nil {
+	assign, sync := r.epochSyncing(len(all))
+	inParallel(len(all), syncers, func(i int) {
+		j := all[i]
+		if p := j.into.partition.Load(); p != nil {
 			if err := caught(r.lg, "apply", func() error { return p.apply(j.topic.Partitions[j.index], assign) }); err != nil {
 				r.lg.Error("partition is offline", zap.String("topic", j.topic.Name), zap.Int32("partition", j.index), zap.Error(err))
 			}
@@ -99,7 +80,67 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		}
 	}
 	r.started = true
+	if r.o.Became != nil {
+		for _, j := range all {
+			if p := j.into.partition.Load(); p != nil {
+				r.o.Became(p)
+			}
+		}
+	}
 	return nil
+}
+
+// opening is a partition that Start opens.
+type opening struct {
+	topic  *meta.Topic
+	config *config.Topic
+	index  int32
+	into   *slot
+}
+
+// toOpen returns the partitions that this broker holds.
+func (r *Replicas) toOpen(m *meta.Image) (all []opening) {
+	m.Topics("", func(t *meta.Topic) bool {
+		v, ok := r.byID.Load(t.ID)
+		if !ok {
+			return true // deleted since
+		}
+		into := v.(*replicatedTopic)
+		c, err := r.TopicConfig(m, t.Name)
+		if err != nil {
+			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
+		}
+		for i, p := range t.Partitions {
+			switch name := dirName(t.Name, int32(i)); {
+			case !slices.Contains(p.Replicas, r.o.NodeID):
+			case err != nil:
+				into.slots[i].failed.Store(true)
+				if d := r.foundAt(name); d != nil {
+					d.keep(name)
+				}
+			default:
+				all = append(all, opening{t, &c, int32(i), into.slots[i]})
+			}
+		}
+		return true
+	})
+	return all
+}
+
+// foundAt returns the directory that had a partition at the start, or nil.
+func (r *Replicas) foundAt(name string) *Dir {
+	r.foundMu.Lock()
+	defer r.foundMu.Unlock()
+	return r.found[name]
+}
+
+// forgetFound is foundAt once the partition is gone.
+func (r *Replicas) forgetFound(name string) *Dir {
+	r.foundMu.Lock()
+	defer r.foundMu.Unlock()
+	d := r.found[name]
+	delete(r.found, name)
+	return d
 }
 
 // manyLogs is from how many on logs of a directory are synced together.
@@ -161,7 +202,7 @@ func (p *progress) tell() {
 // its files stay as they are.
 func (r *Replicas) quarantine(t *meta.Topic, index int32, err error) {
 	fields := []zap.Field{zap.String("topic", t.Name), zap.Int32("partition", index), zap.Error(err)}
-	if d := r.found[dirName(t.Name, index)]; d != nil {
+	if d := r.foundAt(dirName(t.Name, index)); d != nil {
 		d.keep(dirName(t.Name, index))
 		dir := d.file(dirName(t.Name, index))
 		fields = append(fields, zap.String("advice", "look at it with 'klamm log verify "+dir+"', then stop the broker and see what 'klamm log repair --dry-run "+dir+"' would do"))
@@ -275,7 +316,7 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked fun
 
 func (r *Replicas) openOne(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (*Partition, error) {
 	name := dirName(t.Name, index)
-	dir := r.found[name]
+	dir := r.foundAt(name)
 	known := dir != nil
 	if !known {
 		var err error

@@ -59,7 +59,7 @@ func openStoreLogging(t *testing.T, fs vfs.FS, clk clock.Clock, lg *zap.Logger, 
 		s.dirs = append(s.dirs, d)
 	}
 	s.r = replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: s.dirs, Broker: b, Static: st, Clock: clk, Logger: lg})
-	s.c = startControllerIn(t, fs, path.Dir(s.dirs[0].Path), s.r.Apply)
+	s.c = startControllerIn(t, fs, path.Dir(s.dirs[0].Path), s.r.Apply, s.r.Settled)
 	if s.c.Image().Broker(1) == nil {
 		register(t, s.c, 1)
 	}
