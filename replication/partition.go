@@ -54,6 +54,8 @@ type Partition struct {
 
 	// startMoved makes a new log start offset durable.
 	startMoved func(*Partition) error
+	// truncated makes the checkpoints of a directory durable.
+	truncated func(*Dir) error
 
 	// mu guards the fields below. It is never held over I/O. Lock order: mu
 	// before the log's.
@@ -78,7 +80,7 @@ type view struct {
 }
 
 func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *Dir, l *log.Log, minISR int) *Partition {
-	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart}
+	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart, truncated: r.checkpoint}
 	p.view.Store(&view{leader: meta.NoLeader, leaderEpoch: -1, partitionEpoch: -1})
 	return p
 }

@@ -12,14 +12,19 @@ func (p *Partition) TruncateFullyAndStartAt(offset int64) error {
 	return p.truncate(offset, p.log.TruncateFullyAndStartAt)
 }
 
-// truncate cuts the log, and what is known of how far it was compacted: what is
-// written from there on never was (LogCleanerManager.maybeTruncateCheckpoint).
+// truncate cuts the log, and then lowers every checkpoint of it, durably, before
+// anything is appended: a recovery point above the new log end would have a start
+// after a crash trust what was written there since and never synced; a high
+// watermark above it would show what is not committed.
 //
-// The checkpoint is lowered before, for the sake of a crash between the two, and
-// after, as the batch that held offset may have begun before it. A round of the
-// cleaner that was under way does not raise it again: it sees that there was a
-// truncation, or ends before it.
+// What is known of how far the log was compacted is lowered too, as what is written
+// from there on never was (LogCleanerManager.maybeTruncateCheckpoint): before, for
+// the sake of a crash between the two, and after, as the batch that held offset may
+// have begun before it. A round of the cleaner that was under way does not raise it
+// again: it sees that there was a truncation, or ends before it.
 func (p *Partition) truncate(offset int64, cut func(int64) error) error {
+	p.leadership.Lock()
+	defer p.leadership.Unlock()
 	name := dirName(p.Topic, p.Index)
 	if err := p.Dir.lowerFirstDirty(name, offset); err != nil {
 		return err
@@ -28,7 +33,10 @@ func (p *Partition) truncate(offset int64, cut func(int64) error) error {
 		return err
 	}
 	p.truncations.Add(1)
-	return p.Dir.lowerFirstDirty(name, p.log.EndOffset())
+	if err := p.Dir.lowerFirstDirty(name, p.log.EndOffset()); err != nil {
+		return err
+	}
+	return p.truncated(p.Dir)
 }
 
 // compacted notes up to where a round of the cleaner came that began after so many
