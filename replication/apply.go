@@ -140,11 +140,15 @@ func (r *Replicas) change(s *slot, m *meta.Partition) {
 
 // transition gives a partition the role that the metadata say, and tells of it.
 func (r *Replicas) transition(p *Partition, m *meta.Partition, assign func(l *log.Log, epoch int32, start int64) error) {
-	if err := caught(r.lg, "apply", func() error { return p.apply(m, assign) }); err != nil {
+	changed := false
+	err := caught(r.lg, "transition", func() (err error) {
+		changed, err = p.transition(m, assign)
+		return err
+	})
+	switch {
+	case err != nil:
 		r.lg.Error("partition is offline", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
-		return
-	}
-	if r.o.Became != nil {
+	case changed && r.o.Became != nil:
 		r.o.Became(p)
 	}
 }

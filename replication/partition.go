@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"fmt"
 	"math"
 	"runtime"
 	"sync"
@@ -71,95 +70,17 @@ type Partition struct {
 	unsyncedFrom int64
 }
 
-// view is what the cluster's metadata says of the partition.
-type view struct {
-	leader         int32
-	leaderEpoch    int32
-	partitionEpoch int32
-	epochStart     int64 // log end when this broker became leader of the epoch
-}
-
 func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *Dir, l *log.Log, minISR int) *Partition {
 	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart, truncated: r.checkpoint}
-	p.view.Store(&view{leader: meta.NoLeader, leaderEpoch: -1, partitionEpoch: -1})
+	p.view.Store(&noView)
 	return p
 }
 
 // Log returns the partition's log, for reading.
 func (p *Partition) Log() *log.Log { return p.log }
 
-// Leads reports whether this broker leads the partition.
-func (p *Partition) Leads() bool { return p.view.Load().leader == p.node }
-
-// LeaderEpoch returns the current leader epoch.
-func (p *Partition) LeaderEpoch() int32 { return p.view.Load().leaderEpoch }
-
 // HighWatermark returns the offset below which consumers may read.
 func (p *Partition) HighWatermark() int64 { return p.log.HighWatermark() }
-
-// CheckLeader returns nil if this broker leads the partition in the epoch that
-// the client knows, -1 for any.
-func (p *Partition) CheckLeader(epoch int32) error {
-	v := p.view.Load()
-	if epoch != -1 {
-		if epoch < v.leaderEpoch {
-			return kerr.FencedLeaderEpoch
-		}
-		if epoch > v.leaderEpoch {
-			return kerr.UnknownLeaderEpoch
-		}
-	}
-	if v.leader != p.node || p.closed.Load() {
-		return kerr.NotLeaderOrFollower
-	}
-	if p.log.Err() != nil {
-		return kerr.KafkaStorageError
-	}
-	return nil
-}
-
-// Settled reports whether the high watermark has reached the start of the
-// leader's epoch. Until then it may be lower than what consumers were shown by
-// the leader before (KIP-207).
-func (p *Partition) Settled() bool {
-	return p.log.HighWatermark() >= p.view.Load().epochStart
-}
-
-// apply takes over what the cluster's metadata says of the partition. assign is
-// log.AssignEpoch, or else the caller makes epochs durable before anything is
-// served.
-func (p *Partition) apply(m *meta.Partition, assign func(l *log.Log, epoch int32, start int64) error) error {
-	p.leadership.Lock()
-	defer p.leadership.Unlock()
-	old := p.view.Load()
-	next := &view{leader: m.Leader, leaderEpoch: m.LeaderEpoch, partitionEpoch: m.PartitionEpoch, epochStart: old.epochStart}
-	if m.Leader == p.node && (old.leader != p.node || old.leaderEpoch != m.LeaderEpoch) {
-		// The epoch's start is durable before anything is served in it (KAFKA-7415).
-		next.epochStart = p.log.EndOffset()
-		if p.log.LatestEpoch() < m.LeaderEpoch {
-			if err := assign(p.log, m.LeaderEpoch, next.epochStart); err != nil {
-				return fmt.Errorf("%s-%d: leader epoch %d: %w", p.Topic, p.Index, m.LeaderEpoch, err)
-			}
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case m.Leader != p.node:
-		p.state = nil
-		p.dropCommits(kerr.NotLeaderOrFollower)
-	case p.state == nil || old.leaderEpoch != m.LeaderEpoch:
-		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.AcknowledgeableEnd(), p.log.HighWatermark(), p.now())
-		p.advanced()
-	default:
-		if p.state.Commit(m.InSync) {
-			p.advanced()
-		}
-	}
-	p.view.Store(next)
-	p.wake()
-	return nil
-}
 
 // setMinISR changes min.insync.replicas.
 func (p *Partition) setMinISR(n int) {
@@ -179,7 +100,7 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	p.leadership.RLock()
 	defer p.leadership.RUnlock()
 	v := p.view.Load()
-	if v.leader != p.node || p.closed.Load() {
+	if v.role != Leader || p.closed.Load() {
 		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
 	}
 	if acks == AcksAll {

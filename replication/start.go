@@ -67,7 +67,10 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	inParallel(len(all), syncers, func(i int) {
 		j := all[i]
 		if p := j.into.partition.Load(); p != nil {
-			if err := caught(r.lg, "apply", func() error { return p.apply(j.topic.Partitions[j.index], assign) }); err != nil {
+			if err := caught(r.lg, "transition", func() error {
+				_, err := p.transition(j.topic.Partitions[j.index], assign)
+				return err
+			}); err != nil {
 				r.lg.Error("partition is offline", zap.String("topic", j.topic.Name), zap.Int32("partition", j.index), zap.Error(err))
 			}
 		}
