@@ -117,6 +117,10 @@ func (s *State) Fetched(id int32, offset int64, now time.Time) (advanced bool) {
 	return s.advance()
 }
 
+// HasFollower reports whether a broker is a replica of the partition other than the
+// leader.
+func (s *State) HasFollower(id int32) bool { return s.replicas[id] != nil }
+
 // Grow returns the followers that have caught up and could join the in-sync
 // set: at the high watermark and past the start of the leader's epoch (KIP-320
 // rule 4: a new leader's high watermark may be too low to tell).

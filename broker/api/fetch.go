@@ -1,10 +1,10 @@
 package api
 
 import (
+	"errors"
 	"sync"
 	"time"
 
-	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -221,59 +221,33 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 		return err
 	}
 	r.p = p
-	if err := p.CheckLeader(f.epoch); err != nil {
-		return err
-	}
-	l := p.Log()
-	r.high, r.lso, r.start = l.HighWatermark(), l.LastStableOffset(), l.StartOffset()
-	if f.last >= 0 {
-		epoch, end := l.EpochEndOffset(f.last)
-		if epoch < 0 || f.offset < r.start { // nothing is known of that epoch
-			r.high, r.lso, r.start = -1, -1, -1
-			return kerr.OffsetOutOfRange
-		}
-		if epoch < f.last || end < f.offset {
-			r.diverging.Epoch, r.diverging.EndOffset = epoch, end
-			return nil
-		}
-	}
 	req := &s.req
 	replica := req.ReplicaId
 	if c.Version() >= 15 {
 		replica = req.ReplicaState.ReplicaId
 	}
-	limit := r.high
+	ask := replication.Fetch{Offset: f.offset, LeaderEpoch: f.epoch, LastEpoch: f.last, MaxBytes: min(int(f.max), budget), MinOne: first, Follower: replica}
 	switch {
 	case replica >= 0:
-		r.high, r.lso, r.start, r.follower = -1, -1, -1, true
-		return kerr.NotLeaderOrFollower // no such replica: nothing is replicated from here
+		ask.Reader = replication.Replica
 	case req.IsolationLevel == 1:
-		limit = r.lso
+		ask.Reader = replication.ReadCommitted
+	}
+	got, err := p.Fetch(ask)
+	if err != nil {
+		r.follower = replica >= 0 && errors.Is(err, kerr.NotLeaderOrFollower) && p.Leads()
+		if ask.Reader == replication.ReadCommitted && f.last < 0 && errors.Is(err, kerr.OffsetOutOfRange) {
+			r.aborted = noAborted // an empty list, where other errors have none
+		}
+		return err // without offsets, as Kafka leaves them
+	}
+	r.chunk, r.high, r.lso, r.start = got.Chunk, got.High, got.Stable, got.Start
+	r.diverging.Epoch, r.diverging.EndOffset = got.DivergingEpoch, got.DivergingEnd
+	if ask.Reader == replication.ReadCommitted && got.DivergingEpoch < 0 {
 		r.aborted = noAborted
-	}
-	if f.offset < r.start || f.offset > l.EndOffset() {
-		r.high, r.lso, r.start = -1, -1, -1 // as Kafka leaves them
-		return kerr.OffsetOutOfRange
-	}
-	if f.offset >= limit || budget <= 0 && !first {
-		return nil
-	}
-	size := max(min(int(f.max), budget), 0)
-	if req.IsolationLevel != 1 {
-		r.chunk, err = l.Read(f.offset, limit, size, first)
-	} else {
-		var aborted []index.AbortedTxn
-		r.chunk, aborted, err = l.ReadCommitted(f.offset, limit, size, first)
-		for _, a := range aborted {
+		for _, a := range got.Aborted {
 			r.aborted = append(r.aborted, msg.FetchResponseAbortedTransaction{ProducerId: a.ProducerID, FirstOffset: a.FirstOffset})
 		}
-	}
-	if err != nil {
-		return err
-	}
-	if r.chunk.Len() == 0 {
-		r.chunk.Release()
-		r.chunk = nil
 	}
 	return nil
 }

@@ -1,0 +1,151 @@
+package replication
+
+import (
+	"github.com/klamm-io/klamm/index"
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/wire/kerr"
+)
+
+// Reader says who reads a partition, and so which of its records there are for it.
+type Reader uint8
+
+// The kinds of readers.
+const (
+	ReadUncommitted Reader = iota // a consumer: up to the high watermark
+	ReadCommitted                 // a consumer: up to the last stable offset, and it is told of aborted transactions
+	Replica                       // a follower: up to the log end
+)
+
+// Fetch asks a leader for records.
+type Fetch struct {
+	Reader   Reader
+	Follower int32 // of Replica: who it is
+
+	Offset      int64
+	LeaderEpoch int32 // that the reader knows of, -1 for any (KIP-320)
+	LastEpoch   int32 // of the record before Offset, as the reader has it; -1 if it does not say (KIP-595)
+	MaxBytes    int
+	MinOne      bool // a first batch that is larger comes whole
+}
+
+// Fetched is what a partition answers a Fetch.
+type Fetched struct {
+	// Chunk is what was read, nil for nothing. Whoever asked releases it.
+	Chunk *log.Chunk
+	// High, Stable and Start are the high watermark, the last stable offset and the
+	// log start offset.
+	High, Stable, Start int64
+	// DivergingEpoch is the newest epoch of this log that is not above the reader's
+	// LastEpoch, and DivergingEnd where it ends, if the reader's log is another one
+	// from there on; else the epoch is -1. Nothing was read then.
+	DivergingEpoch int32
+	DivergingEnd   int64
+	Aborted        []index.AbortedTxn // of ReadCommitted
+}
+
+// Fetch reads records for a reader. What there is for it is decided here alone.
+//
+// A follower that asks for an offset has every record below it: that may move the
+// high watermark, and wake who waits for it. The errors are codes, and those of
+// the log.
+func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
+	out.DivergingEpoch, out.DivergingEnd = -1, -1
+	if err := p.CheckLeader(f.LeaderEpoch); err != nil {
+		return out, err
+	}
+	l := p.log
+	start := l.StartOffset()
+	if f.LastEpoch >= 0 {
+		epoch, end := l.EpochEndOffset(f.LastEpoch)
+		if epoch < 0 || f.Offset < start { // nothing is known of that epoch
+			return out, kerr.OffsetOutOfRange
+		}
+		if epoch < f.LastEpoch || end < f.Offset {
+			out.High, out.Stable, out.Start = l.HighWatermark(), l.LastStableOffset(), start
+			out.DivergingEpoch, out.DivergingEnd = epoch, end
+			return out, nil
+		}
+	}
+	if f.Reader == Replica && !p.isReplica(f.Follower) {
+		return out, kerr.NotLeaderOrFollower
+	}
+	if f.Offset < start || f.Offset > l.EndOffset() {
+		return out, kerr.OffsetOutOfRange
+	}
+	if f.Reader == Replica {
+		p.fetched(f.Follower, f.Offset)
+	}
+	out.High, out.Stable, out.Start = l.HighWatermark(), l.LastStableOffset(), start
+	limit := out.High
+	switch f.Reader {
+	case ReadCommitted:
+		limit = out.Stable
+	case Replica:
+		limit = l.EndOffset()
+	}
+	if f.Offset >= limit || f.MaxBytes <= 0 && !f.MinOne {
+		return out, nil
+	}
+	if f.Reader == ReadCommitted {
+		out.Chunk, out.Aborted, err = l.ReadCommitted(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
+	} else {
+		out.Chunk, err = l.Read(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
+	}
+	if err != nil {
+		out.Chunk = nil
+		return out, err
+	}
+	if out.Chunk.Len() == 0 {
+		out.Chunk.Release()
+		out.Chunk = nil
+	}
+	return out, nil
+}
+
+func (p *Partition) isReplica(id int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state != nil && p.state.HasFollower(id)
+}
+
+// fetched notes that a follower has every record below offset.
+func (p *Partition) fetched(id int32, offset int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != nil && p.state.Fetched(id, offset, p.now()) {
+		p.advanced()
+		p.wake()
+	}
+}
+
+// AppendAsFollower appends batches that the leader has given offsets and an epoch.
+// high and start are the leader's high watermark and log start offset, which the
+// log follows as far as it goes. epoch is the leader epoch that the follower has
+// fetched in: once another one has begun, nothing is appended.
+func (p *Partition) AppendAsFollower(epoch int32, batches []byte, high, start int64) (log.AppendInfo, error) {
+	p.leadership.RLock()
+	defer p.leadership.RUnlock()
+	v := p.view.Load()
+	switch {
+	case v.role != Follower || p.closed.Load():
+		return log.AppendInfo{}, kerr.NotLeaderOrFollower
+	case v.leaderEpoch != epoch:
+		return log.AppendInfo{}, kerr.FencedLeaderEpoch
+	}
+	info, err := p.log.AppendAsFollower(batches)
+	if err != nil {
+		return info, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if high = min(high, p.log.EndOffset()); high > p.log.HighWatermark() {
+		p.log.SetHighWatermark(high)
+	}
+	if start = min(start, p.log.HighWatermark()); start > p.log.StartOffset() {
+		err = p.log.AdvanceStart(start)
+	}
+	if p.log.FlushDue() {
+		p.startFlush()
+	}
+	return info, err
+}
