@@ -311,7 +311,7 @@ func TestAppendWaitsForTheInSyncReplicas(t *testing.T) {
 	p := r.Get("t", 0)
 	w := make(watcher, 1)
 	var x replication.Watch
-	p.Watch(&x, w)
+	p.Watch(&x, replication.HighWatermark, w)
 	info, commit, err := p.Append(batch(t, "a", "b"), replication.AcksAll, log.AppendOptions{})
 	if err != nil || commit == nil || info.LastOffset != 1 {
 		t.Fatalf("appended %+v, commit %v: %v", info, commit, err)

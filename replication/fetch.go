@@ -114,7 +114,6 @@ func (p *Partition) fetched(id int32, offset int64) {
 	defer p.mu.Unlock()
 	if p.state != nil && p.state.Fetched(id, offset, p.now()) {
 		p.advanced()
-		p.wake()
 	}
 }
 

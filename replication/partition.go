@@ -64,7 +64,7 @@ type Partition struct {
 	commits  commits    // produces that wait for the high watermark
 	flushes  commits    // produces that wait for the disk alone (acks=1 with flush.messages)
 	syncing  bool       // flush runs
-	watchers []*Watch
+	watchers [marks][]*Watch
 	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
 	unsynced     time.Time
 	unsyncedFrom int64
@@ -89,7 +89,6 @@ func (p *Partition) setMinISR(n int) {
 	p.minISR = n
 	if p.state != nil && p.state.SetMinISR(n) {
 		p.advanced()
-		p.wake()
 	}
 }
 
@@ -121,9 +120,9 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	if p.log.FlushDue() {
 		p.startFlush()
 	}
+	p.moved(LogEnd)
 	if p.state.Appended(p.log.AcknowledgeableEnd()) {
 		p.advanced()
-		p.wake()
 	}
 	switch {
 	case acks == AcksAll && info.LastOffset >= p.state.HighWatermark():
@@ -160,7 +159,6 @@ func (p *Partition) flush() {
 			p.flushes.settle(end, nil)
 			if p.state != nil && p.state.Appended(end) {
 				p.advanced()
-				p.wake()
 			}
 		}
 		p.syncing = err == nil && p.log.FlushDue()
@@ -181,8 +179,8 @@ func (p *Partition) Abandon(c *Commit) {
 	}
 }
 
-// advanced publishes a new high watermark and answers the produces below it. mu
-// is held.
+// advanced publishes a new high watermark, answers the produces below it, and tells
+// who waits for it. mu is held.
 func (p *Partition) advanced() {
 	high := p.state.HighWatermark()
 	p.log.SetHighWatermark(high)
@@ -191,6 +189,7 @@ func (p *Partition) advanced() {
 		err = kerr.NotEnoughReplicasAfterAppend
 	}
 	p.commits.settle(high, err)
+	p.moved(HighWatermark)
 }
 
 // dropCommits answers all who wait with err. p.mu is held.

@@ -205,7 +205,7 @@ func TestOneLogDirectoryFails(t *testing.T) {
 	}
 	w := make(watcher, 1)
 	var x replication.Watch
-	hurt.Watch(&x, w)
+	hurt.Watch(&x, replication.HighWatermark, w)
 	if _, _, err := hurt.Append(batch(t, "x"), replication.AcksAll, log.AppendOptions{}); !errors.Is(err, log.ErrStorage) {
 		t.Fatalf("append to the broken directory: %v", err)
 	}

@@ -4,21 +4,33 @@ package replication
 // block.
 type Watcher interface{ Moved(p *Partition) }
 
+// Mark is what a watcher of a partition waits for.
+type Mark uint8
+
+// The marks.
+const (
+	HighWatermark Mark = iota // consumers read up to it
+	LogEnd                    // followers read up to it
+	marks
+)
+
 // Watch is one watcher of one partition. The zero value watches nothing; it must
 // not be copied while it watches. Beginning and ending cost the same however many
 // watch the partition.
 type Watch struct {
-	p  *Partition // nil while it watches nothing
-	w  Watcher
-	at int // in p.watchers; guarded by p.mu
+	p    *Partition // nil while it watches nothing
+	w    Watcher
+	mark Mark
+	at   int // in p.watchers[mark]; guarded by p.mu
 }
 
-// Watch has w told of new records until x ends.
-func (p *Partition) Watch(x *Watch, w Watcher) {
+// Watch has w told when mark moves, or the partition's role changes, until x ends.
+func (p *Partition) Watch(x *Watch, mark Mark, w Watcher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	*x = Watch{p, w, len(p.watchers)}
-	p.watchers = append(p.watchers, x)
+	list := &p.watchers[mark]
+	*x = Watch{p, w, mark, len(*list)}
+	*list = append(*list, x)
 }
 
 // End ends a Watch. It may be called more than once.
@@ -29,17 +41,25 @@ func (x *Watch) End() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := len(p.watchers) - 1
-	p.watchers[x.at] = p.watchers[last]
-	p.watchers[x.at].at = x.at
-	p.watchers[last] = nil
-	p.watchers = p.watchers[:last]
+	list := p.watchers[x.mark]
+	last := len(list) - 1
+	list[x.at] = list[last]
+	list[x.at].at = x.at
+	list[last] = nil
+	p.watchers[x.mark] = list[:last]
 	*x = Watch{}
 }
 
-// wake tells who watches. p.mu is held.
-func (p *Partition) wake() {
-	for _, x := range p.watchers {
+// moved tells who watches a mark. p.mu is held.
+func (p *Partition) moved(mark Mark) {
+	for _, x := range p.watchers[mark] {
 		x.w.Moved(p)
+	}
+}
+
+// wake tells everybody who watches. p.mu is held.
+func (p *Partition) wake() {
+	for mark := range marks {
+		p.moved(mark)
 	}
 }

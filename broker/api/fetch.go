@@ -144,9 +144,13 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
 	if enough || req.MaxWaitMs <= 0 || len(parts) == 0 {
 		return nil
 	}
+	mark := replication.HighWatermark
+	if follower(c, req) >= 0 {
+		mark = replication.LogEnd
+	}
 	w := &s.wait
 	w.prepare(c, h.Clock, time.Duration(req.MaxWaitMs)*time.Millisecond)
-	w.watch(s.reads)
+	w.watch(s.reads, mark)
 	defer w.finish(c)
 	for {
 		// Records that came between the read and the watch are found here.
@@ -222,10 +226,7 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 	}
 	r.p = p
 	req := &s.req
-	replica := req.ReplicaId
-	if c.Version() >= 15 {
-		replica = req.ReplicaState.ReplicaId
-	}
+	replica := follower(c, req)
 	ask := replication.Fetch{Offset: f.offset, LeaderEpoch: f.epoch, LastEpoch: f.last, MaxBytes: min(int(f.max), budget), MinOne: first, Follower: replica}
 	switch {
 	case replica >= 0:
@@ -250,6 +251,14 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 		}
 	}
 	return nil
+}
+
+// follower returns which broker's follower asks, -1 for a consumer.
+func follower(c *Call, req *msg.FetchRequest) int32 {
+	if c.Version() >= 15 {
+		return req.ReplicaState.ReplicaId
+	}
+	return req.ReplicaId
 }
 
 func (h *Handlers) fetchFrom(c *Call, f *fetched) (*replication.Partition, error) {

@@ -62,12 +62,12 @@ func (w *fetchWait) wait(c *Call) {
 	}
 }
 
-// watch has the wait be told of every partition that was read.
-func (w *fetchWait) watch(reads []read) {
+// watch has the wait be told of every partition that was read, when mark moves.
+func (w *fetchWait) watch(reads []read, mark replication.Mark) {
 	w.watched = resize(w.watched, len(reads))
 	for i := range reads {
 		if p := reads[i].p; p != nil {
-			p.Watch(&w.watched[i], w.alarm)
+			p.Watch(&w.watched[i], mark, w.alarm)
 		}
 	}
 }
