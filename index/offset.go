@@ -14,7 +14,7 @@ const offsetEntry = 8
 // int32 position in bytes of the batch whose last offset that is. Both rise.
 // One writer, any number of readers.
 type Offset struct {
-	t    table
+	series[OffsetEntry]
 	base int64
 	last int64 // largest offset, base-1 if empty; the writer's
 }
@@ -30,18 +30,23 @@ type OffsetEntry struct {
 // cannot be an index of a data file of size bytes.
 func OpenOffset(fs vfs.FS, name string, base, size int64) (*Offset, error) {
 	x := &Offset{base: base, last: base - 1}
-	if err := x.t.open(fs, name, offsetEntry); err != nil {
+	if err := x.open(fs, name, offsetEntry, x.parse); err != nil {
 		return nil, err
 	}
-	if err := x.check(size); err != nil {
+	if err := x.plausible(size); err != nil {
 		x.t.close()
 		return nil, err
 	}
 	return x, nil
 }
 
-func (x *Offset) check(size int64) error {
-	e, ok, err := x.LastEntry()
+func (x *Offset) parse(e []byte) OffsetEntry {
+	return OffsetEntry{x.base + int64(int32(binary.BigEndian.Uint32(e))), int64(int32(binary.BigEndian.Uint32(e[4:])))}
+}
+
+// plausible checks the first and the last entry.
+func (x *Offset) plausible(size int64) error {
+	e, ok, err := x.lastEntry()
 	if err != nil || !ok {
 		return err
 	}
@@ -59,15 +64,7 @@ func (x *Offset) check(size int64) error {
 
 // Check reads the whole index and reports ErrCorrupt if it does not rise.
 func (x *Offset) Check() error {
-	last := OffsetEntry{x.base - 1, -1}
-	return x.t.each(func(i int, b []byte) error {
-		e := x.decode(b)
-		if e.Offset <= last.Offset || e.Position <= last.Position {
-			return fmt.Errorf("%w: %s: entry %d is %+v after %+v", ErrCorrupt, x.t.name, i, e, last)
-		}
-		last = e
-		return nil
-	})
+	return x.check(OffsetEntry{x.base - 1, -1}, func(last, e OffsetEntry) bool { return e.Offset > last.Offset && e.Position > last.Position })
 }
 
 // Fits reports whether an offset can be written relative to the base.
@@ -89,90 +86,28 @@ func (x *Offset) Append(offset, position int64) error {
 	return nil
 }
 
-func (x *Offset) decode(e []byte) OffsetEntry {
-	return OffsetEntry{x.base + int64(int32(binary.BigEndian.Uint32(e))), int64(int32(binary.BigEndian.Uint32(e[4:])))}
-}
-
 // Lookup returns the last entry at or below offset, or the base offset at
 // position 0. It takes no lock that is held during I/O.
 func (x *Offset) Lookup(offset int64) (OffsetEntry, error) {
-	v := x.t.view()
-	defer v.done()
-	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset <= offset })
-	if err != nil || n == 0 {
-		return OffsetEntry{x.base, 0}, err
+	e, ok, err := x.lookup(func(e OffsetEntry) bool { return e.Offset <= offset })
+	if !ok {
+		e = OffsetEntry{x.base, 0}
 	}
-	return x.entry(v, n-1)
-}
-
-// Entry returns entry i of Len.
-func (x *Offset) Entry(i int) (OffsetEntry, error) {
-	v := x.t.view()
-	defer v.done()
-	return x.entry(v, i)
-}
-
-func (x *Offset) entry(v view, i int) (OffsetEntry, error) {
-	block := blocks.Get().(*[tailBytes + 64]byte)
-	defer blocks.Put(block)
-	e, err := v.at(i, block[:])
-	if err != nil {
-		return OffsetEntry{}, err
-	}
-	return x.decode(e), nil
+	return e, err
 }
 
 // LastEntry returns the last entry, if there is one.
-func (x *Offset) LastEntry() (OffsetEntry, bool, error) {
-	v := x.t.view()
-	defer v.done()
-	if v.count() == 0 {
-		return OffsetEntry{}, false, nil
-	}
-	e, err := x.entry(v, v.count()-1)
-	return e, err == nil, err
-}
+func (x *Offset) LastEntry() (OffsetEntry, bool, error) { return x.lastEntry() }
 
 // Truncate drops entries at or above offset.
 func (x *Offset) Truncate(offset int64) error {
-	v := x.t.view()
-	defer v.done()
-	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset < offset })
-	if err != nil {
-		return err
-	}
-	if err := x.t.truncate(n); err != nil {
+	if err := x.keep(func(e OffsetEntry) bool { return e.Offset < offset }); err != nil {
 		return err
 	}
 	x.last = x.base - 1
-	e, ok, err := x.LastEntry()
+	e, ok, err := x.lastEntry()
 	if ok {
 		x.last = e.Offset
 	}
 	return err
 }
-
-// Len returns the number of entries.
-func (x *Offset) Len() int { return x.t.count() }
-
-// Size returns the number of bytes the file has once all is written.
-func (x *Offset) Size() int { return x.t.count() * offsetEntry }
-
-// Spill writes what is in memory if that is a block or more.
-func (x *Offset) Spill() error { return x.t.spill() }
-
-// Write hands what is in memory to the file system, and makes the file if there
-// is none; Flush makes it durable too.
-func (x *Offset) Write() error { return x.t.persist() }
-
-// Exists reports whether there is a file.
-func (x *Offset) Exists() bool { return x.t.file != nil }
-
-// Flush makes the index durable.
-func (x *Offset) Flush() error { return x.t.flush() }
-
-// Close writes what is in memory and closes the file.
-func (x *Offset) Close() error { return x.t.close() }
-
-// Discard closes the file without writing what is in memory.
-func (x *Offset) Discard() error { return x.t.discard() }

@@ -15,7 +15,7 @@ const timeEntry = 12
 // timestamp. Timestamps rise; offsets do not fall. One writer, any number of
 // readers.
 type Time struct {
-	t    table
+	series[TimeEntry]
 	base int64
 	last TimeEntry // the writer's
 }
@@ -30,10 +30,10 @@ type TimeEntry struct {
 func OpenTime(fs vfs.FS, name string, base int64) (*Time, error) {
 	x := &Time{base: base}
 	x.last = x.none()
-	if err := x.t.open(fs, name, timeEntry); err != nil {
+	if err := x.open(fs, name, timeEntry, x.parse); err != nil {
 		return nil, err
 	}
-	if err := x.check(); err != nil {
+	if err := x.plausible(); err != nil {
 		x.t.close()
 		return nil, err
 	}
@@ -42,23 +42,22 @@ func OpenTime(fs vfs.FS, name string, base int64) (*Time, error) {
 
 func (x *Time) none() TimeEntry { return TimeEntry{-1, x.base} }
 
-func (x *Time) check() error {
-	v := x.t.view()
-	defer v.done()
-	if v.count() == 0 {
-		return nil
-	}
-	first, err := x.entry(v, 0)
-	if err != nil {
-		return err
-	}
-	last, err := x.entry(v, v.count()-1)
-	if err != nil {
-		return err
-	}
-	falls := v.count() > 1 && last.Timestamp <= first.Timestamp
-	if last.Offset < x.base || falls || last.Timestamp <= 0 { // zeros are no entry
+func (x *Time) parse(e []byte) TimeEntry {
+	return TimeEntry{int64(binary.BigEndian.Uint64(e)), x.base + int64(int32(binary.BigEndian.Uint32(e[8:])))}
+}
 
+// plausible checks the first and the last entry.
+func (x *Time) plausible() error {
+	last, ok, err := x.lastEntry()
+	if err != nil || !ok {
+		return err
+	}
+	first, err := x.Entry(0)
+	if err != nil {
+		return err
+	}
+	falls := x.Len() > 1 && last.Timestamp <= first.Timestamp
+	if last.Offset < x.base || falls || last.Timestamp <= 0 { // zeros are no entry
 		return fmt.Errorf("%w: %s: entries from %+v to %+v, base offset %d", ErrCorrupt, x.t.name, first, last, x.base)
 	}
 	x.last = last
@@ -67,15 +66,7 @@ func (x *Time) check() error {
 
 // Check reads the whole index and reports ErrCorrupt if it does not rise.
 func (x *Time) Check() error {
-	last := x.none()
-	return x.t.each(func(i int, b []byte) error {
-		e := x.decode(b)
-		if e.Timestamp <= last.Timestamp || e.Offset < last.Offset {
-			return fmt.Errorf("%w: %s: entry %d is %+v after %+v", ErrCorrupt, x.t.name, i, e, last)
-		}
-		last = e
-		return nil
-	})
+	return x.check(x.none(), func(last, e TimeEntry) bool { return e.Timestamp > last.Timestamp && e.Offset >= last.Offset })
 }
 
 // Append adds an entry, in memory, if its timestamp is larger than that of the
@@ -95,85 +86,28 @@ func (x *Time) Append(e TimeEntry) error {
 	return nil
 }
 
-func (x *Time) decode(e []byte) TimeEntry {
-	return TimeEntry{int64(binary.BigEndian.Uint64(e)), x.base + int64(int32(binary.BigEndian.Uint32(e[8:])))}
-}
-
-func (x *Time) entry(v view, i int) (TimeEntry, error) {
-	block := blocks.Get().(*[tailBytes + 64]byte)
-	defer blocks.Put(block)
-	e, err := v.at(i, block[:])
-	if err != nil {
-		return TimeEntry{}, err
-	}
-	return x.decode(e), nil
-}
-
-// Entry returns entry i of Len.
-func (x *Time) Entry(i int) (TimeEntry, error) {
-	v := x.t.view()
-	defer v.done()
-	return x.entry(v, i)
-}
-
 // Lookup returns the last entry whose timestamp is at most ts, or timestamp -1
 // at the base offset: records at or after ts are not before its offset.
 func (x *Time) Lookup(ts int64) (TimeEntry, error) {
-	v := x.t.view()
-	defer v.done()
-	n, err := v.search(func(e []byte) bool { return x.decode(e).Timestamp <= ts })
-	if err != nil || n == 0 {
-		return x.none(), err
-	}
-	return x.entry(v, n-1)
+	return x.or(x.lookup(func(e TimeEntry) bool { return e.Timestamp <= ts }))
 }
 
 // LastEntry returns the last entry, or timestamp -1 at the base offset.
-func (x *Time) LastEntry() (TimeEntry, error) {
-	v := x.t.view()
-	defer v.done()
-	if v.count() == 0 {
-		return x.none(), nil
+func (x *Time) LastEntry() (TimeEntry, error) { return x.or(x.lastEntry()) }
+
+// or returns an entry, or what stands for none.
+func (x *Time) or(e TimeEntry, ok bool, err error) (TimeEntry, error) {
+	if !ok {
+		e = x.none()
 	}
-	return x.entry(v, v.count()-1)
+	return e, err
 }
 
 // Truncate drops entries at or above offset.
 func (x *Time) Truncate(offset int64) error {
-	v := x.t.view()
-	defer v.done()
-	n, err := v.search(func(e []byte) bool { return x.decode(e).Offset < offset })
-	if err != nil {
-		return err
+	err := x.keep(func(e TimeEntry) bool { return e.Offset < offset })
+	if err == nil {
+		x.last, err = x.LastEntry()
 	}
-	if err := x.t.truncate(n); err != nil {
-		return err
-	}
-	x.last, err = x.LastEntry()
 	return err
 }
-
-// Len returns the number of entries.
-func (x *Time) Len() int { return x.t.count() }
-
-// Size returns the number of bytes the file has once all is written.
-func (x *Time) Size() int { return x.t.count() * timeEntry }
-
-// Spill writes what is in memory if that is a block or more.
-func (x *Time) Spill() error { return x.t.spill() }
-
-// Write hands what is in memory to the file system, and makes the file if there
-// is none; Flush makes it durable too.
-func (x *Time) Write() error { return x.t.persist() }
-
-// Exists reports whether there is a file.
-func (x *Time) Exists() bool { return x.t.file != nil }
-
-// Flush makes the index durable.
-func (x *Time) Flush() error { return x.t.flush() }
-
-// Close writes what is in memory and closes the file.
-func (x *Time) Close() error { return x.t.close() }
-
-// Discard closes the file without writing what is in memory.
-func (x *Time) Discard() error { return x.t.discard() }
