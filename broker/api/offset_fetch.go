@@ -1,8 +1,6 @@
 package api
 
 import (
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/klamm-io/klamm/coordinator"
@@ -11,78 +9,6 @@ import (
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
-
-func fold(s string) string { return strings.ToLower(s) }
-
-// offsetCommit answers OffsetCommit (key 8, v2-v10).
-func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.OffsetCommitResponse, error) {
-	resp := new(msg.OffsetCommitResponse)
-	image := h.Controller.Image()
-	known := *req
-	known.Topics = nil
-	var places [][]int // of the partitions that are committed, in resp
-	var at []int
-	for _, t := range req.Topics {
-		if len(t.Partitions) == 0 {
-			continue // a topic is answered by its partitions
-		}
-		out := msg.OffsetCommitResponseTopic{Name: t.Name, TopicId: t.TopicId}
-		topic := image.Topic(t.Name)
-		missing := kerr.UnknownTopicOrPartition
-		if c.Version() >= 10 {
-			topic, missing = image.TopicByID(t.TopicId), kerr.UnknownTopicId
-		}
-		ask := msg.OffsetCommitRequestTopic{}
-		if topic != nil {
-			ask.Name, ask.TopicId = topic.Name, topic.ID
-		}
-		var place []int
-		for j, p := range t.Partitions {
-			r := msg.OffsetCommitResponsePartition{PartitionIndex: p.PartitionIndex}
-			switch {
-			case topic == nil:
-				r.ErrorCode = int16(missing)
-			case p.PartitionIndex < 0 || int(p.PartitionIndex) >= len(topic.Partitions):
-				r.ErrorCode = int16(kerr.UnknownTopicOrPartition)
-			default:
-				ask.Partitions = append(ask.Partitions, p)
-				place = append(place, j)
-			}
-			out.Partitions = append(out.Partitions, r)
-		}
-		resp.Topics = append(resp.Topics, out)
-		if len(ask.Partitions) > 0 {
-			known.Topics = append(known.Topics, ask)
-			places = append(places, place)
-			at = append(at, len(resp.Topics)-1)
-		}
-	}
-	if len(known.Topics) == 0 && len(req.Topics) > 0 {
-		return resp, nil
-	}
-	var codes [][]kerr.Code
-	var all kerr.Code
-	err := h.run(c, req.GroupId, func(m *group.Machine, now time.Time) coordinator.Decision {
-		var d coordinator.Decision
-		d, codes, all = m.Commit(now, c.Version(), &known)
-		return d
-	})
-	if err != nil {
-		all = h.code(err)
-	}
-	for i, place := range places {
-		for j, p := range place {
-			code := all
-			if code == kerr.None {
-				code = codes[i][j]
-			}
-			resp.Topics[at[i]].Partitions[p].ErrorCode = int16(code)
-		}
-	}
-	return resp, nil
-}
 
 // offsetFetch answers OffsetFetch (key 9, v1-v10).
 func (h *Handlers) offsetFetch(c *Call, req *msg.OffsetFetchRequest) (*msg.OffsetFetchResponse, error) {
@@ -208,37 +134,4 @@ func (h *Handlers) fetchGroup(c *Call, req msg.OffsetFetchRequestGroup) msg.Offs
 
 func offsetResult(o group.Offset) msg.OffsetFetchResponsePartitions {
 	return msg.OffsetFetchResponsePartitions{PartitionIndex: o.Partition, CommittedOffset: o.Offset, CommittedLeaderEpoch: o.Epoch, Metadata: &o.Metadata}
-}
-
-// offsetDelete answers OffsetDelete (key 47, v0).
-func (h *Handlers) offsetDelete(c *Call, req *msg.OffsetDeleteRequest) (*msg.OffsetDeleteResponse, error) {
-	resp := new(msg.OffsetDeleteResponse)
-	var codes [][]kerr.Code
-	var all kerr.Code
-	err := h.run(c, req.GroupId, func(m *group.Machine, _ time.Time) coordinator.Decision {
-		var d coordinator.Decision
-		d, codes, all = m.DeleteOffsets(req)
-		return d
-	})
-	if err != nil {
-		all = h.code(err)
-	}
-	if resp.ErrorCode = int16(all); all != kerr.None {
-		return resp, nil
-	}
-	image := h.Controller.Image()
-	for i, t := range req.Topics {
-		out := msg.OffsetDeleteResponseTopic{Name: t.Name}
-		for j, p := range t.Partitions {
-			code := codes[i][j]
-			if image.Partition(t.Name, p.PartitionIndex) == nil {
-				code = kerr.UnknownTopicOrPartition
-			}
-			out.Partitions = append(out.Partitions, msg.OffsetDeleteResponsePartition{PartitionIndex: p.PartitionIndex, ErrorCode: int16(code)})
-		}
-		if len(out.Partitions) > 0 {
-			resp.Topics = append(resp.Topics, out)
-		}
-	}
-	return resp, nil
 }

@@ -11,10 +11,3 @@ import (
 func (h *Handlers) saslHandshake(*Call, *msg.SaslHandshakeRequest) (*msg.SaslHandshakeResponse, error) {
 	return &msg.SaslHandshakeResponse{ErrorCode: int16(kerr.IllegalSaslState)}, nil
 }
-
-// saslAuthenticate answers SaslAuthenticate (key 36, v0-v2) on a connection that
-// needs no authentication.
-func (h *Handlers) saslAuthenticate(*Call, *msg.SaslAuthenticateRequest) (*msg.SaslAuthenticateResponse, error) {
-	err := kerr.Refuse(kerr.IllegalSaslState, "SaslAuthenticate request received after successful authentication")
-	return &msg.SaslAuthenticateResponse{ErrorCode: int16(h.code(err)), ErrorMessage: text(err)}, nil
-}

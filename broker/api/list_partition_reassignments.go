@@ -5,28 +5,6 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
-// alterPartitionReassignments answers AlterPartitionReassignments (key 45,
-// v0-v1). Each partition is answered on its own, as often as it stands there.
-func (h *Handlers) alterPartitionReassignments(_ *Call, req *msg.AlterPartitionReassignmentsRequest) (*msg.AlterPartitionReassignmentsResponse, error) {
-	resp := new(msg.AlterPartitionReassignmentsResponse)
-	resp.SetDefaults()
-	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
-	if len(req.Topics) > 0 {
-		resp.ErrorMessage = nil
-	}
-	image := h.Controller.Image()
-	for _, t := range req.Topics {
-		out := msg.AlterPartitionReassignmentsResponseReassignableTopicResponse{Name: t.Name}
-		for _, p := range t.Partitions {
-			err := control.CheckReassignment(image, t.Name, p.PartitionIndex, p.Replicas, req.AllowReplicationFactorChange)
-			out.Partitions = append(out.Partitions, msg.AlterPartitionReassignmentsResponseReassignablePartitionResponse{
-				PartitionIndex: p.PartitionIndex, ErrorCode: int16(h.code(err)), ErrorMessage: words(err)})
-		}
-		resp.Responses = append(resp.Responses, out)
-	}
-	return resp, nil
-}
-
 // listPartitionReassignments answers ListPartitionReassignments (key 46, v0):
 // the partitions that are on their way, of all or of those named. What is not
 // there is on no way.

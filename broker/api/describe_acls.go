@@ -1,0 +1,16 @@
+package api
+
+import (
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// describeAcls answers DescribeAcls (key 29, v1-v3): there is no authorizer, so
+// there are no ACLs to describe.
+func (h *Handlers) describeAcls(c *Call, req *msg.DescribeAclsRequest) (*msg.DescribeAclsResponse, error) {
+	if unknown(req.ResourceTypeFilter, req.PatternTypeFilter, req.Operation, req.PermissionType) {
+		return nil, malformed(c, errUnknownElement)
+	}
+	err := kerr.Refuse(kerr.SecurityDisabled, "No Authorizer is configured on the broker")
+	return &msg.DescribeAclsResponse{ErrorCode: int16(h.code(err)), ErrorMessage: text(err)}, nil
+}

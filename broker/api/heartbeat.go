@@ -1,0 +1,28 @@
+package api
+
+import (
+	"time"
+
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/coordinator/group"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// heartbeat answers Heartbeat (key 12, v0-v4).
+func (h *Handlers) heartbeat(c *Call, req *msg.HeartbeatRequest) (*msg.HeartbeatResponse, error) {
+	var code kerr.Code
+	err := h.run(c, req.GroupId, func(m *group.Machine, now time.Time) coordinator.Decision {
+		code = m.Heartbeat(now, req)
+		return coordinator.Decision{}
+	})
+	if err != nil {
+		if code = h.code(err); code == kerr.CoordinatorLoadInProgress {
+			code = kerr.None // the member is fine: it is the coordinator that is not ready
+		}
+	}
+	if req.GroupId == "" {
+		code = kerr.InvalidGroupId
+	}
+	return &msg.HeartbeatResponse{ErrorCode: int16(code)}, nil
+}

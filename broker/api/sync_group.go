@@ -1,0 +1,37 @@
+package api
+
+import (
+	"time"
+
+	"github.com/klamm-io/klamm/coordinator"
+	"github.com/klamm-io/klamm/coordinator/group"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// syncGroup answers SyncGroup (key 14, v0-v5), once the leader has sent the
+// assignments.
+func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroupResponse, error) {
+	refuse := func(err error) *msg.SyncGroupResponse {
+		return &msg.SyncGroupResponse{ErrorCode: int16(group.Code(err))}
+	}
+	if req.GroupId == "" {
+		return refuse(kerr.InvalidGroupId), nil
+	}
+	if c.Version() >= 5 && (req.ProtocolType == nil || req.ProtocolName == nil) {
+		return refuse(kerr.InconsistentGroupProtocol), nil // KIP-559
+	}
+	sh, err := h.Groups.Find(req.GroupId)
+	if err != nil {
+		return refuse(err), nil
+	}
+	answer := make(answer[msg.SyncGroupResponse], 1)
+	sh.Call(func(m *group.Machine, now time.Time) coordinator.Decision {
+		return m.Sync(now, c.Version(), req, answer.give)
+	}, func(err error) { answer.give(refuse(err)) })
+	resp, err := await(c, answer)
+	if resp == nil {
+		resp = refuse(kerr.NotCoordinator)
+	}
+	return resp, err
+}
