@@ -77,7 +77,7 @@ func newBenchProduce(g *globals) *cobra.Command {
 		Use: "produce TOPIC", Short: "Measure how fast records are written and acknowledged", Long: benchHelp,
 		Example: `  klamm bench produce load -s 1024 -d 30s -z lz4
   klamm bench produce load --rate 10000 -X linger.ms=0 --format json`,
-		Args: between(1, 1, "one TOPIC"), ValidArgsFunction: g.completeTopics,
+		Args: topics(between(1, 1, "one TOPIC"), 1), ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(0); err != nil {
 				return err
@@ -101,8 +101,7 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals, topic string, measure f
 	if err != nil {
 		return err
 	}
-	ctx, cancel := g.context(cmd, 0)
-	defer cancel()
+	ctx := cmd.Context()
 	err = g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 		results, err := a.CreateTopics(ctx, []client.NewTopic{{Name: topic, Partitions: f.partitions, Replication: f.replicas}}, false)
 		if e := results[topic]; err == nil && e != nil && !errors.Is(e, kerr.TopicAlreadyExists) {
@@ -118,12 +117,12 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals, topic string, measure f
 		return usageError{err}
 	}
 	defer func() {
-		closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		last, stop := closing(ctx)
 		defer stop()
-		p.Close(closing)
+		p.Close(last)
 	}()
 	if _, err := p.Partitions(ctx, topic); err != nil { // that the first record does not wait for it
-		return err
+		return g.waited(ctx, err, "topic "+topic)
 	}
 	out := &rows{columns: benchColumns}
 	err = measure(ctx, p, out)
@@ -133,38 +132,58 @@ func (f *benchFlags) run(cmd *cobra.Command, g *globals, topic string, measure f
 	return err
 }
 
-// flushGrace is how long an interrupted benchmark waits for what it has sent.
+// flushGrace is how long a benchmark whose time is over waits for what it has
+// sent: a broker that has died does not make it longer.
 const flushGrace = 5 * time.Second
 
 func (f *benchFlags) produce(ctx context.Context, cmd *cobra.Command, g *globals, p *client.Producer, topic string, out *rows) error {
-	acks := newMeter()
-	payload := newPayload(f.size)
 	began := time.Now()
-	stopped := f.load(ctx, f.bar(cmd, g, "producing"), func(due time.Time, _ int64) error {
+	acks := newMeter(began)
+	payload := newPayload(f.size)
+	stopped := f.load(ctx, f.bar(cmd, g, "producing"), func(ctx context.Context, due time.Time, _ int64) error {
 		return p.SendFunc(ctx, &client.Record{Topic: topic, Value: payload.next()}, func(_ client.RecordMetadata, err error) {
-			acks.done(f.size, time.Since(due), err)
+			acks.sent(f.size, due, err)
 		})
 	})
-	err := errors.Join(stopped, flush(ctx, p))
-	out.add(acks.row("produce", time.Since(began))...)
-	return errors.Join(acks.failure(), err)
+	err := errors.Join(stopped, f.settle(ctx, p))
+	out.add(acks.row("produce")...)
+	return g.waited(ctx, errors.Join(acks.failure(), err), "the records to be written")
 }
 
-// flush waits for what was sent, for a while even if ctx has ended.
-func flush(ctx context.Context, p *client.Producer) error {
-	if ctx.Err() != nil {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), flushGrace)
-		defer stop()
+// settle waits for what was sent. If the time is over, or ctx has ended, it gives
+// up soon, and what is not acknowledged then has failed.
+func (f *benchFlags) settle(ctx context.Context, p *client.Producer) error {
+	waiting, stop := ctx, context.CancelFunc(func() {})
+	switch {
+	case ctx.Err() != nil:
+		waiting, stop = closing(ctx)
+	case f.duration > 0:
+		waiting, stop = context.WithTimeout(ctx, flushGrace)
 	}
-	return p.Flush(ctx)
+	defer stop()
+	err := p.Flush(waiting)
+	if err == nil {
+		return nil
+	}
+	p.Close(waiting) // it has ended: what is left is told to have failed
+	if ctx.Err() == nil && waiting.Err() != nil {
+		return nil // the failures say it
+	}
+	return err
 }
 
 // load calls send for every record, at the time that it is due. It ends with the
-// count, the duration, ctx, or send's first error.
-func (f *benchFlags) load(ctx context.Context, bar *bar, send func(due time.Time, i int64) error) error {
+// count, the duration, ctx, or send's first error. The context of send ends with
+// the duration, so that a broker which does not answer does not make it longer.
+func (f *benchFlags) load(ctx context.Context, bar *bar, send func(ctx context.Context, due time.Time, i int64) error) error {
 	defer bar.finish()
 	began := time.Now()
+	sending := ctx
+	if f.duration > 0 {
+		var stop context.CancelFunc
+		sending, stop = context.WithDeadline(ctx, began.Add(f.duration))
+		defer stop()
+	}
 	for i := int64(0); f.count == 0 || i < f.count; i++ {
 		due := time.Now()
 		if f.rate > 0 {
@@ -182,7 +201,10 @@ func (f *benchFlags) load(ctx context.Context, bar *bar, send func(due time.Time
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := send(due, i); err != nil {
+		if err := send(sending, due, i); err != nil {
+			if ctx.Err() == nil && sending.Err() != nil {
+				return nil
+			}
 			return err
 		}
 		bar.at(i+1, f.count, due.Sub(began), f.duration)
@@ -218,12 +240,25 @@ type meter struct {
 	bytes  int64
 	failed int64
 	first  error // of those that failed
+	began  time.Time
+	last   time.Time // when the last one was done, began if none was
 }
 
 // slowest is the longest latency that is told apart from longer ones.
 const slowest = time.Hour
 
-func newMeter() *meter { return &meter{h: hdrhistogram.New(1, slowest.Microseconds(), 3)} }
+func newMeter(began time.Time) *meter {
+	return &meter{h: hdrhistogram.New(1, slowest.Microseconds(), 3), began: began, last: began}
+}
+
+// sent notes the outcome of a record that was due then. One that was not taken
+// because the time was over was not sent.
+func (m *meter) sent(bytes int, due time.Time, err error) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return
+	}
+	m.done(bytes, time.Since(due), err)
+}
 
 // done notes the outcome of a record of so many bytes.
 func (m *meter) done(bytes int, latency time.Duration, err error) {
@@ -237,6 +272,7 @@ func (m *meter) done(bytes int, latency time.Duration, err error) {
 	}
 	m.n++
 	m.bytes += int64(bytes)
+	m.last = time.Now()
 	m.h.RecordValue(min(max(latency.Microseconds(), 1), slowest.Microseconds()))
 }
 
@@ -246,17 +282,18 @@ func (m *meter) failure() error {
 	if m.failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d records failed, the first with: %w", m.failed, m.first)
+	return said(m.first, "%s failed, the first with: %s", plural(int(m.failed), "record"), short(m.first))
 }
 
 var benchColumns = []string{"measure", "records", "failed", "seconds", "records_per_s", "mb_per_s", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms"}
 
-// row returns the columns of what was measured in that time.
-func (m *meter) row(measure string, took time.Duration) []any {
+// row returns the columns of what was measured, up to the last record that was
+// done: the wait for a broker that has died is not part of it.
+func (m *meter) row(measure string) []any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := took.Seconds()
-	out := []any{measure, m.n, m.failed, thousandths(s), thousandths(float64(m.n) / s), thousandths(float64(m.bytes) / s / 1e6)}
+	s := m.last.Sub(m.began).Seconds()
+	out := []any{measure, m.n, m.failed, thousandths(s), thousandths(per(float64(m.n), s)), thousandths(per(float64(m.bytes)/1e6, s))}
 	if m.h.TotalCount() == 0 {
 		return append(out, nil, nil, nil, nil, nil, nil)
 	}
@@ -266,6 +303,14 @@ func (m *meter) row(measure string, took time.Duration) []any {
 		out = append(out, ms(m.h.ValueAtQuantile(q)))
 	}
 	return append(out, ms(m.h.Max()))
+}
+
+// per returns how much there was in a second, 0 of nothing.
+func per(amount, seconds float64) float64 {
+	if amount == 0 {
+		return 0
+	}
+	return amount / max(seconds, 1e-6)
 }
 
 // thousandths rounds what is printed.

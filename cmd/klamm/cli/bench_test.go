@@ -76,7 +76,7 @@ func TestBenchMistakes(t *testing.T) {
 		{"bench produce load -p 0", exitUsage},
 		{"bench produce load -z brotli", exitUsage},
 		{"bench produce load -X no.such.property=1", exitUsage},
-		{"bench produce a/b -n 1", exitFailed},
+		{"bench produce a/b -n 1", exitUsage},
 		{"bench latency load -s 15", exitUsage},
 		{"bench consume nowhere", exitFailed},
 		{"bench produce load -n 10 -s 3000000", exitFailed}, // above max.request.size
@@ -98,7 +98,7 @@ func TestOpenLoop(t *testing.T) {
 		f := benchFlags{count: 200, rate: 1000}
 		var late []time.Duration
 		began := time.Now()
-		err := f.load(t.Context(), nil, func(due time.Time, i int64) error {
+		err := f.load(t.Context(), nil, func(_ context.Context, due time.Time, i int64) error {
 			if want := began.Add(time.Duration(i) * time.Millisecond); due != want {
 				t.Errorf("record %d is due at %v, want %v", i, due, want)
 			}
@@ -135,7 +135,7 @@ func TestLoadEnds(t *testing.T) {
 			{"with the duration at a rate", benchFlags{duration: time.Second, rate: 20}, 20},
 		} {
 			n := 0
-			if err := c.f.load(t.Context(), nil, func(time.Time, int64) error {
+			if err := c.f.load(t.Context(), nil, func(context.Context, time.Time, int64) error {
 				n++
 				time.Sleep(time.Millisecond)
 				return nil
@@ -145,7 +145,7 @@ func TestLoadEnds(t *testing.T) {
 		}
 		broken := errors.New("broken")
 		f := benchFlags{count: 5}
-		if err := f.load(t.Context(), nil, func(time.Time, int64) error { return broken }); !errors.Is(err, broken) {
+		if err := f.load(t.Context(), nil, func(context.Context, time.Time, int64) error { return broken }); !errors.Is(err, broken) {
 			t.Errorf("a send that fails: %v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -155,31 +155,55 @@ func TestLoadEnds(t *testing.T) {
 			cancel()
 		}()
 		began := time.Now()
-		if err := f.load(ctx, nil, func(time.Time, int64) error { return nil }); !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
+		if err := f.load(ctx, nil, func(context.Context, time.Time, int64) error { return nil }); !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
 			t.Errorf("interrupted after %v: %v", time.Since(began), err)
 		}
 	})
 }
 
 func TestMeter(t *testing.T) {
-	m := newMeter()
-	for i := 1; i <= 1000; i++ {
-		m.done(10, time.Duration(i)*time.Millisecond, nil)
-	}
-	m.done(10, time.Second, errors.New("lost"))
-	row := m.row("x", 2*time.Second)
-	for i, want := range []float64{6: 500.5, 7: 500, 8: 900, 9: 990, 10: 999, 11: 1000} {
-		if i < 6 {
-			continue
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter(time.Now())
+		time.Sleep(2 * time.Second)
+		for i := 1; i <= 1000; i++ {
+			m.done(10, time.Duration(i)*time.Millisecond, nil)
 		}
-		if got := row[i].(float64); got < 0.998*want || got > 1.002*want {
-			t.Errorf("%s: %v, want %v", benchColumns[i], got, want)
+		time.Sleep(time.Hour) // for a broker that has died
+		m.done(10, time.Second, errors.New("lost"))
+		m.sent(10, time.Now(), context.DeadlineExceeded) // the time was over before it was sent
+		row := m.row("x")
+		for i, want := range []float64{6: 500.5, 7: 500, 8: 900, 9: 990, 10: 999, 11: 1000} {
+			if i < 6 {
+				continue
+			}
+			if got := row[i].(float64); got < 0.998*want || got > 1.002*want {
+				t.Errorf("%s: %v, want %v", benchColumns[i], got, want)
+			}
 		}
-	}
-	if row[1] != int64(1000) || row[2] != int64(1) || row[4] != 500.0 || row[5] != 0.005 {
-		t.Errorf("%v", row[:6])
-	}
-	if err := m.failure(); err == nil || !strings.Contains(err.Error(), "1 records failed, the first with: lost") {
-		t.Error(err)
-	}
+		if row[1] != int64(1000) || row[2] != int64(1) || row[3] != 2.0 || row[4] != 500.0 || row[5] != 0.005 {
+			t.Errorf("%v", row[:6])
+		}
+		if err := m.failure(); err == nil || !strings.Contains(err.Error(), "1 record failed, the first with: lost") {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBenchEndsAtItsTime has a send that waits for a broker which has died.
+func TestBenchEndsAtItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := benchFlags{duration: 10 * time.Second}
+		began := time.Now()
+		err := f.load(t.Context(), nil, func(ctx context.Context, _ time.Time, i int64) error {
+			if i < 5 {
+				time.Sleep(time.Second)
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if took := time.Since(began); err != nil || took != 10*time.Second {
+			t.Errorf("it took %v, %v", took, err)
+		}
+	})
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/config"
 )
 
 func newBenchConsume(g *globals) *cobra.Command {
@@ -19,13 +19,14 @@ func newBenchConsume(g *globals) *cobra.Command {
 		Use: "consume TOPIC", Short: "Measure how fast the records of a topic are read",
 		Long:    "Read a topic from its start to where it ended when the command began, or up to --count records or --duration.\n\nMB are 10^6 bytes of keys and values.",
 		Example: "  klamm bench consume load -X fetch.min.bytes=1048576 --format json",
-		Args:    between(1, 1, "one TOPIC"), ValidArgsFunction: g.completeTopics,
+		Args:    topics(between(1, 1, "one TOPIC"), 1), ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.consume(cmd, g, args[0]) },
 	}
 	fl := cmd.Flags()
 	fl.Int64VarP(&f.count, "count", "n", 0, "records; 0 means all")
 	fl.DurationVarP(&f.duration, "duration", "d", 0, "how long at most; 0 means to the end")
 	fl.StringArrayVarP(&f.properties, "property", "X", nil, "consumer property by Kafka's name, as key=value; may be repeated")
+	cmd.RegisterFlagCompletionFunc("property", completeKeys(config.KindConsumer, "="))
 	return cmd
 }
 
@@ -62,9 +63,6 @@ func (f *benchFlags) consume(cmd *cobra.Command, g *globals, topic string) error
 	if err != nil {
 		return err
 	}
-	if f.count < 0 || f.duration < 0 {
-		return usagef("--count and --duration must not be negative")
-	}
 	o, err := f.consumerOptions(cmd, g, f.properties)
 	if err != nil {
 		return err
@@ -83,8 +81,7 @@ func (f *benchFlags) consume(cmd *cobra.Command, g *globals, topic string) error
 	if f.count > 0 {
 		total = min(total, f.count)
 	}
-	ctx, cancel := g.context(cmd, 0)
-	defer cancel()
+	ctx := cmd.Context()
 	c, err := client.NewConsumer(o)
 	if err != nil {
 		return usageError{err}
@@ -98,22 +95,20 @@ func (f *benchFlags) consume(cmd *cobra.Command, g *globals, topic string) error
 	}
 	shown := benchFlags{count: total}
 	bar := shown.bar(cmd, g, "consuming")
-	read := newMeter()
-	began := time.Now()
+	read := newMeter(time.Now())
 	c.Assign(from)
 	err = f.readTo(reading, c, from, ends, read, func() { bar.at(read.n, total, 0, 0) })
-	took := time.Since(began)
 	bar.finish()
-	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() == nil && reading.Err() != nil {
 		err = nil // the duration
 	}
 	out := &rows{columns: benchColumns}
-	row := read.row("consume", took)
+	row := read.row("consume")
 	for i := len(row) - 6; i < len(row); i++ {
 		row[i] = nil // a record that was there before has no latency
 	}
 	out.add(row...)
-	return errors.Join(err, pr.print("", out))
+	return g.waited(ctx, errors.Join(err, pr.print("", out)), "the records to be read")
 }
 
 // readTo reads until the end of every partition, or f's count.
@@ -150,7 +145,7 @@ func newBenchLatency(g *globals) *cobra.Command {
 		Use: "latency TOPIC", Short: "Measure how long a record takes to be acknowledged, and to arrive at a consumer",
 		Long:    benchHelp + "\n\nUnless -X says otherwise, linger.ms is 0.",
 		Example: "  klamm bench latency load --rate 1000 -d 60s --format json",
-		Args:    between(1, 1, "one TOPIC"), ValidArgsFunction: g.completeTopics,
+		Args:    topics(between(1, 1, "one TOPIC"), 1), ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(stampSize); err != nil {
 				return err
@@ -192,8 +187,8 @@ func (f *benchFlags) latency(ctx context.Context, cmd *cobra.Command, g *globals
 	defer c.Close(context.WithoutCancel(ctx))
 	c.Assign(from)
 
-	acks, arrivals := newMeter(), newMeter()
 	run, began := rand.Uint64(), time.Now()
+	acks, arrivals := newMeter(began), newMeter(began)
 	receiving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	received := make(chan error, 1)
@@ -201,25 +196,29 @@ func (f *benchFlags) latency(ctx context.Context, cmd *cobra.Command, g *globals
 	go func() { received <- receive(receiving, c, run, began, arrivals, enough) }()
 
 	payload := newPayload(f.size)
-	stopped := f.load(ctx, f.bar(cmd, g, "measuring"), func(due time.Time, _ int64) error {
+	stopped := f.load(ctx, f.bar(cmd, g, "measuring"), func(ctx context.Context, due time.Time, _ int64) error {
 		value := append([]byte(nil), payload.next()...)
 		binary.BigEndian.PutUint64(value, run)
 		binary.BigEndian.PutUint64(value[8:], uint64(due.Sub(began)))
 		return p.SendFunc(ctx, &client.Record{Topic: topic, Value: value}, func(_ client.RecordMetadata, err error) {
-			acks.done(f.size, time.Since(due), err)
+			acks.sent(f.size, due, err)
 		})
 	})
-	err = errors.Join(stopped, flush(ctx, p))
-	took := time.Since(began)
+	err = errors.Join(stopped, f.settle(ctx, p))
 	enough <- acks.count()
-	expired := time.AfterFunc(arrivalGrace, stop)
-	defer expired.Stop()
-	if e := <-received; e != nil {
-		err = errors.Join(err, fmt.Errorf("%d of %d records arrived: %w", arrivals.count(), acks.count(), e))
+	grace := arrivalGrace
+	if ctx.Err() != nil {
+		grace = closingGrace / 2
 	}
-	out.add(acks.row("acknowledged", took)...)
-	out.add(arrivals.row("end to end", took)...)
-	return errors.Join(acks.failure(), err)
+	expired := time.AfterFunc(grace, stop)
+	defer expired.Stop()
+	defer context.AfterFunc(ctx, func() { expired.Reset(min(grace, closingGrace/2)) })()
+	if e := <-received; e != nil {
+		err = errors.Join(err, said(e, "%d of %d records arrived", arrivals.count(), acks.count()))
+	}
+	out.add(acks.row("acknowledged")...)
+	out.add(arrivals.row("end to end")...)
+	return g.waited(ctx, errors.Join(acks.failure(), err), "the records to be written and read")
 }
 
 func (m *meter) count() int64 {

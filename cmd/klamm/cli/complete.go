@@ -16,7 +16,11 @@ const completeTimeout = 2 * time.Second
 
 // names completes with names from the cluster.
 func (g *globals) names(cmd *cobra.Command, args []string, prefix string, list func(context.Context, *client.Admin) ([]string, error)) ([]string, cobra.ShellCompDirective) {
-	a, err := client.NewAdmin(client.AdminOptions{Options: g.options()})
+	servers, err := g.servers(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	a, err := client.NewAdmin(client.AdminOptions{Options: client.Options{BootstrapServers: servers, ClientID: "klamm-cli"}})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

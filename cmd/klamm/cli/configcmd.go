@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
 	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/replication"
 )
 
 func newConfig(g *globals) *cobra.Command {
@@ -32,6 +35,50 @@ func (r *resource) register(cmd *cobra.Command, g *globals) {
 	cmd.MarkFlagsMutuallyExclusive("topic", "group", "broker", "all-brokers")
 	cmd.RegisterFlagCompletionFunc("topic", g.completeTopics)
 	cmd.RegisterFlagCompletionFunc("group", g.completeGroups)
+}
+
+// check refuses a name that is empty or no name.
+func (r *resource) check(cmd *cobra.Command) error {
+	f := cmd.Flags()
+	if f.Changed("topic") {
+		if err := replication.CheckTopicName(r.topic); err != nil {
+			return usageError{err}
+		}
+	}
+	if f.Changed("group") && r.group == "" {
+		return usagef("--group is empty")
+	}
+	return nil
+}
+
+// complete completes with the keys of the resource that is named.
+func (r *resource) complete(suffix string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		kind := config.KindBroker
+		if res, ok := r.chosen(); ok {
+			kind = kindOf(res)
+		}
+		return completeKeys(kind, suffix)(cmd, args, prefix)
+	}
+}
+
+// there refuses a broker that the cluster does not have.
+func there(ctx context.Context, a *client.Admin, res client.Resource) error {
+	if res.Type != client.BrokerResource || res.Name == "" {
+		return nil
+	}
+	c, err := a.DescribeCluster(ctx)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for _, b := range c.Brokers {
+		ids = append(ids, strconv.Itoa(int(b.ID)))
+	}
+	if !slices.Contains(ids, res.Name) {
+		return usagef("--broker %s: there is no such broker; the cluster has %s", res.Name, strings.Join(ids, ", "))
+	}
+	return nil
 }
 
 // chosen returns the resource; ok is false if none was named.
@@ -60,16 +107,25 @@ func newConfigDescribe(g *globals) *cobra.Command {
 		Long: `Show config keys. Without --topic, --group, --broker or --all-brokers, no broker is asked: the keys are those that
 'klamm start' would read here, from --config, the environment and the defaults.`,
 		Example:           "  klamm config describe retention.ms --topic orders\n  klamm config describe num.io.threads log.dirs",
-		ValidArgsFunction: completeKeys(config.KindBroker, ""),
+		ValidArgsFunction: r.complete(""),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.check(cmd); err != nil {
+				return err
+			}
 			res, ok := r.chosen()
 			if !ok {
 				return describeStatic(cmd, g, file, args, docs)
+			}
+			if file != "" {
+				return usagef("--config is a file that 'klamm start' would read; a broker is asked for --topic, --group, --broker and --all-brokers")
 			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 				var names []string
 				if len(args) > 0 {
 					names = args
+				}
+				if err := there(ctx, a, res); err != nil {
+					return err
 				}
 				found, err := a.DescribeConfigs(ctx, []client.Resource{res}, names, docs)
 				if err != nil {
@@ -115,9 +171,9 @@ func missingKey(kind config.Kind, asked []string, found []client.ConfigEntry) er
 			return fmt.Errorf("%s is not set here", name)
 		}
 		if near := config.Nearest(kind, name); near != "" {
-			return fmt.Errorf("unknown %s key %q, did you mean %q?", kind, name, near)
+			return usagef("unknown %s key %q, did you mean %q?", kind, name, near)
 		}
-		return fmt.Errorf("unknown %s key %q", kind, name)
+		return usagef("unknown %s key %q", kind, name)
 	}
 	return nil
 }
@@ -168,10 +224,7 @@ func describeStatic(cmd *cobra.Command, g *globals, file string, names []string,
 	for _, name := range names {
 		k, ok := config.Lookup(config.KindBroker, name)
 		if !ok {
-			if near := config.Nearest(config.KindBroker, name); near != "" {
-				return usagef("unknown broker key %q, did you mean %q?", name, near)
-			}
-			return usagef("unknown broker key %q", name)
+			return missingKey(config.KindBroker, []string{name}, nil)
 		}
 		keys = append(keys, *k)
 	}
@@ -214,9 +267,12 @@ func newConfigSet(g *globals) *cobra.Command {
 		dry bool
 	)
 	cmd := &cobra.Command{
-		Use: "set KEY=VALUE...", Short: "Set configs of a topic, a group or brokers", Args: atLeast(1, "KEY=VALUE"),
+		Use: "set KEY=VALUE...", ValidArgsFunction: r.complete("="), Short: "Set configs of a topic, a group or brokers", Args: atLeast(1, "KEY=VALUE"),
 		Long: "Set configs. KEY+=VALUE appends to a list and KEY-=VALUE takes away from it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.check(cmd); err != nil {
+				return err
+			}
 			res, ok := r.chosen()
 			if !ok {
 				return usagef("of what? give --topic, --group, --broker or --all-brokers")
@@ -234,6 +290,11 @@ func newConfigSet(g *globals) *cobra.Command {
 					op.Name, op.Op = name, client.SubtractConfig
 				}
 				ops = append(ops, op)
+				if op.Op == client.SetConfig {
+					if err := checkConfigs(kindOf(res), map[string]string{k: v}); err != nil {
+						return err
+					}
+				}
 			}
 			return alterConfigs(cmd, g, res, ops, dry)
 		},
@@ -249,8 +310,11 @@ func newConfigDelete(g *globals) *cobra.Command {
 		dry bool
 	)
 	cmd := &cobra.Command{
-		Use: "delete KEY...", Aliases: []string{"rm"}, Short: "Set configs back to their defaults", Args: atLeast(1, "a KEY"),
+		Use: "delete KEY...", ValidArgsFunction: r.complete(""), Aliases: []string{"rm"}, Short: "Set configs back to their defaults", Args: atLeast(1, "a KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.check(cmd); err != nil {
+				return err
+			}
 			res, ok := r.chosen()
 			if !ok {
 				return usagef("of what? give --topic, --group, --broker or --all-brokers")
@@ -264,17 +328,23 @@ func newConfigDelete(g *globals) *cobra.Command {
 }
 
 func alterConfigs(cmd *cobra.Command, g *globals, res client.Resource, ops []client.ConfigOp, dry bool) error {
-	kind := kindOf(res)
 	for _, op := range ops {
-		if _, known := config.Lookup(kind, op.Name); !known {
-			return missingKey(kind, []string{op.Name}, nil)
+		if err := checkKeys(kindOf(res), []string{op.Name}); err != nil {
+			return err
 		}
 	}
 	return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
+		if err := there(ctx, a, res); err != nil {
+			return err
+		}
 		if err := a.AlterConfigs(ctx, map[client.Resource][]client.ConfigOp{res: ops}, dry); err != nil {
 			return err
 		}
-		g.say(cmd, "%d configs changed", len(ops))
+		if dry {
+			g.say(cmd, "dry run: %s can be changed", plural(len(ops), "config"))
+			return nil
+		}
+		g.say(cmd, "%s changed", plural(len(ops), "config"))
 		return nil
 	})
 }

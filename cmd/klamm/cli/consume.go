@@ -2,9 +2,12 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,14 +32,15 @@ func newConsume(g *globals) *cobra.Command {
 		Long: `Read records and print them until interrupted, after --num records, or at the end (--exit).
 
 Where to begin (--offset): start, end, N (an offset), +N (behind the start), -N (before the end), @TIMESTAMP, or
-@TIMESTAMP:@TIMESTAMP for what lies between two times.
+@TIMESTAMP:@TIMESTAMP for what lies between two times. An offset beyond the end is waited for, and for one that was deleted the first
+that is there is taken; both are said.
 
 ` + formatHelp,
 		Example: `  klamm consume orders -o start -e -f '%t/%p@%o %k %h{%k=%v } %v\n'
   klamm consume orders -o -10 -e --format json
   klamm consume orders -o @2026-01-31T09:00:@2026-01-31T10:00
   klamm consume orders -g billing`,
-		Args: atLeast(1, "a TOPIC"), ValidArgsFunction: g.completeTopics,
+		Args: topics(atLeast(1, "a TOPIC"), 0), ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, g, args) },
 	}
 	fl := cmd.Flags()
@@ -74,20 +78,22 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	if err != nil {
 		return err
 	}
-	ctx, cancel := g.context(cmd, 0)
-	defer cancel()
+	if f.group != "" && at.to != nil {
+		return usagef("a range of times and --group exclude each other")
+	}
+	ctx := cmd.Context()
+	if f := file(cmd.OutOrStdout()); f != nil {
+		watchReader(ctx, f, g.stop)
+	}
 	c, err := client.NewConsumer(o)
 	if err != nil {
 		return usageError{err}
 	}
-	run := &consuming{f: f, c: c, show: show, out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), printed: make(map[client.TopicPartition]client.Offset)}
+	run := &consuming{f: f, g: g, cmd: cmd, c: c, show: show, out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), printed: make(map[client.TopicPartition]client.Offset)}
 	if f.group != "" {
-		if at.to != nil {
-			return usagef("a range of times and --group exclude each other")
-		}
 		err = c.Subscribe(topics...)
 	} else {
-		err = run.assign(ctx, g, topics, at, o.ReadCommitted)
+		err = run.assign(topics, at, o.ReadCommitted)
 	}
 	if err == nil {
 		err = run.loop(ctx)
@@ -95,9 +101,16 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	if err == nil && o.NoAutoCommit && f.count > 0 && len(run.printed) > 0 {
 		err = c.CommitOffsets(ctx, run.printed)
 	}
-	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	err = g.waited(ctx, err, "records; "+plural(int(run.n), "record")+" printed")
+	last, stop := closing(ctx)
 	defer stop()
-	return errors.Join(err, run.out.Flush(), c.Close(closing))
+	if e := run.out.Flush(); e != nil {
+		err = errors.Join(fmt.Errorf("write: %w", e), err)
+	}
+	if e := c.Close(last); e != nil && ctx.Err() == nil {
+		err = errors.Join(err, fmt.Errorf("close the consumer: %w", e))
+	}
+	return err
 }
 
 // show returns how a record is printed.
@@ -108,7 +121,7 @@ func (f *consumeFlags) show(g *globals) (func([]byte, *client.Record) []byte, er
 		case "table":
 			format = `%v\n`
 		case "tsv":
-			format = `%t\t%p\t%o\t%d\t%k\t%v\n`
+			format = `%t\t%p\t%o\t%d\t%k{tsv}\t%v{tsv}\n`
 		case "json":
 			return recordJSON, nil
 		default:
@@ -133,8 +146,8 @@ func (f *consumeFlags) options(cmd *cobra.Command, g *globals, at span) (client.
 	if f.group != "" {
 		props["group.id"] = f.group
 	}
-	if _, ok := props["bootstrap.servers"]; !ok {
-		props["bootstrap.servers"] = g.bootstrap
+	if err := g.withServers(cmd, props); err != nil {
+		return client.ConsumerOptions{}, err
 	}
 	o, unused, err := client.ConsumerConfigFromProperties(props)
 	if err != nil {
@@ -153,51 +166,56 @@ func (f *consumeFlags) options(cmd *cobra.Command, g *globals, at span) (client.
 	if o.ClientID == "" {
 		o.ClientID = "klamm-cli"
 	}
+	o.Dial = g.reach.dial
 	return o, nil
 }
 
 // consuming is one run of consume.
 type consuming struct {
 	f    *consumeFlags
+	g    *globals
+	cmd  *cobra.Command
 	c    *client.Consumer
 	show func([]byte, *client.Record) []byte
 	out  *bufio.Writer
 
+	first   map[client.TopicPartition]int64 // where a partition begins; records below are not printed
 	ends    map[client.TopicPartition]int64 // where to stop; nil: nowhere
 	printed map[client.TopicPartition]client.Offset
 	n       int64
 }
 
 // assign has the consumer read the partitions, from and up to where it should.
-func (r *consuming) assign(ctx context.Context, g *globals, topics []string, at span, committed bool) error {
-	a, err := client.NewAdmin(client.AdminOptions{Options: g.options()})
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	asking, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
+func (r *consuming) assign(topics []string, at span, committed bool) error {
 	from := make(map[client.TopicPartition]client.Position)
-	to := make(map[client.TopicPartition]client.Position)
-	for _, t := range topics {
-		tps, err := topicPartitions(asking, a, t, r.f.partitions)
-		if err != nil {
-			return err
-		}
-		for _, tp := range tps {
-			from[tp], to[tp] = at.from, client.AtEnd(0)
-			if at.to != nil {
-				to[tp] = *at.to
+	err := r.g.admin(r.cmd, func(ctx context.Context, a *client.Admin) error {
+		to := make(map[client.TopicPartition]client.Position)
+		for _, t := range topics {
+			tps, err := topicPartitions(ctx, a, t, r.f.partitions)
+			if err != nil {
+				return err
+			}
+			for _, tp := range tps {
+				from[tp], to[tp] = at.from, client.AtEnd(0)
+				if at.to != nil {
+					to[tp] = *at.to
+				}
 			}
 		}
-	}
-	if r.f.exit || at.to != nil {
+		if at.kind != named {
+			if err := r.within(ctx, a, from, at.kind, committed); err != nil {
+				return err
+			}
+		}
+		if !r.f.exit && at.to == nil {
+			return nil
+		}
 		// Where it begins is looked up first, so that what comes in between is read.
-		starts, err := a.ListOffsets(asking, from, committed)
+		starts, err := a.ListOffsets(ctx, from, committed)
 		if err != nil {
 			return err
 		}
-		if r.ends, err = a.ListOffsets(asking, to, committed); err != nil {
+		if r.ends, err = a.ListOffsets(ctx, to, committed); err != nil {
 			return err
 		}
 		for tp, start := range starts {
@@ -207,12 +225,68 @@ func (r *consuming) assign(ctx context.Context, g *globals, topics []string, at 
 				delete(from, tp)
 			}
 		}
-		if len(from) == 0 {
-			return nil
+		return nil
+	})
+	if err == nil && len(from) > 0 {
+		r.c.Assign(from)
+	}
+	return err
+}
+
+// within moves the offsets to begin at to where there are records, and says so,
+// unless they count from the end.
+func (r *consuming) within(ctx context.Context, a *client.Admin, from map[client.TopicPartition]client.Position, kind boundKind, committed bool) error {
+	tps := sorted(slices.Collect(maps.Keys(from)))
+	wanted, err := a.ListOffsets(ctx, from, committed)
+	if err != nil {
+		return err
+	}
+	low, high, err := bounds(ctx, a, tps, committed)
+	if err != nil {
+		return err
+	}
+	r.first = wanted
+	for _, tp := range tps {
+		switch offset, start, end := wanted[tp], low[tp], high[tp]; {
+		case offset < start && kind == before:
+			offset = start
+			fallthrough
+		case offset >= start && offset <= end:
+			from[tp] = client.AtOffset(offset)
+		case offset < start:
+			r.g.say(r.cmd, "%v begins at offset %d: offset %d was deleted", tp, start, offset)
+			from[tp] = client.AtOffset(start)
+		default:
+			what := "waiting for"
+			if r.f.exit {
+				what = "there is no"
+			}
+			r.g.say(r.cmd, "%v ends at offset %d: %s offset %d", tp, end, what, offset)
+			from[tp] = client.AtOffset(end)
 		}
 	}
-	r.c.Assign(from)
 	return nil
+}
+
+// bounds returns the first offset of each partition, and the one behind the last
+// that may be read.
+func bounds(ctx context.Context, a *client.Admin, tps []client.TopicPartition, committed bool) (low, high map[client.TopicPartition]int64, err error) {
+	start, end := make(map[client.TopicPartition]client.Position), make(map[client.TopicPartition]client.Position)
+	for _, tp := range tps {
+		start[tp], end[tp] = client.AtStart(0), client.AtEnd(0)
+	}
+	if low, err = a.ListOffsets(ctx, start, committed); err == nil {
+		high, err = a.ListOffsets(ctx, end, committed)
+	}
+	return low, high, err
+}
+
+// sorted sorts partitions by topic and number.
+func sorted(tps []client.TopicPartition) []client.TopicPartition {
+	slices.SortFunc(tps, func(x, y client.TopicPartition) int {
+		return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+	})
+	return tps
 }
 
 func (r *consuming) loop(ctx context.Context) error {
@@ -223,7 +297,7 @@ func (r *consuming) loop(ctx context.Context) error {
 		}
 		if r.out.Buffered() > 0 {
 			if err := r.out.Flush(); err != nil {
-				return err
+				return fmt.Errorf("write: %w", err)
 			}
 		}
 		polling, cancel := ctx, context.CancelFunc(func() {})
@@ -240,6 +314,9 @@ func (r *consuming) loop(ctx context.Context) error {
 			rec := &records[i]
 			tp := client.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}
 			if end, bounded := r.ends[tp]; r.ends != nil && (!bounded || rec.Offset >= end) {
+				continue
+			}
+			if rec.Offset < r.first[tp] {
 				continue
 			}
 			line = r.show(line[:0], rec)

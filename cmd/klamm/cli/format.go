@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/klamm-io/klamm/client"
 )
@@ -17,10 +16,12 @@ import (
 // formatHelp tells the verbs of -f.
 const formatHelp = `Verbs of a FORMAT:
   %t topic   %p partition   %o offset   %e leader epoch   %d timestamp (Unix ms)
-  %k key     %K its size    %v value    %V its size       %T size of the topic
+  %k key     %K its size    %v value    %V its size       %T size of the topic; the size of null is -1
   %H number of headers      %h{...} what to print of each header, in terms of %k %v %K %V
   %% a percent sign         \n \t \r \\ \xHH as in Go
-A verb for bytes takes {hex}, {base64} or {json}, as in %v{json}; %d takes {rfc3339}, {s}, {ms}, or a Go layout {go[2006-01-02]}.`
+A verb for bytes takes {hex}, {base64}, {json} or {tsv}, as in %v{json}; %d takes {rfc3339}, {s}, {ms}, or a Go layout {go[2006-01-02]}.
+{json} is the JSON that a record holds, a string for other text, {"base64":"..."} for what is no text, and null; {tsv} is text with
+\t, \n, \r and \\ for these characters, and \N for null. What is printed in a format is read in the same one.`
 
 // verb is one piece of a format: a literal, or what to print of a record.
 type verb struct {
@@ -120,10 +121,10 @@ func (v verb) check() error {
 		return fmt.Errorf("%%d{%s}: want rfc3339, s, ms or go[LAYOUT]", v.how)
 	}
 	switch v.how {
-	case "hex", "base64", "json", "string":
+	case "hex", "base64", "json", "tsv", "string":
 		return nil
 	}
-	return fmt.Errorf("%%%c{%s}: want hex, base64 or json", v.kind, v.how)
+	return fmt.Errorf("%%%c{%s}: want hex, base64, json or tsv", v.kind, v.how)
 }
 
 // unescape resolves backslashes.
@@ -187,11 +188,11 @@ func appendRecord(b []byte, f []verb, r *client.Record) []byte {
 		case 'k':
 			b = appendBytes(b, r.Key, v.how)
 		case 'K':
-			b = strconv.AppendInt(b, int64(len(r.Key)), 10)
+			b = appendSize(b, r.Key)
 		case 'v':
 			b = appendBytes(b, r.Value, v.how)
 		case 'V':
-			b = strconv.AppendInt(b, int64(len(r.Value)), 10)
+			b = appendSize(b, r.Value)
 		case 'H':
 			b = strconv.AppendInt(b, int64(len(r.Headers)), 10)
 		case 'h':
@@ -203,6 +204,14 @@ func appendRecord(b []byte, f []verb, r *client.Record) []byte {
 	return b
 }
 
+// appendSize appends the number of bytes, -1 for null.
+func appendSize(b, x []byte) []byte {
+	if x == nil {
+		return append(b, "-1"...)
+	}
+	return strconv.AppendInt(b, int64(len(x)), 10)
+}
+
 func appendBytes(b, x []byte, how string) []byte {
 	switch how {
 	case "hex":
@@ -211,24 +220,10 @@ func appendBytes(b, x []byte, how string) []byte {
 		return base64.StdEncoding.AppendEncode(b, x)
 	case "json":
 		return appendJSON(b, x)
+	case "tsv":
+		return appendTSV(b, x)
 	}
 	return append(b, x...)
-}
-
-// appendJSON appends bytes as JSON: as they are if they are JSON, else as a
-// string, which is base64 where they are not UTF-8; null for nil.
-func appendJSON(b, x []byte) []byte {
-	switch {
-	case x == nil:
-		return append(b, "null"...)
-	case json.Valid(x):
-		return append(b, x...)
-	case utf8.Valid(x):
-		s, _ := json.Marshal(string(x))
-		return append(b, s...)
-	}
-	s, _ := json.Marshal(x)
-	return append(b, s...)
 }
 
 func appendTime(b []byte, t time.Time, how string) []byte {
@@ -257,17 +252,4 @@ func recordJSON(b []byte, r *client.Record) []byte {
 		line, _ = json.Marshal(map[string]string{"error": err.Error()})
 	}
 	return append(append(b, line...), '\n')
-}
-
-// appendText appends bytes as a JSON string, or where they are not UTF-8 as
-// {"base64": "..."}; null for nil.
-func appendText(b, x []byte) []byte {
-	if x != nil && !utf8.Valid(x) {
-		return append(base64.StdEncoding.AppendEncode(append(b, `{"base64":"`...), x), `"}`...)
-	}
-	if x == nil {
-		return append(b, "null"...)
-	}
-	s, _ := json.Marshal(string(x))
-	return append(b, s...)
 }

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/wire/kerr"
 )
 
 func newGroup(g *globals) *cobra.Command {
@@ -45,11 +46,16 @@ func newGroupDescribe(g *globals) *cobra.Command {
 		ValidArgsFunction: g.completeGroups,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
-				var all []object
-				for i, id := range args {
-					o, err := describeGroup(ctx, cmd, g, a, id, i)
+				all := []object{} // JSON for none is []
+				var failed []error
+				for _, id := range args {
+					o, err := describeGroup(ctx, cmd, g, a, id, len(all))
+					if err != nil && ctx.Err() != nil {
+						return err
+					}
 					if err != nil {
-						return fmt.Errorf("group %s: %w", id, err)
+						failed = append(failed, fmt.Errorf("group %s: %w", id, err))
+						continue
 					}
 					all = append(all, o)
 				}
@@ -59,11 +65,11 @@ func newGroupDescribe(g *globals) *cobra.Command {
 				}
 				switch g.format {
 				case "json":
-					return p.json(all)
+					failed = append(failed, p.json(all))
 				case "yaml":
-					return p.yaml(all)
+					failed = append(failed, p.yaml(all))
 				}
-				return nil
+				return errors.Join(failed...)
 			})
 		},
 	}
@@ -71,6 +77,9 @@ func newGroupDescribe(g *globals) *cobra.Command {
 
 func describeGroup(ctx context.Context, cmd *cobra.Command, g *globals, a *client.Admin, id string, index int) (object, error) {
 	info, err := a.DescribeGroup(ctx, id)
+	if err == nil && info.State == "Dead" { // an older broker's word for a group that there is not
+		err = kerr.GroupIdNotFound
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,12 +104,7 @@ func describeGroup(ctx context.Context, cmd *cobra.Command, g *globals, a *clien
 		tps = append(tps, tp)
 		at[tp] = client.AtEnd(0)
 	}
-	slices.SortFunc(tps, func(x, y client.TopicPartition) int {
-		if c := strings.Compare(x.Topic, y.Topic); c != 0 {
-			return c
-		}
-		return int(x.Partition - y.Partition)
-	})
+	sorted(tps)
 	ends, err := a.ListOffsets(ctx, at, false)
 	if err != nil {
 		return nil, err
@@ -166,13 +170,18 @@ func newGroupSeek(g *globals) *cobra.Command {
 			if err != nil {
 				return usagef("--to %q: %w", to, err)
 			}
+			for _, t := range topics {
+				if err := replication.CheckTopicName(t); err != nil {
+					return usagef("--topics: %w", err)
+				}
+			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 				return seekGroup(ctx, cmd, g, a, args[0], position, topics, partitions, dry)
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&to, "to", "", "where to: start, end, N, +N, -N or @TIMESTAMP")
+	f.StringVar(&to, "to", "", "where to: start, end, N, +N, -N or @TIMESTAMP; an offset that does not exist becomes the nearest")
 	f.StringSliceVar(&topics, "topics", nil, "only these topics; default all that the group has committed for")
 	f.Int32SliceVarP(&partitions, "partition", "p", nil, "only these partitions")
 	f.BoolVar(&dry, "dry-run", false, "only show what would be committed")
@@ -204,9 +213,7 @@ func seekGroup(ctx context.Context, cmd *cobra.Command, g *globals, a *client.Ad
 		}
 		tps = append(tps, more...)
 	}
-	slices.SortFunc(tps, func(x, y client.TopicPartition) int {
-		return strings.Compare(fmt.Sprintf("%s-%010d", x.Topic, x.Partition), fmt.Sprintf("%s-%010d", y.Topic, y.Partition))
-	})
+	sorted(tps)
 	at := make(map[client.TopicPartition]client.Position)
 	for _, tp := range tps {
 		at[tp] = to
@@ -215,9 +222,17 @@ func seekGroup(ctx context.Context, cmd *cobra.Command, g *globals, a *client.Ad
 	if err != nil {
 		return err
 	}
+	low, high, err := bounds(ctx, a, tps, false)
+	if err != nil {
+		return err
+	}
 	next := make(map[client.TopicPartition]client.Offset)
 	r := &rows{columns: []string{"topic", "partition", "before", "after"}}
 	for _, tp := range tps {
+		if there := min(max(offsets[tp], low[tp]), high[tp]); there != offsets[tp] {
+			g.say(cmd, "%v has no offset %d: it goes from %d to %d, so %d is taken", tp, offsets[tp], low[tp], high[tp], there)
+			offsets[tp] = there
+		}
 		next[tp] = client.Offset{At: offsets[tp], LeaderEpoch: -1}
 		var before any
 		if o, ok := old[tp]; ok {
@@ -229,6 +244,8 @@ func seekGroup(ctx context.Context, cmd *cobra.Command, g *globals, a *client.Ad
 		if err := a.SetGroupOffsets(ctx, id, next); err != nil {
 			return err
 		}
+	} else {
+		g.say(cmd, "dry run: nothing is committed")
 	}
 	p, err := newPrinter(cmd.OutOrStdout(), g.format)
 	if err != nil {
@@ -246,12 +263,12 @@ func newGroupDelete(g *globals) *cobra.Command {
 				results := make(map[string]error)
 				for _, id := range args {
 					err := a.DeleteGroup(ctx, id)
-					if errors.Is(err, context.DeadlineExceeded) {
+					if ctx.Err() != nil {
 						return err
 					}
 					results[id] = err
 				}
-				return outcome(cmd, g, "deleted", results)
+				return outcome(cmd, g, "deleted", nil, results)
 			})
 		},
 	}

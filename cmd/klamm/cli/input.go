@@ -16,13 +16,14 @@ import (
 )
 
 // input reads records in a percent format: a verb takes what stands before the
-// literal behind it, or as many bytes as a %K or %V before it said. A format
-// that ends with a verb has one record a line.
+// literal behind it, or as many bytes as a %K or %V before it said; JSON ends
+// where it ends. A format that ends with a verb has one record a line.
 type input struct {
 	r     *bufio.Reader
 	verbs []verb
 	n     int // records read
 	bytes int64
+	null  bool // the last record says that its value is null
 }
 
 // maxRecord bounds what is read for one verb.
@@ -33,7 +34,7 @@ func newInput(r io.Reader, format string) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(verbs) == 0 || verbs[len(verbs)-1].kind != 0 {
+	if n := len(verbs); n == 0 || verbs[n-1].kind != 0 {
 		verbs = append(verbs, verb{literal: "\n"})
 	}
 	if err := checkInput(verbs); err != nil {
@@ -57,10 +58,18 @@ func checkInput(verbs []verb) error {
 			if err := checkInput(v.inner); err != nil {
 				return err
 			}
-		case 'k', 'v':
-			if !sized[v.kind-32] && (i+1 == len(verbs) || verbs[i+1].kind != 0) {
-				return fmt.Errorf("%%%c needs a separator behind it, or its size before", v.kind)
+		}
+		if v.kind == 0 || v.kind == 'h' || v.how == "json" {
+			continue
+		}
+		if bytesVerb := v.kind == 'k' || v.kind == 'v'; bytesVerb && sized[v.kind-32] {
+			if v.how == "tsv" {
+				return fmt.Errorf("%%%c{tsv} has no size: it ends at a separator", v.kind)
 			}
+			continue
+		}
+		if i+1 == len(verbs) || verbs[i+1].kind != 0 {
+			return fmt.Errorf("%%%c needs a separator behind it, such as a blank, or its size before", v.kind)
 		}
 	}
 	return nil
@@ -72,6 +81,7 @@ func (in *input) next(r *client.Record) error {
 		return err
 	}
 	in.n++
+	in.null = false
 	if err := in.read(in.verbs, r, true); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -82,7 +92,7 @@ func (in *input) next(r *client.Record) error {
 }
 
 func (in *input) read(verbs []verb, r *client.Record, outer bool) error {
-	sizes := make(map[byte]int)
+	sizes := make(map[byte]int) // -1 for null
 	for i := 0; i < len(verbs); i++ {
 		v := verbs[i]
 		if v.kind == 0 {
@@ -108,18 +118,34 @@ func (in *input) read(verbs []verb, r *client.Record, outer bool) error {
 		if err := in.store(v, text, r, sizes); err != nil {
 			return err
 		}
+		if outer && v.kind == 'v' {
+			in.null = r.Value == nil
+		}
 	}
 	return nil
 }
 
 // piece reads what a verb takes. Where a literal ends it, that is read too.
 func (in *input) piece(verbs []verb, i *int, sizes map[byte]int) ([]byte, error) {
-	kind := verbs[*i].kind
-	if n, ok := sizes[kind-32]; ok && (kind == 'k' || kind == 'v') {
-		b := make([]byte, n)
-		got, err := io.ReadFull(in.r, b)
-		in.bytes += int64(got)
-		return b, err
+	kind, how := verbs[*i].kind, verbs[*i].how
+	if kind == 'k' || kind == 'v' || kind == 't' {
+		if how == "json" {
+			b, err := readJSON(in.r)
+			in.bytes += int64(len(b))
+			return b, err
+		}
+		if n, ok := sizes[kind-32]; ok && kind != 't' {
+			switch how {
+			case "hex":
+				n = hex.EncodedLen(max(n, 0))
+			case "base64":
+				n = base64.StdEncoding.EncodedLen(max(n, 0))
+			}
+			b := make([]byte, max(n, 0))
+			got, err := io.ReadFull(in.r, b)
+			in.bytes += int64(got)
+			return b, err
+		}
 	}
 	last := *i+1 == len(verbs)-1
 	end := []byte(verbs[*i+1].literal)
@@ -169,12 +195,18 @@ func (in *input) store(v verb, text []byte, r *client.Record, sizes map[byte]int
 		if text, err = decodeText(text, v.how); err != nil {
 			return fmt.Errorf("%%%c: %w", v.kind, err)
 		}
+		if n, ok := sizes[v.kind-32]; ok && n < 0 {
+			text = nil
+		}
 		if v.kind == 'k' {
 			r.Key = text
 		} else {
 			r.Value = text
 		}
 	case 't':
+		if text, err = decodeText(text, v.how); err != nil {
+			return fmt.Errorf("%%t: %w", err)
+		}
 		r.Topic = string(text)
 	case 'p':
 		n, err := number()
@@ -191,7 +223,7 @@ func (in *input) store(v verb, text []byte, r *client.Record, sizes map[byte]int
 		if err != nil {
 			return err
 		}
-		if n < 0 || n > maxRecord {
+		if n < -1 || n < 0 && v.kind == 'H' || n > maxRecord {
 			return fmt.Errorf("%%%c: size %d out of range", v.kind, n)
 		}
 		sizes[v.kind] = int(n)
@@ -199,14 +231,19 @@ func (in *input) store(v verb, text []byte, r *client.Record, sizes map[byte]int
 	return nil
 }
 
+// decodeText returns the bytes that a text stands for, nil for null.
 func decodeText(b []byte, how string) ([]byte, error) {
 	switch how {
 	case "hex":
 		return hex.DecodeString(string(b))
 	case "base64":
 		return base64.StdEncoding.DecodeString(string(b))
+	case "json":
+		return decodeJSON(b)
+	case "tsv":
+		return decodeTSV(b)
 	}
-	return bytes.Clone(append([]byte{}, b...)), nil
+	return append([]byte{}, b...), nil
 }
 
 // timestamp parses --timestamp.

@@ -19,6 +19,7 @@ func newLogDirs(g *globals) *cobra.Command {
 
 A directory that has failed is one row without a partition, and the exit code is 1 then.`,
 		Example:           "  klamm log dirs orders\n  klamm log dirs --format tsv | sort -t $'\\t' -k5 -n | tail",
+		Args:              topics(atLeast(0, "a TOPIC"), 0),
 		ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, topics []string) error {
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeLogDirs(ctx, cmd, g, a, topics) })

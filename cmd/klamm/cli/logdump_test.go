@@ -336,7 +336,7 @@ func TestLogDumpOfSeveralFiles(t *testing.T) {
 		want = append(want, object{{"file", f}, {"kind", kinds[i]}, {"rows", rows}})
 	}
 	var expected, out, errs bytes.Buffer
-	if err := (&printer{&expected, "json"}).json(want); err != nil {
+	if err := (&printer{w: &expected, format: "json"}).json(want); err != nil {
 		t.Fatal(err)
 	}
 	if code := Main(append([]string{"log", "dump", "--format", "json"}, files...), strings.NewReader(""), &out, &errs); code != 0 {

@@ -24,7 +24,7 @@ type dumper struct {
 
 func newDumper(p *printer, several bool) *dumper {
 	w := bufio.NewWriterSize(p.w, 64<<10)
-	return &dumper{p: &printer{w, p.format}, w: w, several: several}
+	return &dumper{p: &printer{w, p.format, p.width}, w: w, several: several}
 }
 
 // begin begins a file, whose rows are added to what it returns.
@@ -64,11 +64,11 @@ func (d *dumper) beginJSON() error {
 	if d.files > 0 {
 		head = ",\n"
 	}
-	name, err := text(d.name)
+	name, err := quoted(d.name)
 	if err != nil {
 		return err
 	}
-	kind, err := text(d.kind)
+	kind, err := quoted(d.kind)
 	if err != nil {
 		return err
 	}
@@ -76,8 +76,8 @@ func (d *dumper) beginJSON() error {
 	return err
 }
 
-// text is a string in JSON.
-func text(s string) (string, error) {
+// quoted is a string in JSON.
+func quoted(s string) (string, error) {
 	b, err := json.Marshal(s)
 	return string(b), err
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,18 @@ import (
 type span struct {
 	from client.Position
 	to   *client.Position // nil: no end of its own
+	kind boundKind
 }
+
+// boundKind says what a position is relative to.
+type boundKind uint8
+
+const (
+	named    boundKind = iota // start, end or a time: it exists
+	atOffset                  // N
+	behind                    // +N
+	before                    // -N
+)
 
 // parseSpan parses start|end|N|+N|-N|@TIMESTAMP[:@TIMESTAMP]: the start, the end,
 // an offset, N behind the start, N before the end, or a time.
@@ -40,7 +52,18 @@ func parseSpan(s string) (span, error) {
 		return out, nil
 	}
 	from, err := parseBound(s)
-	return span{from: from}, err
+	out := span{from: from}
+	if _, e := strconv.ParseInt(s, 10, 64); e == nil {
+		switch s[0] {
+		case '+':
+			out.kind = behind
+		case '-':
+			out.kind = before
+		default:
+			out.kind = atOffset
+		}
+	}
+	return out, err
 }
 
 // parseBound parses one position.
@@ -56,7 +79,7 @@ func parseBound(s string) (client.Position, error) {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
-	case err != nil:
+	case err != nil || n == math.MinInt64:
 		return client.Position{}, errors.New("want start, end, N, +N, -N or @TIMESTAMP")
 	case s[0] == '+':
 		return client.AtStart(n), nil

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -15,12 +14,13 @@ import (
 type printer struct {
 	w      io.Writer
 	format string
+	width  int // of the terminal that tables must fit, 0 for none
 }
 
 func newPrinter(w io.Writer, format string) (*printer, error) {
 	switch format {
 	case "table", "json", "yaml", "tsv":
-		return &printer{w, format}, nil
+		return &printer{w, format, terminalWidth(w)}, nil
 	}
 	return nil, usagef("--format %q: want table, json, yaml or tsv", format)
 }
@@ -121,31 +121,12 @@ func (p *printer) print(title string, r *rows) error {
 		}
 		return nil
 	}
-	t := table.NewWriter()
-	style := table.StyleDefault
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	t.SetStyle(style)
-	header := make(table.Row, len(r.columns))
-	for i, c := range r.columns {
-		header[i] = strings.ToUpper(strings.ReplaceAll(c, "_", "-"))
-	}
-	t.AppendHeader(header)
-	for _, v := range r.values {
-		row := make(table.Row, len(v))
-		for i, x := range v {
-			row[i] = cell(x)
-			switch x.(type) {
-			case int, int8, int16, int32, int64, float64:
-				row[i] = x // numbers align right
-			}
-		}
-		t.AppendRow(row)
-	}
 	if title != "" {
-		fmt.Fprintln(p.w, title)
+		if _, err := fmt.Fprintln(p.w, title); err != nil {
+			return err
+		}
 	}
-	for _, line := range strings.Split(t.Render(), "\n") {
+	for _, line := range newGrid(r).render(p.width) {
 		if _, err := fmt.Fprintln(p.w, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
@@ -153,13 +134,13 @@ func (p *printer) print(title string, r *rows) error {
 	return nil
 }
 
-var oneLine = strings.NewReplacer("\t", " ", "\n", " ")
+var oneLine = strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")
 
 // line prints a row of TSV.
 func (p *printer) line(values []any) error {
 	cells := make([]string, len(values))
 	for i, x := range values {
-		cells[i] = oneLine.Replace(cell(x))
+		cells[i] = toTSV.Replace(cell(x))
 	}
 	_, err := fmt.Fprintln(p.w, strings.Join(cells, "\t"))
 	return err

@@ -3,14 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
@@ -19,26 +13,32 @@ import (
 
 // produceFlags are those of produce.
 type produceFlags struct {
-	key, file, format, acks, codec, at string
-	headers, properties                []string
-	partition                          int32
-	tombstone, results                 bool
+	key, file, valueFile, format, acks, codec, at string
+	headers, properties                           []string
+	partition                                     int32
+	tombstone, results                            bool
+	keyed                                         bool // --key was given; it may be empty
 }
 
 func newProduce(g *globals) *cobra.Command {
 	var f produceFlags
 	cmd := &cobra.Command{
 		Use: "produce TOPIC [VALUE]", Aliases: []string{"p"}, Short: "Write records to a topic",
-		Long: `Write one record with the given VALUE, or the records of --file or standard input, one a line or in a --read-format.
+		Long: `Write one record, or the records of an input, one a line or in a --read-format.
+
+One record is written with a VALUE, with --value-file, or with -k KEY -Z, which deletes the key; standard input is not read then, but by
+--value-file -. Otherwise the input is --file, or standard input, also for -k KEY alone: each record gets that key.
 
 Of one record, where it was written goes to stdout as TOPIC/PARTITION@OFFSET; of many, a summary goes to stderr, and with --results a
-line for each to stdout. If a record could not be written, the exit code is 1 and stderr says which were and which were not.
+line for each to stdout. If a record could not be written, the exit code is 1 and stderr says which were and which were not. After a
+signal or --timeout, what was read is still sent, for a second at most.
 
 ` + formatHelp,
 		Example: `  klamm produce orders -k ORDER-1001 -H source=web-app '{"orderId":1001}'
   klamm produce orders --file orders.txt -f '%k %v\n' -z zstd
+  klamm produce pictures -k cat --value-file cat.jpg
   klamm produce users -k 42 -Z`,
-		Args: between(1, 2, "a TOPIC and at most one VALUE; quote a value with blanks"),
+		Args: topics(between(1, 2, "a TOPIC and at most one VALUE; quote a value with blanks"), 1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
@@ -55,8 +55,9 @@ line for each to stdout. If a record could not be written, the exit code is 1 an
 	fl.StringVarP(&f.codec, "compression", "z", "", "none, gzip, snappy, lz4 or zstd")
 	fl.StringVar(&f.acks, "acks", "", "0, 1 or all; default all")
 	fl.StringVar(&f.file, "file", "", "file to read records from; - is standard input")
+	fl.StringVar(&f.valueFile, "value-file", "", "file that is the value of one record, as it is; - is standard input")
 	fl.StringVarP(&f.format, "read-format", "f", "%v\\n", "how records stand in the input; see above")
-	fl.BoolVarP(&f.tombstone, "tombstone", "Z", false, "write a null where a value is empty or missing")
+	fl.BoolVarP(&f.tombstone, "tombstone", "Z", false, "write a null, a tombstone, where a value is empty or missing")
 	fl.StringArrayVarP(&f.properties, "property", "X", nil, "producer property by Kafka's name, as key=value; may be repeated")
 	fl.BoolVar(&f.results, "results", false, "print a line for every record of the input")
 	cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions([]string{"none", "gzip", "snappy", "lz4", "zstd"}, cobra.ShellCompDirectiveNoFileComp))
@@ -78,8 +79,8 @@ func producerOptions(cmd *cobra.Command, g *globals, properties []string, acks, 
 	if acks != "" {
 		props["acks"] = acks
 	}
-	if _, ok := props["bootstrap.servers"]; !ok {
-		props["bootstrap.servers"] = g.bootstrap
+	if err := g.withServers(cmd, props); err != nil {
+		return client.ProducerOptions{}, err
 	}
 	o, unused, err := client.ConfigFromProperties(props)
 	if err != nil {
@@ -91,12 +92,24 @@ func producerOptions(cmd *cobra.Command, g *globals, properties []string, acks, 
 	if o.ClientID == "" {
 		o.ClientID = "klamm-cli"
 	}
+	o.Dial = g.reach.dial
 	return o, nil
 }
 
 func (f *produceFlags) run(cmd *cobra.Command, g *globals, args []string) error {
-	if len(args) == 2 && f.file != "" {
-		return usagef("give a VALUE or --file, not both")
+	given := 0
+	for _, is := range []bool{len(args) == 2, f.file != "", f.valueFile != ""} {
+		if is {
+			given++
+		}
+	}
+	framed := cmd.Flags().Changed("read-format")
+	f.keyed = cmd.Flags().Changed("key")
+	switch {
+	case given > 1:
+		return usagef("give one of a VALUE, --file and --value-file")
+	case framed && (len(args) == 2 || f.valueFile != ""):
+		return usagef("--read-format says how records stand in an input; a VALUE or --value-file is one record as it is")
 	}
 	p, err := newPrinter(cmd.OutOrStdout(), g.format)
 	if err != nil {
@@ -110,30 +123,35 @@ func (f *produceFlags) run(cmd *cobra.Command, g *globals, args []string) error 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := g.context(cmd, 0)
-	defer cancel()
 	pr, err := client.NewProducer(o)
 	if err != nil {
 		return usageError{err}
 	}
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
 	run := &producing{f: f, g: g, cmd: cmd, p: pr, out: p, base: base}
-	if len(args) == 2 || f.tombstone && f.file == "" && terminal(cmd.InOrStdin()) {
-		if len(args) == 2 {
-			run.base.Value = []byte(args[1])
-		}
+	defer run.watch(ctx, cancel)()
+	deletes := f.tombstone && f.keyed && given == 0 && !framed
+	switch {
+	case len(args) == 2:
+		run.base.Value = []byte(args[1])
 		err = run.one(ctx)
-	} else {
+	case f.valueFile != "":
+		if run.base.Value, err = run.whole(ctx); err == nil {
+			err = run.one(ctx)
+		}
+	case deletes:
+		err = run.one(ctx)
+	default:
 		err = run.many(ctx)
 	}
-	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer stop()
-	return errors.Join(err, pr.Close(closing))
+	return errors.Join(err, run.close(ctx))
 }
 
 // base is the record that all others start from.
 func (f *produceFlags) base(topic string) (client.Record, error) {
 	r := client.Record{Topic: topic}
-	if f.key != "" {
+	if f.keyed {
 		r.Key = []byte(f.key)
 	}
 	for _, h := range f.headers {
@@ -151,169 +169,4 @@ func (f *produceFlags) base(topic string) (client.Record, error) {
 		return r, usagef("--timestamp: %w", err)
 	}
 	return r, nil
-}
-
-// producing is one run of produce.
-type producing struct {
-	f    *produceFlags
-	g    *globals
-	cmd  *cobra.Command
-	p    *client.Producer
-	out  *printer
-	base client.Record
-
-	mu       sync.Mutex
-	written  int
-	failed   int
-	byPart   map[string]int
-	failures []string // the first few
-	results  rows
-}
-
-func (r *producing) finish(rec *client.Record) {
-	if r.f.tombstone && len(rec.Value) == 0 {
-		rec.Value = nil
-	} else if rec.Value == nil {
-		rec.Value = []byte{}
-	}
-}
-
-var resultColumns = []string{"topic", "partition", "offset", "timestamp"}
-
-func (r *producing) one(ctx context.Context) error {
-	rec := r.base
-	r.finish(&rec)
-	m, err := r.p.Send(ctx, &rec).Get(ctx)
-	if err != nil {
-		return fmt.Errorf("not written to %s: %w", rec.Topic, err)
-	}
-	if r.g.quiet {
-		return nil
-	}
-	if r.g.format == "table" {
-		_, err := fmt.Fprintf(r.out.w, "%s/%d@%d\n", m.Topic, m.Partition, m.Offset)
-		return err
-	}
-	res := &rows{columns: resultColumns}
-	res.add(m.Topic, m.Partition, m.Offset, m.Timestamp.UnixMilli())
-	return r.out.print("", res)
-}
-
-func (r *producing) many(ctx context.Context) error {
-	source, size, err := r.source()
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	in, err := newInput(source, r.f.format)
-	if err != nil {
-		return usagef("--read-format: %w", err)
-	}
-	r.byPart = make(map[string]int)
-	r.results.columns = resultColumns
-	bar := r.bar(size)
-	var stopped error
-	for stopped == nil {
-		rec := r.base
-		rec.Headers = append([]client.Header(nil), r.base.Headers...)
-		if err := in.next(&rec); err == io.EOF {
-			break
-		} else if err != nil {
-			stopped = err
-			break
-		}
-		r.finish(&rec)
-		n := in.n
-		err := r.p.SendFunc(ctx, &rec, func(m client.RecordMetadata, err error) { r.done(n, m, err) })
-		if err != nil && (ctx.Err() != nil || errors.Is(err, client.ErrClosed)) {
-			stopped = err
-		}
-		if bar != nil {
-			bar.Set64(in.bytes)
-		}
-	}
-	if err := r.p.Flush(ctx); err != nil {
-		stopped = errors.Join(stopped, err)
-	}
-	if bar != nil {
-		bar.Finish()
-	}
-	return r.summary(in.n, stopped)
-}
-
-func (r *producing) source() (io.ReadCloser, int64, error) {
-	if r.f.file == "" || r.f.file == "-" {
-		if terminal(r.cmd.InOrStdin()) {
-			r.g.say(r.cmd, "reading records from the terminal, one a line; end with Ctrl-D")
-		}
-		return io.NopCloser(r.cmd.InOrStdin()), -1, nil
-	}
-	f, err := os.Open(r.f.file)
-	if err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, info.Size(), nil
-}
-
-// bar returns a progress bar if somebody is there to see it.
-func (r *producing) bar(size int64) *progressbar.ProgressBar {
-	if r.g.quiet || !terminal(r.cmd.ErrOrStderr()) || terminal(r.cmd.InOrStdin()) && size < 0 {
-		return nil
-	}
-	return progressbar.NewOptions64(size, progressbar.OptionSetWriter(r.cmd.ErrOrStderr()), progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("producing"))
-}
-
-// keepFailures is how many failures are told one by one.
-const keepFailures = 10
-
-func (r *producing) done(n int, m client.RecordMetadata, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		if r.failed++; len(r.failures) < keepFailures {
-			r.failures = append(r.failures, fmt.Sprintf("record %d: %v", n, err))
-		}
-		return
-	}
-	r.written++
-	r.byPart[fmt.Sprintf("%s/%d", m.Topic, m.Partition)]++
-	switch {
-	case !r.f.results:
-	case r.g.format == "table":
-		fmt.Fprintf(r.out.w, "%s/%d@%d\n", m.Topic, m.Partition, m.Offset)
-	default:
-		r.results.add(m.Topic, m.Partition, m.Offset, m.Timestamp.UnixMilli())
-	}
-}
-
-func (r *producing) summary(read int, stopped error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.f.results && r.g.format != "table" {
-		if err := r.out.print("", &r.results); err != nil {
-			return err
-		}
-	}
-	lost := read - r.written
-	if lost == 0 && stopped == nil {
-		r.g.say(r.cmd, "%d records written to %d partitions", r.written, len(r.byPart))
-		return nil
-	}
-	for _, f := range r.failures {
-		fmt.Fprintln(r.cmd.ErrOrStderr(), f)
-	}
-	if r.failed > len(r.failures) {
-		fmt.Fprintf(r.cmd.ErrOrStderr(), "... and %d more\n", r.failed-len(r.failures))
-	}
-	err := fmt.Errorf("%d records written, %d not", r.written, lost)
-	if stopped != nil {
-		return fmt.Errorf("%w: %w", err, stopped)
-	}
-	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
@@ -33,8 +34,9 @@ func keyValues(words []string) (map[string]string, error) {
 	return out, nil
 }
 
-// outcome prints what became of each name and fails if one failed.
-func outcome(cmd *cobra.Command, g *globals, did string, results map[string]error) error {
+// outcome prints what became of each name, did unless words says another, and
+// fails if one failed.
+func outcome(cmd *cobra.Command, g *globals, did string, words map[string]string, results map[string]error) error {
 	p, err := newPrinter(cmd.OutOrStdout(), g.format)
 	if err != nil {
 		return err
@@ -42,12 +44,15 @@ func outcome(cmd *cobra.Command, g *globals, did string, results map[string]erro
 	r := &rows{columns: []string{"name", "result"}}
 	failed := 0
 	for _, name := range slices.Sorted(maps.Keys(results)) {
+		text := did
+		if other, ok := words[name]; ok {
+			text = other
+		}
 		if e := results[name]; e != nil {
 			failed++
-			r.add(name, e.Error())
-		} else {
-			r.add(name, did)
+			text = short(e)
 		}
+		r.add(name, text)
 	}
 	if !g.quiet || failed > 0 {
 		if err := p.print("", r); err != nil {
@@ -60,6 +65,26 @@ func outcome(cmd *cobra.Command, g *globals, did string, results map[string]erro
 	return nil
 }
 
+// checkConfigs refuses unknown keys and values that no broker takes.
+func checkConfigs(kind config.Kind, kv map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(kv)) {
+		if err := config.Validate(kind, k, kv[k]); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+// checkKeys refuses unknown keys.
+func checkKeys(kind config.Kind, names []string) error {
+	for _, name := range names {
+		if _, known := config.Lookup(kind, name); !known {
+			return missingKey(kind, []string{name}, nil)
+		}
+	}
+	return nil
+}
+
 func newTopicCreate(g *globals) *cobra.Command {
 	var (
 		partitions  int32
@@ -68,32 +93,43 @@ func newTopicCreate(g *globals) *cobra.Command {
 		dry, absent bool
 	)
 	cmd := &cobra.Command{
-		Use: "create NAME...", Short: "Create topics", Args: atLeast(1, "the NAME of a topic"),
+		Use: "create NAME...", Short: "Create topics", Args: topics(atLeast(1, "the NAME of a topic"), 0),
 		Example: "  klamm topic create orders -p 6 -c retention.ms=86400000",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kv, err := keyValues(configs)
 			if err != nil {
 				return err
 			}
+			if err := checkConfigs(config.KindTopic, kv); err != nil {
+				return err
+			}
+			var topics []client.NewTopic
+			for _, name := range args {
+				topics = append(topics, client.NewTopic{Name: name, Partitions: partitions, Replication: replication, Configs: kv})
+			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
-				var topics []client.NewTopic
-				for _, name := range args {
-					topics = append(topics, client.NewTopic{Name: name, Partitions: partitions, Replication: replication, Configs: kv})
-				}
 				results, err := a.CreateTopics(ctx, topics, dry)
 				if err != nil {
 					return err
 				}
+				words := make(map[string]string)
+				var made []string
 				for name, e := range results {
-					if absent && errors.Is(e, kerr.TopicAlreadyExists) {
-						results[name] = nil
+					switch {
+					case absent && errors.Is(e, kerr.TopicAlreadyExists):
+						results[name], words[name] = nil, "exists already"
+					case e == nil && !dry:
+						made = append(made, name)
 					}
+				}
+				if err := checkCreated(ctx, a, made, results); err != nil {
+					return err
 				}
 				did := "created"
 				if dry {
 					did = "can be created"
 				}
-				return outcome(cmd, g, did, results)
+				return outcome(cmd, g, did, words, results)
 			})
 		},
 	}
@@ -103,7 +139,41 @@ func newTopicCreate(g *globals) *cobra.Command {
 	f.StringArrayVarP(&configs, "config", "c", nil, "topic config, as key=value; may be repeated")
 	f.BoolVar(&dry, "dry-run", false, "only check")
 	f.BoolVar(&absent, "if-not-exists", false, "a topic that exists is no failure")
+	cmd.RegisterFlagCompletionFunc("config", completeKeys(config.KindTopic, "="))
 	return cmd
+}
+
+// checkCreated makes it an error of a topic that was created that no log
+// directory takes its records.
+func checkCreated(ctx context.Context, a *client.Admin, names []string, results map[string]error) error {
+	if len(names) == 0 {
+		return nil
+	}
+	found, err := a.DescribeTopics(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("look at what was created: %w", err)
+	}
+	for _, t := range found {
+		for _, p := range t.Partitions {
+			if offline(p) {
+				results[t.Name] = fmt.Errorf("created, but partition %d is offline on broker %d: %w: its log directories have failed", p.Partition, p.Leader, kerr.KafkaStorageError)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// allOffline is the error of a topic that nothing can be done with until its
+// brokers are restarted: a client that goes on to try would be silent for minutes.
+func allOffline(topic string) error {
+	return said(kerr.KafkaStorageError, "every partition of %s is offline, as its log directories have failed: %v", topic, kerr.KafkaStorageError)
+}
+
+// offline reports whether the log directory of a partition has failed at its
+// leader.
+func offline(p client.PartitionInfo) bool {
+	return slices.Contains(p.Offline, p.Leader) || p.Leader < 0 && len(p.Offline) > 0 || errors.Is(p.Err, kerr.KafkaStorageError)
 }
 
 func newTopicList(g *globals) *cobra.Command {
@@ -141,7 +211,7 @@ func newTopicList(g *globals) *cobra.Command {
 
 func newTopicDescribe(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use: "describe NAME...", Short: "Describe topics: partitions with their offsets, and configs", Args: atLeast(1, "the NAME of a topic"),
+		Use: "describe NAME...", Short: "Describe topics: partitions with their offsets, and configs", Args: topics(atLeast(1, "the NAME of a topic"), 0),
 		ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeTopics(ctx, cmd, g, a, args) })
@@ -159,7 +229,7 @@ func describeTopics(ctx context.Context, cmd *cobra.Command, g *globals, a *clie
 		return err
 	}
 	var failed []error
-	var all []object
+	all := []object{} // JSON for none is []
 	for i, t := range topics {
 		if t.Err != nil {
 			failed = append(failed, fmt.Errorf("topic %s: %w", t.Name, t.Err))
@@ -242,7 +312,7 @@ func newTopicAlter(g *globals) *cobra.Command {
 		dry        bool
 	)
 	cmd := &cobra.Command{
-		Use: "alter NAME...", Short: "Add partitions and change configs of topics", Args: atLeast(1, "the NAME of a topic"),
+		Use: "alter NAME...", Short: "Add partitions and change configs of topics", Args: topics(atLeast(1, "the NAME of a topic"), 0),
 		Example:           "  klamm topic alter orders -p 12 -c retention.ms=3600000 --unset segment.ms",
 		ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -252,6 +322,9 @@ func newTopicAlter(g *globals) *cobra.Command {
 			}
 			if partitions == 0 && len(kv) == 0 && len(unset) == 0 {
 				return usagef("nothing to alter: give -p, -c or --unset")
+			}
+			if err := errors.Join(checkConfigs(config.KindTopic, kv), checkKeys(config.KindTopic, unset)); err != nil {
+				return err
 			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 				results := make(map[string]error)
@@ -267,10 +340,17 @@ func newTopicAlter(g *globals) *cobra.Command {
 				for _, name := range args {
 					if results[name] == nil && len(kv)+len(unset) > 0 {
 						results[name] = a.AlterConfigs(ctx, map[client.Resource][]client.ConfigOp{{Type: client.TopicResource, Name: name}: configOps(kv, unset)}, dry)
+						if err := results[name]; err != nil && ctx.Err() != nil {
+							return err
+						}
 					}
 					results[name] = errors.Join(results[name])
 				}
-				return outcome(cmd, g, "altered", results)
+				did := "altered"
+				if dry {
+					did = "can be altered"
+				}
+				return outcome(cmd, g, did, nil, results)
 			})
 		},
 	}
@@ -279,6 +359,8 @@ func newTopicAlter(g *globals) *cobra.Command {
 	f.StringArrayVarP(&set, "config", "c", nil, "set a config, as key=value; may be repeated")
 	f.StringArrayVar(&unset, "unset", nil, "set a config back to its default; may be repeated")
 	f.BoolVar(&dry, "dry-run", false, "only check")
+	cmd.RegisterFlagCompletionFunc("config", completeKeys(config.KindTopic, "="))
+	cmd.RegisterFlagCompletionFunc("unset", completeKeys(config.KindTopic, ""))
 	return cmd
 }
 
@@ -294,28 +376,35 @@ func configOps(set map[string]string, unset []string) []client.ConfigOp {
 }
 
 func newTopicDelete(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Delete topics with all their records", Args: atLeast(1, "the NAME of a topic"),
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "delete NAME...", Aliases: []string{"rm"}, Short: "Delete topics with all their records", Args: topics(atLeast(1, "the NAME of a topic"), 0),
 		ValidArgsFunction: g.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := g.mayHarm(cmd, "delete", yes, args...); err != nil {
+				return err
+			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 				results, err := a.DeleteTopics(ctx, args...)
 				if err != nil {
 					return err
 				}
-				return outcome(cmd, g, "deleted", results)
+				return outcome(cmd, g, "deleted", nil, results)
 			})
 		},
 	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before one of the cluster's own topics is deleted")
+	return cmd
 }
 
 func newTopicTrim(g *globals) *cobra.Command {
 	var (
 		offset     string
 		partitions []int32
+		yes        bool
 	)
 	cmd := &cobra.Command{
-		Use: "trim NAME", Short: "Delete the oldest records of a topic", Args: between(1, 1, "one NAME"),
+		Use: "trim NAME", Short: "Delete the oldest records of a topic", Args: topics(between(1, 1, "one NAME"), 1),
 		Long:              "Delete the records of a topic below an offset, a time, or the end.",
 		Example:           "  klamm topic trim orders -o end\n  klamm topic trim orders -p 0 -o 1000\n  klamm topic trim orders -o @2026-01-31",
 		ValidArgsFunction: g.completeTopics,
@@ -323,6 +412,9 @@ func newTopicTrim(g *globals) *cobra.Command {
 			to, err := parseBound(offset)
 			if err != nil {
 				return usagef("--offset %q: %w", offset, err)
+			}
+			if err := g.mayHarm(cmd, "trim", yes, args...); err != nil {
+				return err
 			}
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
 				tps, err := topicPartitions(ctx, a, args[0], partitions)
@@ -355,12 +447,13 @@ func newTopicTrim(g *globals) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&offset, "offset", "o", "", "delete below this: end, N, or @TIMESTAMP")
 	f.Int32SliceVarP(&partitions, "partition", "p", nil, "only these partitions")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask before one of the cluster's own topics is trimmed")
 	cmd.MarkFlagRequired("offset")
 	return cmd
 }
 
 // topicPartitions returns the partitions of a topic, or those of them that are
-// named.
+// named. It fails if all of them are offline.
 func topicPartitions(ctx context.Context, a *client.Admin, topic string, only []int32) ([]client.TopicPartition, error) {
 	found, err := a.DescribeTopics(ctx, topic)
 	if err != nil {
@@ -370,15 +463,22 @@ func topicPartitions(ctx context.Context, a *client.Admin, topic string, only []
 		return nil, fmt.Errorf("topic %s: %w", topic, found[0].Err)
 	}
 	var out []client.TopicPartition
+	lost := 0
 	for _, p := range found[0].Partitions {
 		if len(only) == 0 || slices.Contains(only, p.Partition) {
 			out = append(out, client.TopicPartition{Topic: topic, Partition: p.Partition})
+			if offline(p) {
+				lost++
+			}
 		}
 	}
 	for _, p := range only {
 		if int(p) >= len(found[0].Partitions) || p < 0 {
 			return nil, fmt.Errorf("topic %s has no partition %s", topic, strconv.Itoa(int(p)))
 		}
+	}
+	if lost == len(out) && lost > 0 {
+		return nil, allOffline(topic)
 	}
 	return out, nil
 }

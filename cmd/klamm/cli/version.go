@@ -11,7 +11,10 @@ import (
 // Version is set by the linker.
 var Version = "dev"
 
-func newVersion() *cobra.Command {
+// protocol is the version of Kafka whose protocol klamm speaks.
+const protocol = "4.3"
+
+func newVersion(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version",
@@ -21,20 +24,34 @@ func newVersion() *cobra.Command {
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
+						revision = s.Value
 					}
 				}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "klamm %s%s (Kafka 4.3 protocol, %s, %s/%s)\n", Version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return printVersion(cmd, g, revision)
 		},
 	}
 }
 
-// noArgs refuses arguments as a usage error.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("unexpected argument %q", args[0])
+func printVersion(cmd *cobra.Command, g *globals, revision string) error {
+	p, err := newPrinter(cmd.OutOrStdout(), g.format)
+	if err != nil {
+		return err
 	}
-	return nil
+	r := &rows{columns: []string{"version", "revision", "kafka_protocol", "go", "os", "arch"}}
+	r.add(Version, textOrNil(revision), protocol, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	switch p.format {
+	case "json":
+		return p.json(r.objects()[0])
+	case "yaml":
+		return p.yaml(r.objects()[0])
+	case "tsv":
+		return p.print("", r)
+	}
+	name := Version
+	if revision != "" {
+		name += " " + revision
+	}
+	_, err = fmt.Fprintf(p.w, "klamm %s (Kafka %s protocol, %s, %s/%s)\n", name, protocol, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }

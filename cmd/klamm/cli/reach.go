@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// parseServers parses HOST:PORT[,HOST:PORT...]; what says where it comes from.
+func parseServers(what, s string) ([]string, error) {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		part = strings.TrimSpace(part)
+		if why := badServer(part); why != "" {
+			return nil, usagef("%s %q: %s; want HOST:PORT[,HOST:PORT...]", what, s, why)
+		}
+		out = append(out, part)
+	}
+	return out, nil
+}
+
+// badServer returns what is wrong with the address of a broker, "" if nothing
+// is.
+func badServer(s string) string {
+	if s == "" {
+		return "an address is empty"
+	}
+	if scheme, _, ok := strings.Cut(s, "://"); ok {
+		return fmt.Sprintf("%s has a scheme (%s://)", s, scheme)
+	}
+	host, port, err := net.SplitHostPort(s)
+	var bad *net.AddrError
+	switch {
+	case errors.As(err, &bad) && strings.Contains(bad.Err, "missing port"):
+		return s + " has no port"
+	case err != nil:
+		return s + " is no address; brackets belong around one of IPv6, as in [::1]:9092"
+	case host == "" || strings.ContainsAny(host, " \t/@"):
+		return fmt.Sprintf("%s has no usable host (%q)", s, host)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return fmt.Sprintf("port %q of %s is no number from 1 to 65535", port, s)
+	}
+	return ""
+}
+
+// reach dials brokers and says which cannot be reached, once for each until it
+// is reached again. It is safe for concurrent use.
+type reach struct {
+	w io.Writer // nil says nothing
+
+	mu      sync.Mutex // guards the fields below
+	failing map[string]bool
+	err     error // of the last dial, nil if it succeeded
+}
+
+// last returns the error of the last dial, nil if it succeeded.
+func (r *reach) last() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// slowDial is how long a connection may take before something is said.
+const slowDial = 800 * time.Millisecond
+
+func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	slow := time.AfterFunc(slowDial, func() { r.failed(addr, "no connection yet") })
+	defer slow.Stop()
+	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+	switch {
+	case err == nil:
+		r.reached(addr)
+	case ctx.Err() == nil:
+		r.failed(addr, cause(err))
+	default:
+		return nc, err
+	}
+	r.mu.Lock()
+	r.err = err
+	r.mu.Unlock()
+	return nc, err
+}
+
+// cause is what a failed dial says besides the address.
+func cause(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err.Error()
+	}
+	return err.Error()
+}
+
+func (r *reach) failed(addr, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing[addr] || r.w == nil {
+		return
+	}
+	if r.failing == nil {
+		r.failing = make(map[string]bool)
+	}
+	r.failing[addr] = true
+	fmt.Fprintf(r.w, "klamm: cannot reach %s: %s; trying on\n", addr, why)
+}
+
+func (r *reach) reached(addr string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failing[addr] {
+		delete(r.failing, addr)
+		fmt.Fprintf(r.w, "klamm: reached %s\n", addr)
+	}
+}
+
+// syncWriter lets several goroutines write to one writer.
+type syncWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *syncWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
+}
