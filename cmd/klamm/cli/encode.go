@@ -78,8 +78,10 @@ func decodeJSON(x []byte) ([]byte, error) {
 	return append([]byte{}, x...), nil
 }
 
-// readJSON reads one JSON value, up to where it ends, which need not be checked
-// here.
+// bare are the characters of JSON that is neither in quotes nor in brackets.
+const bare = "+-.0123456789abcdefghijklmnopqrstuvwxyzE"
+
+// readJSON reads one JSON value, up to where it ends. It is not checked here.
 func readJSON(r *bufio.Reader) (b []byte, err error) {
 	depth, quoted, escaped := 0, false, false
 	for {
@@ -98,17 +100,16 @@ func readJSON(r *bufio.Reader) (b []byte, err error) {
 			escaped = false
 		case quoted:
 			escaped, quoted = c == '\\', c != '"'
+		case depth == 0 && len(b) > 1 && !strings.ContainsRune(bare, rune(c)):
+			return b[:len(b)-1], r.UnreadByte()
 		case c == '"':
 			quoted = true
 		case c == '{' || c == '[':
 			depth++
 		case c == '}' || c == ']':
 			depth--
-		case depth == 0 && !strings.ContainsRune("+-.0123456789abcdefghijklmnopqrstuvwxyzE", rune(c)):
-			if len(b) == 1 {
-				return nil, fmt.Errorf("found %q where JSON should be", c)
-			}
-			return b[:len(b)-1], r.UnreadByte()
+		case depth == 0 && !strings.ContainsRune(bare, rune(c)):
+			return nil, fmt.Errorf("found %q where JSON should be", c)
 		}
 		if depth == 0 && !quoted && (c == '"' || c == '}' || c == ']') {
 			return b, nil

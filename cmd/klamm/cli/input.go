@@ -59,7 +59,13 @@ func checkInput(verbs []verb) error {
 				return err
 			}
 		}
-		if v.kind == 0 || v.kind == 'h' || v.how == "json" {
+		if v.kind == 0 || v.kind == 'h' {
+			continue
+		}
+		if v.how == "json" {
+			if i+1 == len(verbs) || verbs[i+1].kind != 0 || strings.ContainsRune(bare, rune(verbs[i+1].literal[0])) {
+				return fmt.Errorf("%%%c{json} needs a separator behind it that is no part of a number or word, such as a blank", v.kind)
+			}
 			continue
 		}
 		if bytesVerb := v.kind == 'k' || v.kind == 'v'; bytesVerb && sized[v.kind-32] {

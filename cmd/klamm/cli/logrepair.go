@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -92,6 +93,8 @@ func (f *repairFlags) run(cmd *cobra.Command, g *globals, dir string) (err error
 			state = "planned"
 		case failed != nil:
 			state = "not tried"
+		case cmd.Context().Err() != nil:
+			failed, state = context.Cause(cmd.Context()), "not tried"
 		default:
 			if failed = s.Run(); failed != nil {
 				state = "failed"

@@ -326,7 +326,9 @@ func (r *producing) summary(ctx context.Context, read int, stopped error) error 
 		return said(stopped, "%s: %s", what, short(stopped))
 	case ctx.Err() != nil:
 		return r.g.waited(ctx, said(stopped, "%s", what), "the end of the input")
-	case stopped != nil && len(r.failures) == 0:
+	case errors.Is(stopped, client.ErrMaxBlock):
+		return said(stopped, "%s; the rest of the input is not read", what)
+	case stopped != nil:
 		return said(stopped, "%s: %s", what, short(stopped))
 	}
 	return said(stopped, "%s", what)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mattn/go-runewidth"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/broker/brokertest"
@@ -38,13 +38,13 @@ func leaves(t *testing.T) map[string]*cobra.Command {
 // command of klamm has one.
 func examples(t *testing.T) (out []scripted) {
 	t.Helper()
-	text, err := os.ReadFile("testdata/script/commands")
+	list, err := os.ReadFile("testdata/script/commands")
 	if err != nil {
 		t.Fatal(err)
 	}
 	missing := leaves(t)
 	root := newRoot(&globals{reach: new(reach)})
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(list)) {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
@@ -129,11 +129,20 @@ func TestTerminal(t *testing.T) {
 		e := (&process{args: c.args, dir: dir, broker: broker, tty: true, typed: "\x04"}).run(t)
 		c.mode = "terminal"
 		for line := range strings.Lines(steady(c.args, e.out)) {
-			if w := runewidth.StringWidth(strings.TrimSpace(line)); w > 80 && !note.MatchString(line) && c.args[0] != "help" && c.args[0] != "completion" {
+			if w := text.StringWidthWithoutEscSequences(strings.TrimSpace(line)); w > 80 && !note.MatchString(line) && c.args[0] != "help" && c.args[0] != "completion" {
 				t.Errorf("%s: a line of %d columns: %s", c.line, w, line)
 			}
 		}
 		return e
+	})
+}
+
+// TestJSON holds the names and types of --format json, which scripts rely on.
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	dir, broker := withLogs(t), seeded(t)
+	eachExample(t, "json", "Each command with --format json.", 1, func(t *testing.T, c *scripted) ended {
+		return (&process{args: append(append([]string{}, c.args...), "--format", "json"), dir: dir, broker: broker, stdin: strings.NewReader("")}).run(t)
 	})
 }
 

@@ -154,6 +154,11 @@ func steady(args []string, s string) string {
 // compare compares a script with what its commands did, or updates it.
 func compare(t *testing.T, name, got string) {
 	t.Helper()
+	for _, never := range []string{"context deadline exceeded", "context canceled", "e+0", "panic:", "%!"} {
+		if at := strings.Index(got, never); at >= 0 {
+			t.Errorf("%s: %q is printed: %.300s", name, never, got[strings.LastIndex(got[:at], "$ "):])
+		}
+	}
 	file := filepath.Join("testdata", "script", name+".txt")
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {

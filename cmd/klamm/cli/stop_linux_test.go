@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -81,7 +82,9 @@ func TestSecondSignal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe)
+	ctx, cancel := context.WithTimeout(t.Context(), hung)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe)
 	cmd.Env = []string{asCommand + "=hang"}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -110,7 +113,9 @@ func (p *process) start(t *testing.T) (cmd *exec.Cmd, out *os.File, errs *string
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd = exec.CommandContext(t.Context(), exe, p.args...)
+	ctx, cancel := context.WithTimeout(t.Context(), hung)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, exe, p.args...)
 	cmd.Env = []string{asCommand + "=1", bootstrapEnv + "=" + p.broker}
 	r, w := pipe(t)
 	errs = new(strings.Builder)

@@ -107,7 +107,7 @@ func (g *grid) render(width int) []string {
 	t.SetStyle(style)
 	configs, header := make([]table.ColumnConfig, len(widths)), make(table.Row, len(widths))
 	for i, w := range widths {
-		configs[i] = table.ColumnConfig{Number: i + 1, WidthMax: w, WidthMaxEnforcer: text.WrapSoft}
+		configs[i] = table.ColumnConfig{Number: i + 1, WidthMax: w, WidthMaxEnforcer: wrap}
 		if g.numbers[i] {
 			configs[i].Align = text.AlignRight
 			configs[i].AlignHeader = text.AlignRight
@@ -126,6 +126,16 @@ func (g *grid) render(width int) []string {
 	return strings.Split(t.Render(), "\n")
 }
 
+// wrap breaks text into lines of a width, at blanks where there are some. A
+// character of two columns does not stand at the end of an odd width.
+func wrap(s string, width int) string {
+	out := text.WrapSoft(s, width)
+	if text.LongestLineLen(out) > width {
+		return text.WrapSoft(s, width-1)
+	}
+	return out
+}
+
 // blocks returns each row as a block of lines, and an empty line between blocks.
 func (g *grid) blocks(width int) (lines []string) {
 	name := 0
@@ -138,7 +148,7 @@ func (g *grid) blocks(width int) (lines []string) {
 		}
 		for i, c := range row {
 			at := fmt.Sprintf("%-*s  ", name, g.header[i])
-			for part := range strings.SplitSeq(text.WrapSoft(c, max(width-len(at), 1)), "\n") {
+			for part := range strings.SplitSeq(wrap(c, max(width-len(at), 2)), "\n") {
 				lines = append(lines, at+part)
 				at = strings.Repeat(" ", len(at))
 			}
