@@ -172,7 +172,11 @@ func (g *globals) admin(cmd *cobra.Command, f func(ctx context.Context, a *clien
 // patient says what is waited for if that takes longer than somebody likes to
 // wait without a word, until the function that it returns is called.
 func (g *globals) patient(cmd *cobra.Command, what string) (stop func()) {
-	t := time.AfterFunc(patience, func() { g.say(cmd, "klamm: waiting for %s", what) })
+	t := time.AfterFunc(patience, func() {
+		if !g.reach.silent() {
+			g.say(cmd, "klamm: waiting for %s", what)
+		}
+	})
 	return func() { t.Stop() }
 }
 

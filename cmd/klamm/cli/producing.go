@@ -184,7 +184,7 @@ func (r *producing) many(ctx context.Context) error {
 	r.results.columns = resultColumns
 	bar := r.bar(size)
 	var stopped error
-	for stopped == nil && ctx.Err() == nil && r.printed() {
+	for stopped == nil && ctx.Err() == nil && (!r.f.results || r.printed()) {
 		rec := r.base
 		rec.Headers = append([]client.Header(nil), r.base.Headers...)
 		if err := in.next(&rec); err == io.EOF {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -76,7 +77,6 @@ func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error
 	nc, err := new(net.Dialer).DialContext(ctx, network, addr)
 	switch {
 	case err == nil:
-		r.reached(addr)
 	case ctx.Err() == nil:
 		r.failed(addr, cause(err))
 	default:
@@ -85,7 +85,43 @@ func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error
 	r.mu.Lock()
 	r.err = err
 	r.mu.Unlock()
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		nc = r.listenTo(tcp, addr)
+	}
 	return nc, err
+}
+
+// answering is a connection that says if nothing comes of what is first sent. It
+// embeds the TCP connection itself, which writes many buffers with one call.
+type answering struct {
+	*net.TCPConn
+	r        *reach
+	addr     string
+	silence  *time.Timer
+	answered atomic.Bool
+}
+
+func (r *reach) listenTo(tcp *net.TCPConn, addr string) net.Conn {
+	a := &answering{TCPConn: tcp, r: r, addr: addr}
+	a.silence = time.AfterFunc(slowDial, func() { r.failed(addr, "it takes the connection and does not answer") })
+	return a
+}
+
+// Read implements net.Conn.
+func (a *answering) Read(p []byte) (int, error) {
+	n, err := a.TCPConn.Read(p)
+	if !a.answered.Load() && n > 0 {
+		a.answered.Store(true)
+		a.silence.Stop()
+		a.r.reached(a.addr)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (a *answering) Close() error {
+	a.silence.Stop()
+	return a.TCPConn.Close()
 }
 
 // cause is what a failed dial says besides the address.
@@ -95,6 +131,13 @@ func cause(err error) string {
 		return op.Err.Error()
 	}
 	return err.Error()
+}
+
+// silent reports whether something was said of a broker that is not reached.
+func (r *reach) silent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failing) > 0
 }
 
 func (r *reach) failed(addr, why string) {

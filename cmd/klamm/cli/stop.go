@@ -194,6 +194,7 @@ func (r *interruptible) Read(p []byte) (int, error) {
 type outlet struct {
 	ctx   context.Context
 	f     *os.File
+	buf   []byte // what is being written: not the caller's, who may go on
 	stuck error
 }
 
@@ -205,13 +206,13 @@ func (o *outlet) Write(p []byte) (int, error) {
 	if o.stuck != nil {
 		return 0, o.stuck
 	}
-	b := append([]byte(nil), p...)
+	o.buf = append(o.buf[:0], p...)
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(o.ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(o.ctx, func() {
 		time.AfterFunc(unread, func() { cancel(context.Cause(o.ctx)) })
 	})()
-	n, err := await(ctx, func() (int, error) { return o.f.Write(b) })
+	n, err := await(ctx, func() (int, error) { return o.f.Write(o.buf) })
 	if ctx.Err() != nil {
 		o.stuck = err
 	}
