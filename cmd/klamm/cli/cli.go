@@ -39,7 +39,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signalled(cancel)
+	defer signalled(cancel)()
 	return run(ctx, args, stdin, stdout, stderr)
 }
 
@@ -108,7 +108,7 @@ func report(ctx context.Context, g *globals, cmd *cobra.Command, err error, stde
 	default:
 		text := plain(err)
 		if text == "" {
-			text = "something took too long, and gave no reason"
+			text = noAnswer
 		}
 		fmt.Fprintf(stderr, "klamm: %s\n", text)
 	}

@@ -108,7 +108,7 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 		err = errors.Join(fmt.Errorf("write: %w", e), err)
 	}
 	if e := c.Close(last); e != nil && ctx.Err() == nil {
-		err = errors.Join(err, fmt.Errorf("close the consumer: %w", e))
+		err = errors.Join(err, said(e, "the last offsets may not be committed: %s", short(e)))
 	}
 	return err
 }

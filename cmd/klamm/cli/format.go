@@ -21,7 +21,7 @@ const formatHelp = `Verbs of a FORMAT:
   %% a percent sign         \n \t \r \\ \xHH as in Go
 A verb for bytes takes {hex}, {base64}, {json} or {tsv}, as in %v{json}; %d takes {rfc3339}, {s}, {ms}, or a Go layout {go[2006-01-02]}.
 {json} is the JSON that a record holds, a string for other text, {"base64":"..."} for what is no text, and null; {tsv} is text with
-\t, \n, \r and \\ for these characters, and \N for null. What is printed in a format is read in the same one.`
+\t, \n, \r and \\ for these characters, and \N for null. What is printed of bytes in a format is read in the same one.`
 
 // verb is one piece of a format: a literal, or what to print of a record.
 type verb struct {

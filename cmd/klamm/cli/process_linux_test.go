@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // hang is a command that signals do not stop.
 func hang() {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signalled(cancel)
+	defer signalled(cancel)()
 	os.Stdout.WriteString("running\n")
 	<-ctx.Done()
 	os.Stdout.WriteString("told to stop\n")

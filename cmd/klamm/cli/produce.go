@@ -129,7 +129,7 @@ func (f *produceFlags) run(cmd *cobra.Command, g *globals, args []string) error 
 	}
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	run := &producing{f: f, g: g, cmd: cmd, p: pr, out: p, base: base}
+	run := &producing{f: f, g: g, cmd: cmd, p: pr, servers: o.BootstrapServers, out: p, base: base}
 	defer run.watch(ctx, cancel)()
 	deletes := f.tombstone && f.keyed && given == 0 && !framed
 	switch {

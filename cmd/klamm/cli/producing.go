@@ -20,12 +20,13 @@ import (
 
 // producing is one run of produce.
 type producing struct {
-	f    *produceFlags
-	g    *globals
-	cmd  *cobra.Command
-	p    *client.Producer
-	out  *printer
-	base client.Record
+	f       *produceFlags
+	g       *globals
+	cmd     *cobra.Command
+	p       *client.Producer
+	servers []string // that the producer asks first
+	out     *printer
+	base    client.Record
 
 	sent, told atomic.Int64 // records given to the producer, and whose outcome is known
 
@@ -87,11 +88,7 @@ func (r *producing) watch(ctx context.Context, cancel context.CancelCauseFunc) (
 func (r *producing) offline(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	o, err := r.g.options(r.cmd)
-	if err != nil {
-		return nil
-	}
-	a, err := client.NewAdmin(client.AdminOptions{Options: o})
+	a, err := client.NewAdmin(client.AdminOptions{Options: client.Options{BootstrapServers: r.servers, ClientID: "klamm-cli", Dial: r.g.reach.dial}})
 	if err != nil {
 		return nil
 	}
@@ -197,7 +194,7 @@ func (r *producing) many(ctx context.Context) error {
 		n := in.n
 		r.sent.Add(1)
 		err := r.p.SendFunc(ctx, &rec, func(m client.RecordMetadata, err error) { r.done(ctx, n, m, err) })
-		if errors.Is(err, client.ErrMaxBlock) || errors.Is(err, client.ErrClosed) {
+		if errors.Is(err, client.ErrMaxBlock) && rec.Topic == r.base.Topic || errors.Is(err, client.ErrClosed) {
 			stopped = err // the next ones would wait as long for the same
 		}
 		if bar != nil {
@@ -350,11 +347,14 @@ func (e *saidError) Unwrap() error { return e.err }
 // shortText is how many bytes of an error are printed for one record.
 const shortText = 300
 
+// noAnswer is what is said of an error that only says that its time was over.
+const noAnswer = "no answer in time"
+
 // short returns the text of an error on one line of bounded length.
 func short(err error) string {
 	text := plain(err)
 	if text == "" {
-		return "no answer in time"
+		return noAnswer
 	}
 	line := []byte(oneLine.Replace(text))
 	if len(line) > shortText {

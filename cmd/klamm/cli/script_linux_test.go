@@ -114,13 +114,14 @@ var (
 	goBuild  = regexp.MustCompile(`go1\.\d+(\.\d+)?`)
 	control  = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 	number   = regexp.MustCompile(`\d+(\.\d+)?`)
+	sizes    = regexp.MustCompile(`\b\d+ (batches|records|bytes)([,:])`) // of the metadata log
 	blanks   = regexp.MustCompile(` {2,}`)
 	patient  = regexp.MustCompile(`(?m)^klamm: waiting for .*\n`) // only if the machine is slow
 	memberID = regexp.MustCompile(`klamm-cli-[0-9a-f]{8}-[0-9a-f-]{27}`)
 )
 
 // steady replaces what differs from run to run: ports, ids, times, versions and
-// the numbers of benchmarks.
+// what is measured.
 func steady(args []string, s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	s = control.ReplaceAllString(s, "")
@@ -135,6 +136,7 @@ func steady(args []string, s string) string {
 	s = unixMs.ReplaceAllString(s, "1700000000000")
 	s = goBuild.ReplaceAllString(s, "go1.0")
 	s = memberID.ReplaceAllString(s, "klamm-cli-MEMBER")
+	s = sizes.ReplaceAllString(s, "N $1$2")
 	if len(args) > 0 && args[0] == "bench" {
 		s = blanks.ReplaceAllString(number.ReplaceAllString(s, "N"), "  ")
 	}

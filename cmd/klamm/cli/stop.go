@@ -97,13 +97,22 @@ func (g *globals) waited(ctx context.Context, err error, what string) error {
 }
 
 // closingGrace is how long a command that is stopped may take to flush what it
-// has sent, to commit, and to leave its group.
-const closingGrace = time.Second
+// has sent, to commit, and to leave its group; endingGrace is how long one may
+// that has come to its end.
+const (
+	closingGrace = time.Second
+	endingGrace  = 5 * time.Second
+)
 
-// closing returns a context for what a command does last, whether or not ctx has
-// ended.
+// closing returns a context for what a command does last. It goes on for a while
+// after ctx has ended.
 func closing(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), closingGrace)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingGrace)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(closingGrace, cancel) })
+	return last, func() {
+		stop()
+		cancel()
+	}
 }
 
 // abandonAfter is how long a command may go on after it was told to stop. It is
@@ -112,18 +121,31 @@ func closing(ctx context.Context) (context.Context, context.CancelFunc) {
 const abandonAfter = 2 * closingGrace
 
 // signalled cancels with errInterrupted at the first SIGINT or SIGTERM and ends
-// the process at the second. A write to a pipe without a reader fails, rather
-// than to end the process.
-func signalled(cancel context.CancelCauseFunc) {
-	signals := make(chan os.Signal, 2)
+// the process at the second, until stop is called. A write to a pipe without a
+// reader fails, rather than to end the process.
+func signalled(cancel context.CancelCauseFunc) (stop func()) {
+	signals, pipes, stopped := make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	signal.Notify(pipes, syscall.SIGPIPE)
 	go func() {
-		<-signals
-		cancel(errInterrupted)
-		<-signals
-		os.Exit(exitInterrupted)
+		for {
+			select {
+			case <-signals:
+			case <-stopped:
+				return
+			}
+			if cancel == nil {
+				os.Exit(exitInterrupted)
+			}
+			cancel(errInterrupted)
+			cancel = nil
+		}
 	}()
+	return func() {
+		signal.Stop(signals)
+		signal.Stop(pipes)
+		close(stopped)
+	}
 }
 
 // readerGone reports whether err is of a write to a pipe that nobody reads any
@@ -190,7 +212,8 @@ func (r *interruptible) Read(p []byte) (int, error) {
 }
 
 // outlet writes to a pipe or a terminal whose reader may have stopped reading.
-// Once the context has ended it does not wait for that reader.
+// Once the context has ended it does not wait for that reader. One goroutine at a
+// time may use it.
 type outlet struct {
 	ctx   context.Context
 	f     *os.File
