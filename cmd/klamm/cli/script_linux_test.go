@@ -133,6 +133,7 @@ func steady(args []string, s string) string {
 		}
 		return strings.Repeat("x", 22)
 	})
+	s = strings.ReplaceAll(s, "connect: connection reset by peer", "connect: connection refused") // of a listener that is being closed
 	s = unixMs.ReplaceAllString(s, "1700000000000")
 	s = goBuild.ReplaceAllString(s, "go1.0")
 	s = memberID.ReplaceAllString(s, "klamm-cli-MEMBER")
