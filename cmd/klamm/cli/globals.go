@@ -143,7 +143,7 @@ func (g *globals) withServers(cmd *cobra.Command, props map[string]string) error
 // adminTimeout bounds a command that asks for or changes something.
 const adminTimeout = 30 * time.Second
 
-// patience is how long a command waits for a broker before it says so.
+// patience is how long a command waits for a broker before it reports that.
 const patience = 900 * time.Millisecond
 
 // admin runs f with an admin client.
@@ -169,11 +169,11 @@ func (g *globals) admin(cmd *cobra.Command, f func(ctx context.Context, a *clien
 	return g.waited(ctx, f(ctx, a), what)
 }
 
-// patient says what is waited for if that takes longer than somebody likes to
-// wait without a word, until the function that it returns is called.
+// patient reports what is waited for if that takes longer than patience, until
+// stop is called.
 func (g *globals) patient(cmd *cobra.Command, what string) (stop func()) {
 	t := time.AfterFunc(patience, func() {
-		if !g.reach.silent() {
+		if !g.reach.unreached() {
 			g.say(cmd, "klamm: waiting for %s", what)
 		}
 	})

@@ -257,7 +257,7 @@ func (r *producing) bar(size int64) *progressbar.ProgressBar {
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("producing"))
 }
 
-// keepFailures is how many failures are told one by one.
+// keepFailures is how many failures are printed one by one.
 const keepFailures = 10
 
 // done notes what became of record n of the input.

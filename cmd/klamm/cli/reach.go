@@ -51,8 +51,8 @@ func badServer(s string) string {
 	return ""
 }
 
-// reach dials brokers and says which cannot be reached, once for each until it
-// is reached again. It is safe for concurrent use.
+// reach dials brokers and reports which cannot be reached, each once until it is
+// reached again. It is safe for concurrent use.
 type reach struct {
 	w io.Writer // nil says nothing
 
@@ -68,7 +68,7 @@ func (r *reach) last() error {
 	return r.err
 }
 
-// slowDial is how long a connection may take before something is said.
+// slowDial is how long a connection may take before that is reported.
 const slowDial = 800 * time.Millisecond
 
 func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -91,7 +91,8 @@ func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return nc, err
 }
 
-// answering is a connection that says if nothing comes of what is first sent. It
+// answering is a connection that reports a broker which does not answer what is
+// sent first. It
 // embeds the TCP connection itself, which writes many buffers with one call.
 type answering struct {
 	*net.TCPConn
@@ -133,8 +134,8 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// silent reports whether something was said of a broker that is not reached.
-func (r *reach) silent() bool {
+// unreached reports whether there is a broker that cannot be reached.
+func (r *reach) unreached() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.failing) > 0
@@ -150,7 +151,7 @@ func (r *reach) failed(addr, why string) {
 		r.failing = make(map[string]bool)
 	}
 	r.failing[addr] = true
-	fmt.Fprintf(r.w, "klamm: cannot reach %s: %s; trying on\n", addr, why)
+	fmt.Fprintf(r.w, "klamm: cannot reach %s: %s; still trying\n", addr, why)
 }
 
 func (r *reach) reached(addr string) {

@@ -119,7 +119,7 @@ func TestEmptyInput(t *testing.T) {
 	})
 }
 
-// note matches what is told to people in whole sentences, which no table has.
+// note matches whole sentences, which no table has.
 var note = regexp.MustCompile(`^(\d+ partitions, |  controller\.quorum)`)
 
 func TestTerminal(t *testing.T) {

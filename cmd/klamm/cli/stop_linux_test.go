@@ -177,20 +177,20 @@ func TestBrokerComes(t *testing.T) {
 		return false
 	}}
 	e := p.run(t)
-	if want := fmt.Sprintf("klamm: cannot reach %s: connect: connection refused; trying on\nklamm: reached %s\n", addr, addr); e.code != 0 || patient.ReplaceAllString(e.err, "") != want {
+	if want := fmt.Sprintf("klamm: cannot reach %s: connect: connection refused; still trying\nklamm: reached %s\n", addr, addr); e.code != 0 || patient.ReplaceAllString(e.err, "") != want {
 		t.Errorf("exit %d; said %q, want %q", e.code, e.err, want)
 	}
 }
 
 // TestSilentBroker has a broker that takes connections and does not answer: that
-// is said while the command waits.
+// is reported while the command waits.
 func TestSilentBroker(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{"topic list", "produce t v", "consume t -g g", "consume t", "bench produce t"} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
 			m := newMortal(t, "", 0)
-			want := "klamm: cannot reach " + m.addr() + ": it takes the connection and does not answer; trying on\n"
+			want := "klamm: cannot reach " + m.addr() + ": it takes the connection and does not answer; still trying\n"
 			e := (&process{args: strings.Fields(args), broker: m.addr(), onOutput: func(all string) bool { return strings.Contains(all, want) }}).run(t)
 			if e.code != exitInterrupted || !strings.HasPrefix(e.err, want) {
 				t.Errorf("exit %d, said %q, want %q", e.code, e.err, want)
