@@ -94,12 +94,11 @@ func report(ctx context.Context, g *globals, cmd *cobra.Command, err error, stde
 	}
 	code := exitCode(ctx, g, err)
 	switch code {
-	case exitOK, exitReaderGone:
+	case exitOK:
 	case exitInterrupted:
-		var own *saidError
-		if errors.As(err, &own) {
-			fmt.Fprintf(stderr, "klamm: interrupted: %v\n", own)
-		}
+		tell(stderr, errInterrupted, err)
+	case exitReaderGone:
+		tell(stderr, errReaderGone, err)
 	case exitTimeout:
 		if err = g.waited(ctx, err, ""); err == nil {
 			err = context.Cause(ctx)
@@ -116,6 +115,14 @@ func report(ctx context.Context, g *globals, cmd *cobra.Command, err error, stde
 		fmt.Fprintf(stderr, "see '%s --help'\n", cmd.CommandPath())
 	}
 	return code
+}
+
+// tell prints why a command stopped, if it has something to say of that.
+func tell(stderr io.Writer, why, err error) {
+	var own *saidError
+	if errors.As(err, &own) {
+		fmt.Fprintf(stderr, "klamm: %v: %v\n", why, own)
+	}
 }
 
 func exitCode(ctx context.Context, g *globals, err error) int {

@@ -98,15 +98,15 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	if err == nil {
 		err = run.loop(ctx)
 	}
+	if e := run.out.Flush(); e != nil { // before what was printed is committed
+		err = errors.Join(fmt.Errorf("write: %w", e), err)
+	}
 	if err == nil && o.NoAutoCommit && f.count > 0 && len(run.printed) > 0 {
 		err = c.CommitOffsets(ctx, run.printed)
 	}
 	err = g.waited(ctx, err, "records; "+plural(int(run.n), "record")+" printed")
 	last, stop := closing(ctx)
 	defer stop()
-	if e := run.out.Flush(); e != nil {
-		err = errors.Join(fmt.Errorf("write: %w", e), err)
-	}
 	if e := c.Close(last); e != nil && ctx.Err() == nil {
 		err = errors.Join(err, said(e, "the last offsets may not be committed: %s", short(e)))
 	}

@@ -319,6 +319,8 @@ func (r *producing) summary(ctx context.Context, read int, stopped error) error 
 	}
 	what := fmt.Sprintf("%s written, %d not", plural(r.written, "record"), lost)
 	switch {
+	case readerGone(r.printErr):
+		return said(stopped, "%s", what)
 	case errors.Is(stopped, kerr.KafkaStorageError):
 		return said(stopped, "%s: %s", what, short(stopped))
 	case ctx.Err() != nil:
