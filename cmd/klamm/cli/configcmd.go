@@ -12,7 +12,7 @@ import (
 
 	"github.com/klamm-io/klamm/client"
 	"github.com/klamm-io/klamm/config"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 )
 
 func newConfig(g *globals) *cobra.Command {
@@ -41,7 +41,7 @@ func (r *resource) register(cmd *cobra.Command, g *globals) {
 func (r *resource) check(cmd *cobra.Command) error {
 	f := cmd.Flags()
 	if f.Changed("topic") {
-		if err := replication.CheckTopicName(r.topic); err != nil {
+		if err := control.CheckTopicName(r.topic); err != nil {
 			return usageError{err}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/klamm-io/klamm/client"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 )
 
 // globals are the flags that every command has, and how far the command has
@@ -256,7 +256,7 @@ func topics(args cobra.PositionalArgs, n int) cobra.PositionalArgs {
 			return err
 		}
 		for i, w := range words {
-			if err := replication.CheckTopicName(w); err != nil && (n == 0 || i < n) {
+			if err := control.CheckTopicName(w); err != nil && (n == 0 || i < n) {
 				return usageError{err}
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/klamm-io/klamm/client"
-	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
@@ -171,7 +171,7 @@ func newGroupSeek(g *globals) *cobra.Command {
 				return usagef("--to %q: %w", to, err)
 			}
 			for _, t := range topics {
-				if err := replication.CheckTopicName(t); err != nil {
+				if err := control.CheckTopicName(t); err != nil {
 					return usagef("--topics: %w", err)
 				}
 			}

@@ -112,7 +112,7 @@ var (
 	id22     = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
 	unixMs   = regexp.MustCompile(`\b1[78]\d{11}\b`)
 	goBuild  = regexp.MustCompile(`go1\.\d+(\.\d+)?`)
-	control  = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
+	escapes  = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 	number   = regexp.MustCompile(`\d+(\.\d+)?`)
 	sizes    = regexp.MustCompile(`\b\d+ (batches|records|bytes)([,:])`) // of the metadata log
 	blanks   = regexp.MustCompile(` {2,}`)
@@ -124,7 +124,7 @@ var (
 // what is measured.
 func steady(args []string, s string) string {
 	s = strings.ReplaceAll(s, "\r\n", "\n")
-	s = control.ReplaceAllString(s, "")
+	s = escapes.ReplaceAllString(s, "")
 	s = patient.ReplaceAllString(s, "")
 	s = port.ReplaceAllString(s, "127.0.0.1:99999")
 	s = id22.ReplaceAllStringFunc(s, func(id string) string {

@@ -235,8 +235,8 @@ func TestBenchWithoutItsBroker(t *testing.T) {
 	}
 }
 
-// TestNoStorage has every log directory offline: what was created says so, and
-// what cannot be written.
+// TestNoStorage has every log directory offline: nothing is created, nothing can be
+// written, and each says why.
 func TestNoStorage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -251,8 +251,8 @@ func TestNoStorage(t *testing.T) {
 	for _, test := range []struct{ stdin, args, says string }{
 		{"", "produce before v", "not written"},
 		{"a\nb\n", "produce before", "0 records written, 2 not"},
-		{"", "topic create after", "created, but"},
-		{"", "topic create more -p 3", "created, but"},
+		{"", "topic create after", "Every log directory of broker 1 is offline"},
+		{"", "topic alter before -p 3", "Every log directory of broker 1 is offline"},
 		{"", "topic create before --if-not-exists", "exists already"},
 		{"", "produce after v", "not written"},
 		{"", "consume before -o start", "offline"},
