@@ -31,12 +31,31 @@ var (
 	ErrTimeout = errors.New("request timed out")
 	// ErrBusy means that as many requests are under way as may be.
 	ErrBusy = errors.New("too many requests in flight")
-	// ErrProtocol means that the broker broke the protocol.
+	// ErrProtocol means that the broker broke the protocol. The connection is
+	// closed then. Only the call whose answer it was is told so; the others are
+	// told ErrClosed.
 	ErrProtocol = errors.New("broker broke the protocol")
 	// ErrVersion means that client and broker have no version of an API in
 	// common.
 	ErrVersion = errors.New("no common version")
 )
+
+// AnswerTooLargeError means that an answer has more bytes than
+// Options.MaxResponse. Nothing of it was read, and the connection is closed. The
+// same question would have the same answer.
+type AnswerTooLargeError struct {
+	API   string
+	Addr  string
+	Size  int
+	Limit int
+}
+
+func (e *AnswerTooLargeError) Error() string {
+	return fmt.Sprintf("the answer of %s to %s has %d bytes, the limit is %d", e.Addr, e.API, e.Size, e.Limit)
+}
+
+// Unwrap returns wire.ErrFrameSize.
+func (e *AnswerTooLargeError) Unwrap() error { return wire.ErrFrameSize }
 
 // Options of a connection. The zero value works.
 type Options struct {
@@ -98,10 +117,14 @@ type Conn struct {
 	pending []*Call    // expecting an answer, in order
 	nextID  int32
 	err     error // why the connection is closed, nil while it is open
+	fault   error // what was wrong with the answer to the first of pending, if that closed the connection
 	writing bool
-	timer   *time.Timer
-	wakeAt  time.Time // when timer fires; zero if it is not set
-	lastUse time.Time
+
+	mutedUntil time.Time // nothing is written before
+	unmute     *time.Timer
+	timer      *time.Timer
+	wakeAt     time.Time // when timer fires; zero if it is not set
+	lastUse    time.Time
 }
 
 type versionRange struct{ min, max int16 }
@@ -210,6 +233,9 @@ func (c *Conn) Abort(err error) {
 		if c.timer != nil {
 			c.timer.Stop()
 		}
+		if c.unmute != nil {
+			c.unmute.Stop()
+		}
 		c.changed.Broadcast()
 	}
 	c.mu.Unlock()
@@ -252,7 +278,7 @@ func (c *Conn) DoVersion(ctx context.Context, req msg.Request, resp msg.Response
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%s to %s, behind %d other requests: %w", apiName(req), c.addr, cap(c.slots), ctx.Err())
 	case <-c.finished:
 		return c.Err()
 	}
@@ -274,7 +300,7 @@ func (c *Conn) DoVersion(ctx context.Context, req msg.Request, resp msg.Response
 		}
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("no answer to %s from %s: %w", apiName(req), c.addr, ctx.Err())
 	}
 }
 
@@ -310,6 +336,9 @@ func (c *Conn) enqueue(call *Call, split int) error {
 		return c.err
 	}
 	call.deadline = now.Add(timeout)
+	if c.mutedUntil.After(now) {
+		call.deadline = c.mutedUntil.Add(timeout)
+	}
 	c.lastUse = now
 	c.queue = append(c.queue, call)
 	c.pending = append(c.pending, call)
@@ -345,7 +374,7 @@ func (c *Conn) expire() {
 	var next time.Time
 	for _, p := range c.pending {
 		if !p.deadline.After(now) {
-			why = fmt.Errorf("%w: %s to %s", ErrTimeout, p.Req.MessageName(), c.addr)
+			why = fmt.Errorf("%w: %s to %s", ErrTimeout, apiName(p.Req), c.addr)
 			break
 		}
 		if next.IsZero() || p.deadline.Before(next) {
@@ -372,7 +401,7 @@ func (c *Conn) writeLoop() {
 	var bufs net.Buffers
 	for {
 		c.mu.Lock()
-		for len(c.queue) == 0 && c.err == nil {
+		for !c.mayWrite() && c.err == nil {
 			c.changed.Wait()
 		}
 		if c.err != nil {
@@ -456,12 +485,12 @@ func (c *Conn) readLoop() {
 	for {
 		var err error
 		if frame, err = wire.ReadFrame(r, frame, c.o.MaxResponse); err != nil {
-			c.Abort(fmt.Errorf("read from %s: %w", c.addr, err))
+			c.unreadable(err)
 			break
 		}
 		kept, err := c.answer(frame)
 		if err != nil {
-			c.Abort(err)
+			c.Abort(fmt.Errorf("%w: %v", ErrClosed, err))
 			break
 		}
 		if kept {
@@ -472,13 +501,36 @@ func (c *Conn) readLoop() {
 	for c.writing {
 		c.changed.Wait()
 	}
-	left, err := c.pending, c.err
+	left, err, fault := c.pending, c.err, c.fault
 	c.pending, c.queue = nil, nil
 	c.mu.Unlock()
 	for _, call := range left {
+		if fault != nil {
+			c.finish(call, fault)
+			fault = nil
+			continue
+		}
 		c.finish(call, err)
 	}
 	close(c.finished)
+}
+
+// unreadable closes the connection after a frame that could not be read.
+func (c *Conn) unreadable(err error) {
+	var size *wire.FrameSizeError
+	if !errors.As(err, &size) {
+		c.Abort(fmt.Errorf("read from %s: %w", c.addr, err))
+		return
+	}
+	c.mu.Lock()
+	if c.err == nil && len(c.pending) > 0 {
+		c.fault = fmt.Errorf("%w: %s claims %d bytes for its answer to %s", ErrProtocol, c.addr, size.Size, apiName(c.pending[0].Req))
+		if size.Size >= 0 {
+			c.fault = &AnswerTooLargeError{API: apiName(c.pending[0].Req), Addr: c.addr, Size: size.Size, Limit: size.Limit}
+		}
+	}
+	c.mu.Unlock()
+	c.Abort(fmt.Errorf("%w: read from %s: %v", ErrClosed, c.addr, err))
 }
 
 // answer hands a frame to the call that it answers.
@@ -497,7 +549,7 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 		err = c.err
 		c.mu.Unlock()
 		c.finishAll(silent)
-		return false, err
+		return false, err // it is closed already: this one changes nothing
 	}
 	if call == nil {
 		c.mu.Unlock()
@@ -507,11 +559,12 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 	id, body, err := wire.ParseResponseHeader(frame, wire.Key(call.Req.APIKey()), call.Version)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		err = fmt.Errorf("%w: header of the answer of %s to %s: %w", ErrProtocol, c.addr, apiName(call.Req), err)
 	case id != call.id:
-		err = fmt.Errorf("%w: %s answered request %d, want %d", ErrProtocol, c.addr, id, call.id)
+		err = fmt.Errorf("%w: %s answered request %d, want %d (%s)", ErrProtocol, c.addr, id, call.id, apiName(call.Req))
 	}
 	if err != nil { // the call is still pending and will be told
+		c.fault = err
 		c.mu.Unlock()
 		c.finishAll(silent)
 		return false, err
@@ -521,7 +574,9 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 	c.mu.Unlock()
 	c.finishAll(silent)
 	if err = decode(call, body); err != nil {
-		err = fmt.Errorf("%w: %s from %s: %w", ErrProtocol, call.Resp.MessageName(), c.addr, err)
+		err = fmt.Errorf("%w: answer to %s from %s: %w", ErrProtocol, apiName(call.Req), c.addr, err)
+	} else if d := throttle(call.Resp, call.Version); d > 0 {
+		c.mute(d)
 	}
 	kept = call.Keep
 	c.finish(call, err)
