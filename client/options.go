@@ -70,11 +70,20 @@ func (o Options) withDefaults() Options {
 // backoff returns how long to wait before try number n (from 1): first, doubled
 // for each further try, at most limit, a fifth more or less at random (KIP-580).
 func backoff(first, limit time.Duration, n int) time.Duration {
+	return pauseOf(first, limit, n, jitter())
+}
+
+// jitter returns a factor for pauses.
+func jitter() float64 { return 0.8 + 0.4*rand.Float64() }
+
+// pauseOf is backoff with a factor given, so that those who failed together try
+// again together.
+func pauseOf(first, limit time.Duration, n int, jitter float64) time.Duration {
 	if n < 1 || first <= 0 {
 		return 0
 	}
 	d := float64(first) * math.Pow(2, float64(min(n-1, 30)))
-	return time.Duration(min(d, float64(limit)) * (0.8 + 0.4*rand.Float64()))
+	return time.Duration(min(d, float64(limit)) * jitter)
 }
 
 // sleep waits for d or until ctx ends.
