@@ -186,7 +186,9 @@ func (g *group) giveUp(ctx context.Context) {
 	g.mu.Unlock()
 	if member && !g.c.o.NoAutoCommit {
 		ctx, cancel := context.WithTimeout(ctx, g.c.o.RequestTimeout)
-		g.autoCommit(ctx)
+		if err := g.commit(ctx, g.c.positions()); err != nil {
+			g.c.lg.Warn("offsets not committed before a rebalance", zap.String("group", g.id), zap.Error(err))
+		}
 		cancel()
 	}
 	g.c.mu.Lock()

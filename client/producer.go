@@ -102,6 +102,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	p.told.L = &p.mu
 	p.who.id = record.NoProducerID
 	p.cl = newCluster(o.Options, o.MaxInFlight, true, p.metadataChanged)
+	p.cl.hook(hooks{restless: p.leaderless})
 	p.telling = true
 	p.teller.Go(p.tellLoop)
 	return p, nil
@@ -224,7 +225,7 @@ func (p *Producer) waitFor(ctx context.Context, r *Record, size int64) (*topic, 
 	if p.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	return nil, blocked(fmt.Errorf("%d of %d bytes in use: %w", p.used, p.o.BufferMemory, ctx.Err()))
+	return nil, blocked(waited(ctx, p.undelivered(), "%d bytes of memory, %d of %d in use", size, p.used, p.o.BufferMemory))
 }
 
 // morePartitions refreshes the metadata once. It returns nil if the topic has no
@@ -237,7 +238,7 @@ func (p *Producer) morePartitions(ctx context.Context, info *topicInfo) (*topicI
 	select {
 	case <-updated:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, waited(ctx, p.cl.failure(), "metadata of more than %d partitions of topic %s", len(info.partitions), info.name)
 	}
 	next, err := p.cl.topic(ctx, info.name)
 	if err == nil && len(next.partitions) <= len(info.partitions) {
@@ -383,6 +384,7 @@ func (p *Producer) newBatch(part *partition, now time.Time) *batch {
 	p.nextID++
 	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout),
 		out: newOutcome(part.topic.name, part.index)}
+	b.out.of = p
 	part.queue = append(part.queue, b)
 	part.order = append(part.order, b)
 	p.cl.want(part.topic.name)
@@ -447,8 +449,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 		p.mu.Unlock()
 	})()
 	for p.open.oldest(last) {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return waited(ctx, p.undelivered(), "delivery of what was sent before Flush")
 		}
 		p.told.Wait()
 	}

@@ -142,6 +142,7 @@ func (p *Producer) split(b *batch) error {
 	part := b.part
 	for _, s := range parts {
 		s.out = newOutcome(part.topic.name, part.index)
+		s.out.of = p
 		for i := range s.records {
 			if f := s.records[i].future; f != nil {
 				f.i.Store(int32(i))
@@ -277,8 +278,8 @@ func (p *Producer) expire() {
 			break
 		}
 		err := fmt.Errorf("%w: %v after its first record, %d tries", ErrDeliveryTimeout, p.o.DeliveryTimeout, b.attempts)
-		if b.lastErr != nil {
-			err = fmt.Errorf("%w; the last: %w", err, b.lastErr)
+		if last := p.hindrance(b); last != nil {
+			err = fmt.Errorf("%w; the last error: %w", err, last)
 		}
 		p.complete(b, err)
 	}

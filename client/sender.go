@@ -30,6 +30,7 @@ type node struct {
 	requests   int          // in flight
 	readySince time.Time    // when it last had something to send that it did not; zero if it has nothing
 	mutedUntil time.Time    // by the broker's quota (KIP-219)
+	failed     error        // why the last batches were not sent; nil after a success
 
 	req msg.ProduceRequest // used by run only
 }
@@ -92,6 +93,9 @@ func (n *node) run() {
 		if err == nil {
 			err = n.send(cn)
 		}
+		n.p.mu.Lock()
+		n.failed = err
+		n.p.mu.Unlock()
 		if err != nil {
 			if n.p.ctx.Err() != nil {
 				return
