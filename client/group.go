@@ -530,7 +530,13 @@ func (g *group) sendLeave(ctx context.Context, reason string) {
 			} else {
 				req.MemberId = member
 			}
-			err = cn.DoVersion(ctx, req, new(msg.LeaveGroupResponse), v, 0)
+			resp := new(msg.LeaveGroupResponse)
+			if err = cn.DoVersion(ctx, req, resp, v, 0); err == nil {
+				err = codeOf(resp.ErrorCode)
+				for _, m := range resp.Members {
+					err = errors.Join(err, codeOf(m.ErrorCode))
+				}
+			}
 		}
 	}
 	if err != nil { // the session will expire

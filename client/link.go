@@ -16,6 +16,7 @@ import (
 type link struct {
 	cn      *conn.Conn    // nil before the first dial and while one is under way
 	made    time.Time     // when cn was
+	greeted int           // answers of cn when it was made
 	dialing chan struct{} // closed when the dial under way ends; nil without
 	fails   int           // in a row: dials that failed, and connections that were lost soon
 	until   time.Time     // no dial before
@@ -29,11 +30,12 @@ func (l *link) fail(err error, o *Options) {
 	l.until = time.Now().Add(backoff(o.ReconnectBackoff, o.ReconnectBackoffMax, l.fails))
 }
 
-// lose takes a connection that is gone out. One that did not live for long is a
-// failure: otherwise a broker that accepts connections and closes them would be
-// dialled without a pause.
+// lose takes a connection that is gone out. One that did not live for long, or
+// brought no answer, is a failure: otherwise a broker that accepts connections
+// and closes them would be dialled without a pause.
 func (l *link) lose(o *Options) {
-	if time.Since(l.made) < o.ReconnectBackoffMax {
+	age := time.Since(l.made)
+	if age < o.ReconnectBackoffMax || age < 10*o.ReconnectBackoffMax && l.cn.Answers() == l.greeted {
 		l.fail(l.cn.Err(), o)
 	} else {
 		l.fails = 0
@@ -152,7 +154,7 @@ func (c *cluster) dial(ctx context.Context, k connKey, l *link, addr string, unt
 		c.lg.Warn("broker not reached", zap.Stringer("broker", k), zap.String("addr", addr), zap.Int("try", l.fails), zap.Error(err))
 		return nil, err
 	}
-	l.cn, l.made, l.last = cn, time.Now(), nil
+	l.cn, l.made, l.greeted, l.last = cn, time.Now(), cn.Answers(), nil
 	return cn, nil
 }
 

@@ -117,6 +117,9 @@ func (p *Producer) initProducerID() (int64, int16, error) {
 		if err == nil {
 			err = codeOf(resp.ErrorCode)
 		}
+		if err == nil && (resp.ProducerId < 0 || resp.ProducerEpoch < 0) {
+			err = fmt.Errorf("%w: producer id %d, epoch %d", conn.ErrProtocol, resp.ProducerId, resp.ProducerEpoch)
+		}
 		if err == nil {
 			return resp.ProducerId, resp.ProducerEpoch, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -57,7 +58,7 @@ func (c *cluster) retryFor(ctx context.Context, what string, f func() error) err
 		case c.ctx.Err() != nil:
 			return ErrClosed
 		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return waited(ctx, last, "%s: %v", what, withoutContext(err))
+			return waited(ctx, last, "%s: %s", what, withoutContext(err))
 		case !retriable(err) || try > c.retries:
 			return err
 		}
@@ -73,11 +74,12 @@ func (c *cluster) retryFor(ctx context.Context, what string, f func() error) err
 	}
 }
 
-// withoutContext returns what a wait was for, where err says so.
-func withoutContext(err error) any {
+// withoutContext returns what a wait was for without saying again that the time
+// is over.
+func withoutContext(err error) string {
 	var w *WaitError
 	if errors.As(err, &w) {
 		return w.For
 	}
-	return err
+	return strings.TrimSuffix(strings.TrimSuffix(err.Error(), context.DeadlineExceeded.Error()), ": ")
 }

@@ -120,6 +120,7 @@ type Conn struct {
 	fault   error // what was wrong with the answer to the first of pending, if that closed the connection
 	writing bool
 
+	answers    int       // that came and could be read
 	mutedUntil time.Time // nothing is written before
 	unmute     *time.Timer
 	timer      *time.Timer
@@ -211,6 +212,13 @@ func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// Answers returns how many requests were answered, those of Dial included.
+func (c *Conn) Answers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answers
 }
 
 // InFlight returns the number of requests that wait for their answer.
@@ -570,6 +578,7 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 		return false, err
 	}
 	c.pop()
+	c.answers++
 	after := c.popSilent()
 	c.mu.Unlock()
 	c.finishAll(silent)

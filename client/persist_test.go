@@ -1,0 +1,610 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+const (
+	persistFor   = 12 * time.Second // how long a fault lasts
+	persistStart = 2 * time.Second  // what a client may need to begin
+	persistMost  = 19               // requests and dials a second after that
+)
+
+// workload is one kind of client that goes on until ctx ends, whatever happens.
+type workload struct {
+	name string
+	run  func(w *world, ctx context.Context)
+}
+
+var (
+	producing = workload{"producer", produceOn}
+	consuming = workload{"consumer", consumeOn}
+	joining   = workload{"group", joinOn}
+	leaving   = workload{"leave", leaveOn}
+	resetting = workload{"reset", resetOn}
+	creating  = adminWork("create topics", func(ctx context.Context, a *Admin) error {
+		return each(a.CreateTopics(ctx, []NewTopic{{Name: "n"}}, true))
+	})
+	deleting = adminWork("delete topics", func(ctx context.Context, a *Admin) error { return each(a.DeleteTopics(ctx, "n")) })
+	growing  = adminWork("create partitions", func(ctx context.Context, a *Admin) error {
+		return each(a.CreatePartitions(ctx, map[string]int32{"t": 4}, true))
+	})
+	listing    = adminWork("list topics", func(ctx context.Context, a *Admin) error { return topicErrors(a.ListTopics(ctx)) })
+	describing = adminWork("describe topics", func(ctx context.Context, a *Admin) error { return topicErrors(a.DescribeTopics(ctx, "t")) })
+)
+
+func adminWork(name string, do func(context.Context, *Admin) error) workload {
+	return workload{name, func(w *world, ctx context.Context) { w.admin(ctx, do) }}
+}
+
+func topicErrors(topics []TopicInfo, err error) error {
+	for _, t := range topics {
+		err = errors.Join(err, t.Err)
+		for _, p := range t.Partitions {
+			err = errors.Join(err, p.Err)
+		}
+	}
+	return err
+}
+
+// each joins the errors of single topics.
+func each(errs map[string]error, err error) error {
+	for _, e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// persistent has for every API that the client sends the clients that send it.
+var persistent = map[wire.Key][]workload{
+	wire.ApiVersions:     {producing, consuming, joining, listing},
+	wire.Metadata:        {producing, consuming, joining, listing, describing},
+	wire.FindCoordinator: {joining, adminWork("group", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
+	wire.Produce:         {producing},
+	wire.InitProducerId:  {producing},
+	wire.Fetch:           {consuming},
+	wire.ListOffsets: {consuming, resetting, adminWork("offsets", func(ctx context.Context, a *Admin) error {
+		_, err := a.ListOffsets(ctx, map[TopicPartition]Position{{"t", 0}: AtEnd(0)}, false)
+		return err
+	})},
+	wire.JoinGroup:  {joining},
+	wire.SyncGroup:  {joining},
+	wire.Heartbeat:  {joining},
+	wire.LeaveGroup: {leaving},
+	wire.OffsetFetch: {joining, adminWork("group offsets", func(ctx context.Context, a *Admin) error {
+		_, err := a.GroupOffsets(ctx, "g", TopicPartition{"t", 0})
+		return err
+	})},
+	wire.OffsetCommit: {joining, leaving, adminWork("set group offsets", func(ctx context.Context, a *Admin) error {
+		return a.SetGroupOffsets(ctx, "g", map[TopicPartition]Offset{{"t", 0}: {At: 1}})
+	})},
+	wire.DescribeGroups: {adminWork("describe", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
+	wire.ListGroups:     {adminWork("list", func(ctx context.Context, a *Admin) error { _, err := a.ListGroups(ctx); return err })},
+	wire.DeleteGroups:   {adminWork("delete", func(ctx context.Context, a *Admin) error { return a.DeleteGroup(ctx, "g") })},
+	wire.OffsetDelete: {adminWork("offset delete", func(ctx context.Context, a *Admin) error {
+		return a.DeleteGroupOffsets(ctx, "g", TopicPartition{"t", 0})
+	})},
+	wire.CreateTopics:     {creating},
+	wire.DeleteTopics:     {deleting},
+	wire.CreatePartitions: {growing},
+	wire.DeleteRecords: {adminWork("delete records", func(ctx context.Context, a *Admin) error {
+		_, err := a.DeleteRecords(ctx, map[TopicPartition]int64{{"t", 0}: 0})
+		return err
+	})},
+	wire.DescribeConfigs: {adminWork("describe configs", func(ctx context.Context, a *Admin) error {
+		_, err := a.DescribeConfigs(ctx, []Resource{{TopicResource, "t"}, {BrokerResource, "1"}}, nil, false)
+		return err
+	})},
+	wire.IncrementalAlterConfigs: {adminWork("alter configs", func(ctx context.Context, a *Admin) error {
+		return a.AlterConfigs(ctx, map[Resource][]ConfigOp{{TopicResource, "t"}: {{Name: "retention.ms", Value: "1"}}}, false)
+	})},
+	wire.DescribeCluster: {adminWork("cluster", func(ctx context.Context, a *Admin) error { _, err := a.DescribeCluster(ctx); return err })},
+	wire.DescribeLogDirs: {adminWork("log dirs", func(ctx context.Context, a *Admin) error {
+		dirs, err := a.DescribeLogDirs(ctx)
+		for _, d := range dirs {
+			err = errors.Join(err, d.Err)
+		}
+		return err
+	})},
+}
+
+// TestPersistentFaults has a broker answer one API with one fault for ever: each
+// error code, at the top of the answer and below, and answers that are none.
+// Whatever the client, it sends less than 20 requests a second after its start,
+// and its user gets to see the fault: returned if trying again does not mend it,
+// at least logged if it may.
+func TestPersistentFaults(t *testing.T) {
+	for _, name := range apisSent(t) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(persistent)), func(k wire.Key) bool { return apiName(k) == name }) {
+			t.Errorf("the client sends %s, and no case has a broker that always refuses it", name)
+		}
+	}
+	keys := slices.Sorted(maps.Keys(persistent))
+	for _, k := range keys {
+		for _, work := range persistent[k] {
+			t.Run(apiName(k)+"/"+work.name, func(t *testing.T) {
+				t.Parallel()
+				applied := 0
+				for _, fault := range faultsOf(k) {
+					t.Run(fault.String(), func(t *testing.T) { applied += persist(t, k, work, fault) })
+				}
+				if applied == 0 {
+					t.Error("no answer had a code to set")
+				}
+			})
+		}
+	}
+}
+
+func apiName(k wire.Key) string {
+	api, _ := wire.Lookup(k)
+	return api.Name
+}
+
+// apisSent returns the APIs whose requests are made somewhere in the client or
+// its connection.
+func apisSent(t *testing.T) (names []string) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("../wire/conn/*.go")
+	if err != nil || len(more) == 0 {
+		t.Fatalf("sources of connections: %v, %v", more, err)
+	}
+	known := map[string]string{}
+	for k := wire.Key(0); k < 93; k++ {
+		if api, ok := wire.Lookup(k); ok {
+			known[msg.NewRequest(int16(k)).MessageName()] = api.Name
+		}
+	}
+	for _, file := range append(files, more...) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, src, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "msg" && known[s.Sel.Name] != "" {
+					names = append(names, known[s.Sel.Name])
+				}
+			}
+			return true
+		})
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) < 20 {
+		t.Fatalf("the sources name only %v", names)
+	}
+	return names
+}
+
+// fault is what is wrong with the answers to an API.
+type fault struct {
+	code  kerr.Code // if not None
+	level int       // where the code is: 0 at the top of the answer, 1 in the entries of a list, 2 in lists in those
+	odd   string    // another fault: of fake's drop, or one that refuse knows
+}
+
+func (f fault) String() string {
+	switch {
+	case f.odd != "":
+		return f.odd
+	case f.level > 0:
+		return fmt.Sprint(f.code.Name(), " in list ", f.level)
+	}
+	return f.code.Name()
+}
+
+// notFaults are codes that an answer may have though all is well.
+var notFaults = map[wire.Key]kerr.Code{
+	wire.Produce:  kerr.DuplicateSequenceNumber, // the records are there
+	wire.Metadata: kerr.ReplicaNotAvailable,     // the leader is
+}
+
+func faultsOf(k wire.Key) (all []fault) {
+	levels := make(map[int]bool)
+	errorLevels(reflect.TypeOf(msg.NewResponse(int16(k))).Elem(), 0, levels)
+	for level := range levels {
+		for _, c := range append(kerr.Codes(), 12345, -77) {
+			if c != kerr.None && c != notFaults[k] {
+				all = append(all, fault{code: c, level: level})
+			}
+		}
+	}
+	for _, odd := range []string{"before", "after", "silent", "garbage", "correlation", "huge", "empty"} {
+		all = append(all, fault{odd: odd})
+	}
+	if k == wire.Fetch {
+		all = append(all, fault{odd: "partial"}, fault{odd: "old records"}, fault{odd: "corrupt"}, fault{odd: "at once"})
+	}
+	return all
+}
+
+// errorLevels notes in how many lists below a response there are error codes.
+func errorLevels(r reflect.Type, depth int, levels map[int]bool) {
+	for i := range r.NumField() {
+		f, d := r.Field(i), depth
+		t := f.Type
+		for t.Kind() == reflect.Slice {
+			t = t.Elem()
+			d++
+		}
+		if f.Name == "ErrorCode" {
+			levels[depth] = true
+		} else if t.Kind() == reflect.Struct {
+			errorLevels(t, d, levels)
+		}
+	}
+}
+
+// poison sets the error codes of an answer at one level.
+func poison(v reflect.Value, f fault, depth int) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			poison(v.Elem(), f, depth)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			poison(v.Index(i), f, depth+1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			switch {
+			case v.Type().Field(i).Name != "ErrorCode":
+				poison(v.Field(i), f, depth)
+			case f.level == depth:
+				v.Field(i).SetInt(int64(f.code))
+			}
+		}
+	}
+}
+
+// world is one fake broker, what it was asked, and what the user saw.
+type world struct {
+	t    *testing.T
+	key  wire.Key // of the API with the fault
+	f    *fake
+	o    Options
+	log  bytes.Buffer // guarded by mu, as what follows
+	mu   sync.Mutex
+	at   []time.Time // of requests
+	dial []time.Time
+	errs []error // returned to the user
+	hit  int     // faulty answers
+	set  int     // those with a code
+
+	rejoins  bool // the client joins its group again when it is thrown out
+	onlyLogs bool // the fault comes when the user is gone
+}
+
+func (w *world) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(b)
+}
+
+// Sync makes world a zapcore.WriteSyncer.
+func (w *world) Sync() error { return nil }
+
+// tick counts a request or a dial. It slows a client down that does not pause
+// at all: the virtual clock would stand still otherwise.
+func (w *world) tick(what *[]time.Time) {
+	w.mu.Lock()
+	*what = append(*what, time.Now())
+	n := len(*what)
+	w.mu.Unlock()
+	if n > 1000 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// saw notes what a call returned.
+func (w *world) saw(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.errs = append(w.errs, err)
+	}
+}
+
+// persist returns how many answers had the fault's code.
+func persist(t *testing.T, k wire.Key, work workload, fault fault) (applied int) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, key: k, f: newFake(t)}
+		w.f.topic("t", 1, 1, 1, 1)
+		for i := range 4 {
+			w.f.fill("t", i, record.None, 2, 3)
+		}
+		w.f.script = func(id int32, h wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			w.tick(&w.at)
+			if h.Key != k {
+				return nil, ""
+			}
+			w.mu.Lock()
+			w.hit++
+			w.mu.Unlock()
+			return w.refuse(id, h, req, fault)
+		}
+		w.o = w.f.options()
+		w.o.RequestTimeout = 4 * time.Second
+		w.o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			w.tick(&w.dial)
+			return w.f.n.Dial(ctx, network, addr)
+		}
+		w.o.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), w, zapcore.InfoLevel))
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), persistFor)
+		defer cancel()
+		work.run(w, ctx)
+		w.judge(fault, began)
+		applied = w.set
+	})
+	return applied
+}
+
+// refuse makes the faulty answer, at once: a broker that waits is kinder.
+func (w *world) refuse(id int32, h wire.RequestHeader, req msg.Request, fault fault) (msg.Response, string) {
+	var resp msg.Response
+	switch r := req.(type) {
+	case *msg.FetchRequest:
+		resp = w.f.fetch(id, r)
+	case *msg.JoinGroupRequest:
+		resp = &msg.JoinGroupResponse{GenerationId: -1, MemberId: "m0"}
+	case *msg.SyncGroupRequest:
+		w.f.mu.Lock()
+		w.f.remove(r.GroupId, r.MemberId) // it joins again, alone
+		w.f.mu.Unlock()
+		resp = new(msg.SyncGroupResponse)
+	case *msg.HeartbeatRequest:
+		w.f.mu.Lock()
+		w.f.remove(r.GroupId, r.MemberId)
+		w.f.mu.Unlock()
+		resp = new(msg.HeartbeatResponse)
+	case *msg.OffsetDeleteRequest:
+		d := new(msg.OffsetDeleteResponse)
+		for _, t := range r.Topics {
+			d.Topics = append(d.Topics, msg.OffsetDeleteResponseTopic{Name: t.Name, Partitions: make([]msg.OffsetDeleteResponsePartition, len(t.Partitions))})
+		}
+		resp = d
+	case *msg.OffsetFetchRequest:
+		resp = w.f.committed(r)
+	default:
+		resp = w.f.handle(id, h, req)
+	}
+	switch fault.odd {
+	case "":
+		well, _ := resp.AppendTo(nil, h.Version)
+		poison(reflect.ValueOf(resp), fault, 0)
+		ill, err := resp.AppendTo(nil, h.Version)
+		if err != nil || bytes.Equal(well, ill) { // this version has no such field, or the answer no such entry
+			return w.f.handle(id, h, req), ""
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.set++
+		return resp, ""
+	case "silent":
+		return nil, "silent"
+	case "empty":
+		resp = msg.NewResponse(int16(h.Key))
+		resp.SetDefaults()
+		return resp, ""
+	case "partial", "old records", "corrupt", "at once":
+		for _, t := range resp.(*msg.FetchResponse).Responses {
+			for i := range t.Partitions {
+				b := slices.Clone(t.Partitions[i].Records.B)
+				switch fault.odd {
+				case "partial":
+					b = b[:min(40, len(b))]
+				case "old records":
+					b = slices.Clone([]byte(w.f.topics["t"][0].batches[0]))
+				case "corrupt":
+					b[len(b)-1] ^= 1
+				case "at once":
+					b = nil
+				}
+				t.Partitions[i].Records = prim.Records{B: b}
+			}
+		}
+		return resp, ""
+	}
+	return resp, fault.odd
+}
+
+// judge looks at what was sent and what the user saw.
+func (w *world) judge(fault fault, began time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for what, times := range map[string][]time.Time{"requests": w.at, "dials": w.dial} {
+		perSecond := make([]int, persistFor/time.Second)
+		for _, at := range times {
+			if s := int(at.Sub(began) / time.Second); s < len(perSecond) {
+				perSecond[s]++
+			}
+		}
+		if most := slices.Max(perSecond[persistStart/time.Second:]); most > persistMost {
+			w.t.Errorf("%d %s in a second: %v", most, what, perSecond)
+		}
+	}
+	if w.hit == 0 {
+		w.t.Fatal("the request was not sent")
+	}
+	if fault.code == kerr.None {
+		if fault.odd != "empty" && fault.odd != "at once" && len(w.errs) == 0 && w.log.Len() == 0 {
+			w.t.Errorf("nothing was returned and nothing logged")
+		}
+		return
+	}
+	if w.set == 0 {
+		return // the answer has no such entries
+	}
+	returned := slices.ContainsFunc(w.errs, func(err error) bool { return errors.Is(err, fault.code) })
+	if !returned && !strings.Contains(w.log.String(), fault.code.Name()) {
+		w.t.Errorf("not in any error or log; returned %v", brief(w.errs))
+	}
+	leads := w.key == wire.Metadata && fault.level == 2 // the partition has a leader all the same
+	if !returned && !fault.code.Retriable() && !w.mends(fault.code) && !leads {
+		w.t.Errorf("only logged; returned %v", brief(w.errs))
+	}
+	for _, err := range w.errs {
+		if strings.TrimSpace(err.Error()) == context.DeadlineExceeded.Error() {
+			w.t.Errorf("an error says only %q", err)
+		}
+	}
+}
+
+// mends reports whether the client itself does something about a code that is
+// not retriable: it joins its group again, or has left it for good.
+func (w *world) mends(code kerr.Code) bool {
+	return w.rejoins && slices.Contains([]kerr.Code{kerr.UnknownMemberId, kerr.IllegalGeneration, kerr.RebalanceInProgress, kerr.MemberIdRequired}, code) || w.onlyLogs
+}
+
+// brief returns the different errors.
+func brief(errs []error) []string {
+	var all []string
+	for _, err := range errs {
+		all = append(all, err.Error())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// produceOn sends a record to each partition twice a second.
+func produceOn(w *world, ctx context.Context) {
+	p, err := NewProducer(ProducerOptions{Options: w.o, MaxBlock: 3 * time.Second})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		for i := range int32(4) {
+			if err := p.SendFunc(ctx, &Record{Topic: "t", Partition: i, Explicit: true, Value: []byte("v")}, func(_ RecordMetadata, err error) { w.saw(err) }); err != nil {
+				break
+			}
+		}
+		sleep(ctx, 500*time.Millisecond)
+	}
+	end, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	w.saw(p.Close(end))
+}
+
+func (w *world) consumer(o ConsumerOptions) *Consumer {
+	o.Options = w.o
+	o.Reset = ResetEarliest
+	c, err := NewConsumer(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// pollOn polls without a pause.
+func (w *world) pollOn(ctx context.Context, c *Consumer) {
+	for ctx.Err() == nil {
+		_, err := c.Poll(ctx)
+		w.saw(err)
+	}
+}
+
+func (w *world) closeConsumer(c *Consumer) {
+	end, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	w.saw(c.Close(end))
+}
+
+// consumeOn reads partitions from the start.
+func consumeOn(w *world, ctx context.Context) {
+	c := w.consumer(ConsumerOptions{})
+	c.Assign(map[TopicPartition]Position{{"t", 0}: AtStart(0), {"t", 1}: AtStart(0), {"t", 2}: AtStart(0), {"t", 3}: AtOffset(0)})
+	w.pollOn(ctx, c)
+	w.closeConsumer(c)
+}
+
+// resetOn reads from offsets that are out of range.
+func resetOn(w *world, ctx context.Context) {
+	c := w.consumer(ConsumerOptions{})
+	c.Assign(map[TopicPartition]Position{{"t", 0}: AtOffset(1000), {"t", 1}: AtOffset(1000), {"t", 2}: AtOffset(1000)})
+	w.pollOn(ctx, c)
+	w.closeConsumer(c)
+}
+
+// joinOn reads as a member of a group.
+func joinOn(w *world, ctx context.Context) {
+	w.rejoins = true
+	c := w.consumer(ConsumerOptions{Group: "g", AutoCommitEvery: time.Second, MaxPollInterval: 4 * time.Second})
+	if err := c.Subscribe("t"); err != nil {
+		w.t.Fatal(err)
+	}
+	sure := make(chan struct{})
+	go func() { // records and time come, so that there is something to commit
+		defer close(sure)
+		for sleep(ctx, time.Second) == nil {
+			w.f.fill("t", 0, record.None, 1, 1)
+		}
+	}()
+	w.pollOn(ctx, c)
+	<-sure
+	w.closeConsumer(c)
+}
+
+// leaveOn joins, reads, and leaves.
+func leaveOn(w *world, ctx context.Context) {
+	w.rejoins, w.onlyLogs = true, true
+	c := w.consumer(ConsumerOptions{Group: "g"})
+	if err := c.Subscribe("t"); err != nil {
+		w.t.Fatal(err)
+	}
+	once, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	w.pollOn(once, c)
+	w.saw(c.Close(ctx))
+}
+
+// admin calls do again and again, with a pause of half a second.
+func (w *world) admin(ctx context.Context, do func(context.Context, *Admin) error) {
+	a, err := NewAdmin(AdminOptions{Options: w.o, APITimeout: 5 * time.Second})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		w.saw(do(ctx, a))
+		sleep(ctx, 500*time.Millisecond)
+	}
+	w.saw(a.Close())
+}
