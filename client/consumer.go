@@ -35,6 +35,7 @@ type Consumer struct {
 	work  sync.WaitGroup
 	kick  chan struct{} // the fetch loop is to look again
 	group *group        // nil without group.id
+	pace  pace
 
 	mu       sync.Mutex // guards the fields below
 	assigned map[TopicPartition]*position
@@ -78,7 +79,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Consumer{
-		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1),
+		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1), pace: newPace(&o.Options),
 		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), early: make(map[int32]int), changed: make(chan struct{}),
 	}
 	opts := o.Options
@@ -300,7 +301,7 @@ func (c *Consumer) take() (records []Record, err error) {
 			if len(records) > 0 { // those first; the error comes back with the next fetch
 				return records, nil
 			}
-			c.retryLater(time.Now(), jitter(), p, err, false) // Poll returns it right now
+			c.retryLater(time.Now(), p, err, false) // Poll returns it right now
 			return nil, err
 		}
 		p.succeeded()

@@ -161,22 +161,19 @@ func (f *failures) add(p *position, err error) {
 // or records are damaged.
 func forUser(err error) bool { return !retriable(err) || errors.Is(err, kerr.CorruptMessage) }
 
-// retryAll lets positions that failed together be tried again together. Each by
-// itself would make as many requests as there are positions. The caller holds
-// mu.
+// retryAll is retryLater for all failures. The caller holds mu.
 func (c *Consumer) retryAll(now time.Time, f *failures) {
-	j := jitter()
 	for i, p := range f.ps {
-		c.retryLater(now, j, p, f.errs[i], forUser(f.errs[i]))
+		c.retryLater(now, p, f.errs[i], forUser(f.errs[i]))
 	}
 }
 
 // retryLater makes a position wait, longer with each failure. If told, it also
 // waits until Poll has returned the error. The caller holds mu.
-func (c *Consumer) retryLater(now time.Time, jitter float64, p *position, err error, told bool) {
+func (c *Consumer) retryLater(now time.Time, p *position, err error, told bool) {
 	p.tries++
 	p.lastErr, p.told = err, told
-	p.notBefore = now.Add(pauseOf(c.o.RetryBackoff, c.o.RetryBackoffMax, p.tries, jitter))
+	p.notBefore = c.pace.next(now, p.tries)
 }
 
 // succeeded forgets failures.
@@ -342,7 +339,7 @@ func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now t
 		// The first time at once. A broker that answers so to each position that
 		// it names itself is asked less and less often.
 		p.lastErr = fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
-		p.notBefore = now.Add(backoff(c.o.RetryBackoff, c.o.RetryBackoffMax, p.tries))
+		p.notBefore = c.pace.next(now, p.tries)
 		p.tries++
 		p.wanted, p.known, p.next = to, !to.lookup, to.n
 		return nil

@@ -31,7 +31,8 @@ import (
 )
 
 const (
-	persistFor   = 12 * time.Second // how long a fault lasts
+	persistFor   = 6 * time.Second  // how long a fault lasts that nothing in the client treats apart
+	persistLong  = 22 * time.Second // and how long the others
 	persistStart = 2 * time.Second  // what a client may need to begin
 	persistMost  = 19               // requests and dials a second after that
 )
@@ -140,7 +141,8 @@ var persistent = map[wire.Key][]workload{
 // and its user gets to see the fault: returned if trying again does not mend it,
 // at least logged if it may.
 func TestPersistentFaults(t *testing.T) {
-	for _, name := range apisSent(t) {
+	sent, apart := inSources(t)
+	for _, name := range sent {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(persistent)), func(k wire.Key) bool { return apiName(k) == name }) {
 			t.Errorf("the client sends %s, and no case has a broker that always refuses it", name)
 		}
@@ -152,7 +154,7 @@ func TestPersistentFaults(t *testing.T) {
 				t.Parallel()
 				applied := 0
 				for _, fault := range faultsOf(k) {
-					t.Run(fault.String(), func(t *testing.T) { applied += persist(t, k, work, fault) })
+					t.Run(fault.String(), func(t *testing.T) { applied += persist(t, k, work, fault, apart) })
 				}
 				if applied == 0 {
 					t.Error("no answer had a code to set")
@@ -167,9 +169,23 @@ func apiName(k wire.Key) string {
 	return api.Name
 }
 
-// apisSent returns the APIs whose requests are made somewhere in the client or
-// its connection.
-func apisSent(t *testing.T) (names []string) {
+// inSources returns the APIs whose requests are made somewhere in the client or
+// its connection, and the error codes that are named there, besides one for each
+// way to answer "is it retriable" and "what to look up anew".
+func inSources(t *testing.T) (names []string, codes map[kerr.Code]bool) {
+	codes = map[kerr.Code]bool{12345: true}
+	type class struct {
+		retriable bool
+		refresh   kerr.Refresh
+	}
+	classes := map[class]bool{}
+	byName := map[string]kerr.Code{}
+	for _, c := range kerr.Codes() {
+		byName[strings.ToLower(strings.ReplaceAll(c.Name(), "_", ""))] = c
+		if k := (class{c.Retriable(), c.Refresh()}); !classes[k] {
+			classes[k], codes[c] = true, true
+		}
+	}
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -200,6 +216,10 @@ func apisSent(t *testing.T) (names []string) {
 			if s, ok := n.(*ast.SelectorExpr); ok {
 				if x, ok := s.X.(*ast.Ident); ok && x.Name == "msg" && known[s.Sel.Name] != "" {
 					names = append(names, known[s.Sel.Name])
+				} else if ok && x.Name == "kerr" {
+					if c, ok := byName[strings.ToLower(s.Sel.Name)]; ok {
+						codes[c] = true
+					}
 				}
 			}
 			return true
@@ -207,10 +227,10 @@ func apisSent(t *testing.T) (names []string) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	if len(names) < 20 {
-		t.Fatalf("the sources name only %v", names)
+	if len(names) < 20 || len(codes) < 20 {
+		t.Fatalf("the sources name only %v and %v", names, codes)
 	}
-	return names
+	return names, codes
 }
 
 // fault is what is wrong with the answers to an API.
@@ -297,10 +317,14 @@ func poison(v reflect.Value, f fault, depth int) {
 
 // world is one fake broker, what it was asked, and what the user saw.
 type world struct {
-	t    *testing.T
-	key  wire.Key // of the API with the fault
-	f    *fake
-	o    Options
+	t   *testing.T
+	key wire.Key // of the API with the fault
+	f   *fake
+	o   Options
+
+	lasts time.Duration
+	parts int // partitions of topic t
+
 	log  bytes.Buffer // guarded by mu, as what follows
 	mu   sync.Mutex
 	at   []time.Time // of requests
@@ -344,11 +368,18 @@ func (w *world) saw(err error) {
 }
 
 // persist returns how many answers had the fault's code.
-func persist(t *testing.T, k wire.Key, work workload, fault fault) (applied int) {
+func persist(t *testing.T, k wire.Key, work workload, fault fault, apart map[kerr.Code]bool) (applied int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, key: k, f: newFake(t)}
-		w.f.topic("t", 1, 1, 1, 1)
-		for i := range 4 {
+		w.lasts, w.parts = persistFor, 4
+		if fault.code == kerr.None || apart[fault.code] {
+			w.lasts = persistLong
+		}
+		if k == wire.Produce || k == wire.Fetch || k == wire.ListOffsets { // for each partition by itself
+			w.parts = 12
+		}
+		w.f.topic("t", slices.Repeat([]int32{1}, w.parts)...)
+		for i := range w.parts {
 			w.f.fill("t", i, record.None, 2, 3)
 		}
 		w.f.script = func(id int32, h wire.RequestHeader, req msg.Request) (msg.Response, string) {
@@ -369,7 +400,7 @@ func persist(t *testing.T, k wire.Key, work workload, fault fault) (applied int)
 		}
 		w.o.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), w, zapcore.InfoLevel))
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), persistFor)
+		ctx, cancel := context.WithTimeout(context.Background(), w.lasts)
 		defer cancel()
 		work.run(w, ctx)
 		w.judge(fault, began)
@@ -452,7 +483,7 @@ func (w *world) judge(fault fault, began time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for what, times := range map[string][]time.Time{"requests": w.at, "dials": w.dial} {
-		perSecond := make([]int, persistFor/time.Second)
+		perSecond := make([]int, w.lasts/time.Second)
 		for _, at := range times {
 			if s := int(at.Sub(began) / time.Second); s < len(perSecond) {
 				perSecond[s]++
@@ -512,7 +543,7 @@ func produceOn(w *world, ctx context.Context) {
 		w.t.Fatal(err)
 	}
 	for ctx.Err() == nil {
-		for i := range int32(4) {
+		for i := range int32(w.parts) {
 			if err := p.SendFunc(ctx, &Record{Topic: "t", Partition: i, Explicit: true, Value: []byte("v")}, func(_ RecordMetadata, err error) { w.saw(err) }); err != nil {
 				break
 			}
@@ -551,7 +582,14 @@ func (w *world) closeConsumer(c *Consumer) {
 // consumeOn reads partitions from the start.
 func consumeOn(w *world, ctx context.Context) {
 	c := w.consumer(ConsumerOptions{})
-	c.Assign(map[TopicPartition]Position{{"t", 0}: AtStart(0), {"t", 1}: AtStart(0), {"t", 2}: AtStart(0), {"t", 3}: AtOffset(0)})
+	at := map[TopicPartition]Position{}
+	for i := range int32(w.parts) {
+		at[TopicPartition{"t", i}] = AtStart(0)
+		if i%3 == 0 {
+			at[TopicPartition{"t", i}] = AtOffset(0)
+		}
+	}
+	c.Assign(at)
 	w.pollOn(ctx, c)
 	w.closeConsumer(c)
 }

@@ -42,7 +42,8 @@ type Producer struct {
 
 	who      producerID
 	expiry   *time.Timer
-	expiring bool    // the timer is set
+	expiring bool // the timer is set
+	pace     pace
 	ratio    float64 // compressed to plain size, estimated
 	told     sync.Cond
 	tell     []*batch // to be told, in order
@@ -97,7 +98,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Producer{
 		o: o, lg: o.Logger, ctx: ctx, cancel: cancel,
-		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1,
+		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1, pace: newPace(&o.Options),
 	}
 	p.told.L = &p.mu
 	p.who.id = record.NoProducerID

@@ -105,7 +105,7 @@ func (part *partition) acknowledge(b *batch) {
 // mu.
 func (p *Producer) requeue(b *batch, now time.Time, err error) {
 	b.lastErr = err
-	b.notBefore = now.Add(backoff(p.o.RetryBackoff, p.o.RetryBackoffMax, b.attempts))
+	b.notBefore = p.pace.next(now, b.attempts)
 	p.insert(b)
 }
 
