@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -60,7 +61,8 @@ type cluster struct {
 	autoMake    bool // let the broker create topics
 	links       map[connKey]*link
 	hooked      hooks
-	maxResponse int // bytes of an answer; 0 means 128 MiB
+	asking      connKey // whom a request that any broker can answer went to last
+	maxResponse int     // bytes of an answer; 0 means 128 MiB
 	closed      bool
 }
 
@@ -70,7 +72,7 @@ func newCluster(o Options, maxInFlight int, autoMake bool, onUpdate func(*metada
 		o: o, maxInFlight: maxInFlight, retries: math.MaxInt32, lg: o.Logger, ctx: ctx, cancel: cancel, autoMake: autoMake, onUpdate: onUpdate,
 		refresh: make(chan struct{}, 1), urgent: make(chan struct{}, 1), updated: make(chan struct{}),
 		meta:   &metadata{controller: -1, brokers: map[int32]BrokerInfo{}, topics: map[string]*topicInfo{}},
-		wanted: make(map[string]time.Time), links: make(map[connKey]*link),
+		asking: connKey{broker: -1}, wanted: make(map[string]time.Time), links: make(map[connKey]*link),
 	}
 	c.loop.Go(c.refreshLoop)
 	return c
@@ -153,6 +155,7 @@ func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
 	}
 	err := error(ErrNoBroker)
 	for _, k := range keys {
+		c.note(k)
 		cn, dialErr := c.conn(ctx, k)
 		if dialErr != nil {
 			if ctx.Err() != nil && errors.Is(dialErr, ctx.Err()) && err != ErrNoBroker {
@@ -166,6 +169,37 @@ func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
 		}
 	}
 	return err
+}
+
+// note remembers whom a request that any broker can answer goes to.
+func (c *cluster) note(k connKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking = k
+}
+
+// asked names the broker that such a request went to last, for errors.
+func (c *cluster) asked() string {
+	c.mu.Lock()
+	k := c.asking
+	c.mu.Unlock()
+	switch {
+	case k.addr != "":
+		return k.String()
+	case k.broker < 0:
+		return "any broker"
+	}
+	return c.name(k.broker)
+}
+
+// name returns a broker's id and address.
+func (c *cluster) name(id int32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b, ok := c.meta.brokers[id]; ok {
+		return fmt.Sprintf("broker %d at %s", id, b.Addr())
+	}
+	return fmt.Sprintf("broker %d", id)
 }
 
 // do sends a request to a broker and waits for the answer.

@@ -70,9 +70,8 @@ func (g *group) commit(ctx context.Context, offsets map[TopicPartition]Offset) e
 	if len(offsets) == 0 {
 		return nil
 	}
-	what := "commit to group " + g.id
-	if err := g.c.cl.retryFor(ctx, what, func() error { return g.commitOnce(ctx, offsets) }); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+	if err := g.c.cl.retryFor(ctx, "OffsetCommit", func() error { return g.commitOnce(ctx, offsets) }); err != nil {
+		return fmt.Errorf("commit to group %s: %w", g.id, err)
 	}
 	g.committed(offsets)
 	return nil

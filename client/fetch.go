@@ -103,6 +103,7 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 	noMetadata := c.awaitTopics(ask)
 	found := c.cl.listOffsets(c.ctx, ask, c.o.isolation())
 	var failed failures
+	m := c.cl.now()
 	c.mu.Lock()
 	now := time.Now()
 	for tp, p := range ps {
@@ -118,8 +119,10 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 			continue
 		case l.err == nil:
 			l.err = fmt.Errorf("%w: offset %d", conn.ErrProtocol, l.offset)
-		case noMetadata != nil && c.cl.now().topics[tp.Topic] == nil:
+		case m.topics[tp.Topic] == nil && noMetadata != nil:
 			l.err = noMetadata
+		case m.topics[tp.Topic] != nil && m.topics[tp.Topic].err != kerr.None:
+			l.err = m.topics[tp.Topic].err // rather than that there is no leader
 		}
 		failed.add(p, fmt.Errorf("position of %v: %w", tp, l.err))
 	}

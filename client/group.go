@@ -124,9 +124,9 @@ func (g *group) outside() (what string, why error) {
 	case g.stable:
 		return fmt.Sprintf("a partition from group %s", g.id), g.lastErr
 	case g.coordinator < 0:
-		return fmt.Sprintf("coordinator of group %s", g.id), g.lastErr
+		return fmt.Sprintf("coordinator of group %s from %s", g.id, g.c.cl.asked()), g.lastErr
 	}
-	return fmt.Sprintf("joining group %s at broker %d", g.id, g.coordinator), g.lastErr
+	return fmt.Sprintf("joining group %s at %s", g.id, g.c.cl.name(g.coordinator)), g.lastErr
 }
 
 // subscribed returns the topics of the subscription, and those that the member
@@ -459,7 +459,7 @@ func (g *group) beat(ctx context.Context, coordinator int32, member string, gene
 		resp := new(msg.HeartbeatResponse)
 		err := g.c.cl.do(ctx, coordinator, forGroup, &msg.HeartbeatRequest{GroupId: g.id, GenerationId: generation, MemberId: member, GroupInstanceId: g.instance()}, resp)
 		if code := codeOf(resp.ErrorCode); err == nil && code != nil {
-			err = fmt.Errorf("Heartbeat: %w", code)
+			err = fmt.Errorf("heartbeat: %w", code)
 		}
 		switch {
 		case err == nil:

@@ -45,7 +45,7 @@ func (l *link) lose(o *Options) {
 
 // String names the broker for errors.
 func (k connKey) String() string {
-	if k.broker < 0 {
+	if k.addr != "" {
 		return "bootstrap server " + k.addr
 	}
 	return fmt.Sprintf("broker %d", k.broker)
@@ -93,7 +93,7 @@ func (c *cluster) conn(ctx context.Context, k connKey) (*conn.Conn, error) {
 			}
 			l.lose(&c.o)
 		}
-		addr := k.addr
+		addr, at := k.addr, ""
 		if k.broker >= 0 {
 			b, ok := c.meta.brokers[k.broker]
 			if !ok {
@@ -101,24 +101,25 @@ func (c *cluster) conn(ctx context.Context, k connKey) (*conn.Conn, error) {
 				return nil, fmt.Errorf("%w: broker %d is not in the metadata", ErrNoBroker, k.broker)
 			}
 			addr = b.Addr()
+			at = " at " + addr
 		}
 		if l.dialing == nil {
 			l.dialing = make(chan struct{})
 			until, limit := l.until, c.maxResponse
 			c.mu.Unlock()
-			return c.dial(ctx, k, l, addr, until, limit)
+			return c.dial(ctx, k, l, addr, at, until, limit)
 		}
 		busy, last := l.dialing, l.last
 		c.mu.Unlock()
 		select {
 		case <-busy:
 		case <-ctx.Done():
-			return nil, waited(ctx, last, "connection to %v at %s", k, addr)
+			return nil, waited(ctx, last, "connection to %v%s", k, at)
 		}
 	}
 }
 
-func (c *cluster) dial(ctx context.Context, k connKey, l *link, addr string, until time.Time, maxResponse int) (*conn.Conn, error) {
+func (c *cluster) dial(ctx context.Context, k connKey, l *link, addr, at string, until time.Time, maxResponse int) (*conn.Conn, error) {
 	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -147,9 +148,9 @@ func (c *cluster) dial(ctx context.Context, k connKey, l *link, addr string, unt
 		if last == nil && !errors.Is(err, asked.Err()) {
 			last = err
 		}
-		return nil, waited(asked, last, "connection to %v at %s", k, addr)
+		return nil, waited(asked, last, "connection to %v%s", k, at)
 	case err != nil:
-		err = fmt.Errorf("%w: %v at %s: %w", ErrNoBroker, k, addr, err)
+		err = fmt.Errorf("%w: %v%s: %w", ErrNoBroker, k, at, err)
 		l.fail(err, &c.o)
 		c.lg.Warn("broker not reached", zap.Stringer("broker", k), zap.String("addr", addr), zap.Int("try", l.fails), zap.Error(err))
 		return nil, err

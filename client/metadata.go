@@ -99,7 +99,7 @@ func (t *topicInfo) same(other *topicInfo) bool {
 // settled reports whether a topic is known and has a leader for every partition.
 func (m *metadata) settled(name string) bool {
 	t := m.topics[name]
-	return t != nil && t.err == kerr.None && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
+	return t != nil && t.err == kerr.None && len(t.partitions) > 0 && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
 }
 
 func topicFrom(r *msg.MetadataResponseTopic) *topicInfo {
@@ -126,7 +126,7 @@ func (t *topicInfo) keepNewer(old *topicInfo) {
 	if old.id != t.id {
 		return
 	}
-	if t.err != kerr.None && t.err.Retriable() && len(t.partitions) == 0 && t.err != kerr.UnknownTopicOrPartition {
+	if t.err != kerr.None && t.err.Retriable() && len(t.partitions) == 0 && len(old.partitions) > 0 && t.err != kerr.UnknownTopicOrPartition {
 		t.partitions, t.err = old.partitions, kerr.None
 		return
 	}

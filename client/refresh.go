@@ -101,7 +101,7 @@ func (c *cluster) topic(ctx context.Context, name string) (*topicInfo, error) {
 		case <-c.ctx.Done():
 			return nil, ErrClosed
 		case <-ctx.Done():
-			return nil, waited(ctx, failed, "metadata of topic %s", name)
+			return nil, waited(ctx, failed, "metadata of topic %s from %s", name, c.asked())
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (c *cluster) fresh(ctx context.Context) error {
 		select {
 		case <-updated:
 		case <-ctx.Done():
-			return waited(ctx, failed, "metadata")
+			return waited(ctx, failed, "metadata from %s", c.asked())
 		case <-c.ctx.Done():
 			return ErrClosed
 		}

@@ -26,8 +26,8 @@ import (
 var (
 	// ErrClosed means that the connection was closed by this side.
 	ErrClosed = errors.New("connection closed")
-	// ErrTimeout means that an answer did not come in time. The connection is
-	// closed then: later answers could not be told apart from a lost one.
+	// ErrTimeout means that an answer, or a connection, did not come in time. The
+	// connection is closed then: later answers could not be told apart from a lost one.
 	ErrTimeout = errors.New("request timed out")
 	// ErrBusy means that as many requests are under way as may be.
 	ErrBusy = errors.New("too many requests in flight")
@@ -39,23 +39,6 @@ var (
 	// common.
 	ErrVersion = errors.New("no common version")
 )
-
-// AnswerTooLargeError means that an answer has more bytes than
-// Options.MaxResponse. Nothing of it was read, and the connection is closed. The
-// same question would have the same answer.
-type AnswerTooLargeError struct {
-	API   string
-	Addr  string
-	Size  int
-	Limit int
-}
-
-func (e *AnswerTooLargeError) Error() string {
-	return fmt.Sprintf("the answer of %s to %s has %d bytes, the limit is %d", e.Addr, e.API, e.Size, e.Limit)
-}
-
-// Unwrap returns wire.ErrFrameSize.
-func (e *AnswerTooLargeError) Unwrap() error { return wire.ErrFrameSize }
 
 // Options of a connection. The zero value works.
 type Options struct {
@@ -156,8 +139,16 @@ type Call struct {
 // Dial connects to addr, negotiates versions and authenticates.
 func Dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 	o = o.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
+	within, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 	defer cancel()
+	c, err := dial(within, network, addr, o)
+	if err != nil && within.Err() != nil && ctx.Err() == nil { // our time is over, not the caller's
+		return nil, fmt.Errorf("%w: no connection to %s within %v", ErrTimeout, addr, o.ConnectTimeout)
+	}
+	return c, err
+}
+
+func dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 	nc, err := o.Dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -206,6 +197,9 @@ func (c *Conn) setUp(ctx context.Context) error {
 
 // Addr returns the address that was dialled.
 func (c *Conn) Addr() string { return c.addr }
+
+// MaxResponse returns how many bytes an answer may have.
+func (c *Conn) MaxResponse() int { return c.o.MaxResponse }
 
 // Err returns why the connection is closed, nil while it is open.
 func (c *Conn) Err() error {
@@ -521,24 +515,6 @@ func (c *Conn) readLoop() {
 		c.finish(call, err)
 	}
 	close(c.finished)
-}
-
-// unreadable closes the connection after a frame that could not be read.
-func (c *Conn) unreadable(err error) {
-	var size *wire.FrameSizeError
-	if !errors.As(err, &size) {
-		c.Abort(fmt.Errorf("read from %s: %w", c.addr, err))
-		return
-	}
-	c.mu.Lock()
-	if c.err == nil && len(c.pending) > 0 {
-		c.fault = fmt.Errorf("%w: %s claims %d bytes for its answer to %s", ErrProtocol, c.addr, size.Size, apiName(c.pending[0].Req))
-		if size.Size >= 0 {
-			c.fault = &AnswerTooLargeError{API: apiName(c.pending[0].Req), Addr: c.addr, Size: size.Size, Limit: size.Limit}
-		}
-	}
-	c.mu.Unlock()
-	c.Abort(fmt.Errorf("%w: read from %s: %v", ErrClosed, c.addr, err))
 }
 
 // answer hands a frame to the call that it answers.
