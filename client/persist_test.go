@@ -153,7 +153,7 @@ func TestPersistentFaults(t *testing.T) {
 			t.Run(apiName(k)+"/"+work.name, func(t *testing.T) {
 				t.Parallel()
 				applied := 0
-				for _, fault := range faultsOf(k) {
+				for _, fault := range faultsOf(k, apart) {
 					t.Run(fault.String(), func(t *testing.T) { applied += persist(t, k, work, fault, apart) })
 				}
 				if applied == 0 {
@@ -256,12 +256,12 @@ var notFaults = map[wire.Key]kerr.Code{
 	wire.Metadata: kerr.ReplicaNotAvailable,     // the leader is
 }
 
-func faultsOf(k wire.Key) (all []fault) {
+func faultsOf(k wire.Key, apart map[kerr.Code]bool) (all []fault) {
 	levels := make(map[int]bool)
 	errorLevels(reflect.TypeOf(msg.NewResponse(int16(k))).Elem(), 0, levels)
 	for level := range levels {
 		for _, c := range append(kerr.Codes(), 12345, -77) {
-			if c != kerr.None && c != notFaults[k] {
+			if c != kerr.None && c != notFaults[k] && (apart[c] || !underRace) {
 				all = append(all, fault{code: c, level: level})
 			}
 		}
@@ -404,6 +404,8 @@ func persist(t *testing.T, k wire.Key, work workload, fault fault, apart map[ker
 		defer cancel()
 		work.run(w, ctx)
 		w.judge(fault, began)
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		applied = w.set
 	})
 	return applied

@@ -126,12 +126,16 @@ func TestLateTopic(t *testing.T) {
 					time.AfterFunc(late, func() {
 						f.topic("t", 1)
 						f.fill("t", 0, record.None, 1, 3)
+						f.mu.Lock()
+						defer f.mu.Unlock()
 						made = time.Now()
 					})
 					rs, err := c.Poll(background(t))
 					if err != nil || len(rs) != 3 || rs[0].Topic != "t" {
 						t.Fatalf("%d records, %v", len(rs), err)
 					}
+					f.mu.Lock()
+					defer f.mu.Unlock()
 					if d := time.Since(made); d > 2500*time.Millisecond {
 						t.Errorf("read %v after it was made", d)
 					}
