@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,8 @@ func drainErrors(c *Consumer, d time.Duration) (err error) {
 // read soon, also when the one Poll began before.
 func TestLateTopic(t *testing.T) {
 	for name, begin := range map[string]func(*Consumer) error{
-		"subscribed": func(c *Consumer) error { return c.Subscribe("t", "other") },
+		"subscribed": func(c *Consumer) error { return c.Subscribe("t") },
+		"one of two": func(c *Consumer) error { return c.Subscribe("t", "other") },
 		"assigned": func(c *Consumer) error {
 			c.Assign(map[TopicPartition]Position{{"t", 0}: AtStart(0)})
 			return nil
@@ -163,4 +165,41 @@ func TestLeaderComesBack(t *testing.T) {
 			t.Errorf("delivered %v after the leader was there", d)
 		}
 	})
+}
+
+// TestLostConnectionsAreDialledWithPauses asks without any pause of its own a
+// broker that takes connections and closes them with the first request.
+func TestLostConnectionsAreDialledWithPauses(t *testing.T) {
+	for _, lives := range []time.Duration{0, 300 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+				if _, ok := req.(*msg.ListGroupsRequest); ok {
+					time.Sleep(lives)
+					return nil, "before"
+				}
+				return nil, ""
+			}
+			o := f.options()
+			dials := 0
+			dial := o.Dial
+			o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if dials++; dials > 1000 {
+					t.Fatal("1000 dials")
+				}
+				return dial(ctx, network, addr)
+			}
+			cl := newCluster(o.withDefaults(), 5, false, nil)
+			defer cl.close()
+			began := time.Now()
+			for time.Since(began) < time.Minute {
+				if err := cl.doAny(background(t), new(msg.ListGroupsRequest), new(msg.ListGroupsResponse)); !isLost(err) {
+					t.Fatal(err)
+				}
+			}
+			if dials > 80 {
+				t.Errorf("%d dials in a minute", dials)
+			}
+		})
+	}
 }

@@ -150,6 +150,8 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 	switch {
 	case p.o.MaxInFlight == 1 && flying > 0, p.o.Idempotence == On && !part.inWindow(b):
 		return later
+	case b.attempts > 0 && flying > 0:
+		return later // one at a time, until the broker takes one
 	case b.sequenced && flying > 0 && !b.before(part.inFlight):
 		return later // an earlier one is on its way again
 	case b.attempts > 0, b.closed, len(part.queue) > 1, p.flushing > 0, p.closing, len(p.waiters) > 0:

@@ -41,9 +41,9 @@ func waited(ctx context.Context, last error, format string, args ...any) error {
 	return &WaitError{For: fmt.Sprintf(format, args...), Last: last, Err: ctx.Err()}
 }
 
-// retry is retryFor where the errors say what is tried.
+// retry is retryFor for the lookups of offsets.
 func (c *cluster) retry(ctx context.Context, f func() error) error {
-	return c.retryFor(ctx, "try again", f)
+	return c.retryFor(ctx, "ListOffsets", f)
 }
 
 // retryFor runs f until it succeeds, fails for good, or ctx ends. Between tries
