@@ -4,6 +4,10 @@
 // The parts are those of the Java producer: records gather in batches by
 // partition, a sender per broker drains them, a cluster keeps metadata and
 // connections.
+//
+// What trying again may mend is tried again, with growing pauses, and logged;
+// everything else is returned. Where a context ends a wait the error is a
+// [*WaitError], which wraps the context's error and the last one met.
 package client
 
 import (
