@@ -171,6 +171,9 @@ func faultsOf(k wire.Key, apart map[kerr.Code]bool) (all []fault) {
 	for _, odd := range []string{"before", "after", "silent", "garbage", "correlation", "huge", "empty"} {
 		all = append(all, fault{odd: odd})
 	}
+	if k == wire.ApiVersions {
+		all = append(all, fault{odd: "refused"}) // the connection
+	}
 	if k == wire.Fetch {
 		all = append(all, fault{odd: "partial"}, fault{odd: "old records"}, fault{odd: "corrupt"}, fault{odd: "at once"})
 	}
@@ -298,6 +301,12 @@ func persist(t *testing.T, k wire.Key, work workload, fault fault, apart map[ker
 		w.o.RequestTimeout = 4 * time.Second
 		w.o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			w.tick(&w.dial)
+			if fault.odd == "refused" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.hit++
+				return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("refused")}
+			}
 			return w.f.n.Dial(ctx, network, addr)
 		}
 		w.o.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg"}), w, zapcore.InfoLevel))
