@@ -257,7 +257,8 @@ func (g *group) start(ctx context.Context, coordinator int32, mine []TopicPartit
 // startOffsets asks for committed offsets, again for as long as the session
 // allows that no heartbeat is sent: to join anew would make every member do so.
 func (g *group) startOffsets(ctx context.Context, coordinator int32, mine []TopicPartition) (have map[TopicPartition]Offset, err error) {
-	ctx, cancel := context.WithTimeout(ctx, g.c.o.SessionTimeout/3)
+	within := g.c.o.SessionTimeout / 3
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var gone error // the coordinator is another one, or out of reach
 	err = g.c.cl.retryFor(ctx, "committed offsets of group "+g.id, func() error {
@@ -272,7 +273,7 @@ func (g *group) startOffsets(ctx context.Context, coordinator int32, mine []Topi
 	if gone != nil {
 		err = gone
 	}
-	return have, err
+	return have, ownDeadline(err, within)
 }
 
 // Committed returns the group's committed offsets of partitions; those without

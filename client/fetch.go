@@ -146,7 +146,7 @@ func (c *Consumer) awaitTopics(ask map[TopicPartition]int64) error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.o.RequestTimeout)
 	defer cancel()
-	return c.cl.fresh(ctx)
+	return ownDeadline(c.cl.fresh(ctx), c.o.RequestTimeout)
 }
 
 // failures are what went wrong in one answer.

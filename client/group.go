@@ -206,7 +206,6 @@ func (g *group) startJoin() chan struct{} {
 	g.c.work.Go(func() {
 		err := g.join(g.c.ctx, topics)
 		g.mu.Lock()
-		g.joining = nil
 		switch {
 		case err == nil:
 			g.joinTry = 0
@@ -227,6 +226,9 @@ func (g *group) startJoin() chan struct{} {
 				g.c.lg.Debug("join given up: consumer closed", zap.String("group", g.id))
 			}
 		}
+		g.mu.Lock()
+		g.joining = nil // only now: another Poll would not wait out the pause
+		g.mu.Unlock()
 		close(done)
 		g.poke()
 	})

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
@@ -39,6 +41,19 @@ func (e *WaitError) Unwrap() []error {
 // client ends with it, so that no error says only that the time is over.
 func waited(ctx context.Context, last error, format string, args ...any) error {
 	return &WaitError{For: fmt.Sprintf(format, args...), Last: last, Err: ctx.Err()}
+}
+
+// ownDeadline returns the error of a wait whose deadline the client set itself:
+// it must not look as if the caller's had ended.
+func ownDeadline(err error, d time.Duration) error {
+	var w *WaitError
+	switch {
+	case !errors.As(err, &w):
+		return err
+	case w.Last != nil:
+		return fmt.Errorf("%s: not within %v: %w", w.For, d, w.Last)
+	}
+	return fmt.Errorf("%w: %s: not within %v", conn.ErrTimeout, w.For, d)
 }
 
 // retry is retryFor for the lookups of offsets.

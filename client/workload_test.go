@@ -22,7 +22,8 @@ var (
 	}}
 	single    = workload{"single producer", func(w *world, ctx context.Context) { produceOn(w, ctx, ProducerOptions{MaxInFlight: 1}) }}
 	consuming = workload{"consumer", consumeOn}
-	joining   = workload{"group", joinOn}
+	joining   = workload{"group", func(w *world, ctx context.Context) { joinOn(w, ctx, time.Hour) }}
+	hasty     = workload{"hasty group", func(w *world, ctx context.Context) { joinOn(w, ctx, 50*time.Millisecond) }}
 	leaving   = workload{"leave", leaveOn}
 	resetting = workload{"reset", resetOn}
 	creating  = adminWork("create topics", func(ctx context.Context, a *Admin) error {
@@ -62,7 +63,7 @@ func each(errs map[string]error, err error) error {
 var persistent = map[wire.Key][]workload{
 	wire.ApiVersions:     {producing, consuming, joining, listing},
 	wire.Metadata:        {producing, consuming, joining, listing, describing},
-	wire.FindCoordinator: {joining, adminWork("group", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
+	wire.FindCoordinator: {joining, hasty, adminWork("group", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
 	wire.Produce:         {producing, plain, single},
 	wire.InitProducerId:  {producing},
 	wire.Fetch:           {consuming},
@@ -70,15 +71,15 @@ var persistent = map[wire.Key][]workload{
 		_, err := a.ListOffsets(ctx, map[TopicPartition]Position{{"t", 0}: AtEnd(0)}, false)
 		return err
 	})},
-	wire.JoinGroup:  {joining},
-	wire.SyncGroup:  {joining},
-	wire.Heartbeat:  {joining},
+	wire.JoinGroup:  {joining, hasty},
+	wire.SyncGroup:  {joining, hasty},
+	wire.Heartbeat:  {joining, hasty},
 	wire.LeaveGroup: {leaving},
-	wire.OffsetFetch: {joining, adminWork("group offsets", func(ctx context.Context, a *Admin) error {
+	wire.OffsetFetch: {joining, hasty, adminWork("group offsets", func(ctx context.Context, a *Admin) error {
 		_, err := a.GroupOffsets(ctx, "g", TopicPartition{"t", 0})
 		return err
 	})},
-	wire.OffsetCommit: {joining, leaving, adminWork("set group offsets", func(ctx context.Context, a *Admin) error {
+	wire.OffsetCommit: {joining, hasty, leaving, adminWork("set group offsets", func(ctx context.Context, a *Admin) error {
 		return a.SetGroupOffsets(ctx, "g", map[TopicPartition]Offset{{"t", 0}: {At: 1}})
 	})},
 	wire.DescribeGroups: {adminWork("describe", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
@@ -178,8 +179,8 @@ func resetOn(w *world, ctx context.Context) {
 	w.closeConsumer(c)
 }
 
-// joinOn reads as a member of a group.
-func joinOn(w *world, ctx context.Context) {
+// joinOn reads as a member of a group. Each Poll waits as long as wait says.
+func joinOn(w *world, ctx context.Context, wait time.Duration) {
 	w.rejoins = true
 	c := w.consumer(ConsumerOptions{Group: "g", AutoCommitEvery: time.Second, MaxPollInterval: 4 * time.Second})
 	if err := c.Subscribe("t"); err != nil {
@@ -192,7 +193,12 @@ func joinOn(w *world, ctx context.Context) {
 			w.f.fill("t", 0, record.None, 1, 1)
 		}
 	}()
-	w.pollOn(ctx, c)
+	for ctx.Err() == nil {
+		once, cancel := context.WithTimeout(ctx, wait)
+		_, err := c.Poll(once)
+		cancel()
+		w.saw(err)
+	}
 	<-sure
 	w.closeConsumer(c)
 }
