@@ -142,11 +142,19 @@ func (w *world) consumer(o ConsumerOptions) *Consumer {
 	return c
 }
 
+// poll polls once. An error that tells of a deadline tells of ctx's.
+func (w *world) poll(ctx context.Context, c *Consumer) {
+	_, err := c.Poll(ctx)
+	w.saw(err)
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		w.t.Errorf("the caller's time is not over: %v", err)
+	}
+}
+
 // pollOn polls without a pause.
 func (w *world) pollOn(ctx context.Context, c *Consumer) {
 	for ctx.Err() == nil {
-		_, err := c.Poll(ctx)
-		w.saw(err)
+		w.poll(ctx, c)
 	}
 }
 
@@ -195,9 +203,8 @@ func joinOn(w *world, ctx context.Context, wait time.Duration) {
 	}()
 	for ctx.Err() == nil {
 		once, cancel := context.WithTimeout(ctx, wait)
-		_, err := c.Poll(once)
+		w.poll(once, c)
 		cancel()
-		w.saw(err)
 	}
 	<-sure
 	w.closeConsumer(c)
