@@ -451,3 +451,57 @@ func brief(errs []error) []string {
 	slices.Sort(all)
 	return slices.Compact(all)
 }
+
+// TestFlappingLeader has every answer to Metadata, or every refusal (KIP-951),
+// name another leader, with a newer epoch, and every broker refuse: news each
+// time, and no progress.
+func TestFlappingLeader(t *testing.T) {
+	for _, c := range []struct {
+		work workload
+		hint bool
+	}{{producing, false}, {plain, false}, {consuming, false}, {producing, true}, {plain, true}} {
+		work := c.work
+		t.Run(fmt.Sprint(work.name, " hinted ", c.hint), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &world{t: t, key: wire.Metadata, f: newFake(t, 1, 2), lasts: 20 * time.Second, parts: 3, hit: 1}
+				w.f.topic("t", 1, 1, 1)
+				move := func() {
+					for i := range int32(3) {
+						w.f.mu.Lock()
+						leader := 3 - w.f.topics["t"][i].leader
+						w.f.mu.Unlock()
+						w.f.move("t", i, leader)
+					}
+				}
+				w.f.script = func(id int32, h wire.RequestHeader, req msg.Request) (msg.Response, string) {
+					w.tick(&w.at)
+					fault := fault{code: kerr.NotLeaderOrFollower, level: 2}
+					switch req.(type) {
+					case *msg.MetadataRequest:
+						if !c.hint {
+							move()
+						}
+					case *msg.ProduceRequest, *msg.FetchRequest, *msg.ListOffsetsRequest:
+						if c.hint {
+							w.f.mu.Lock()
+							leads := w.f.topics["t"][0].leader == id
+							w.f.mu.Unlock()
+							if leads {
+								move()
+							}
+							return nil, "" // the broker tells who leads now
+						}
+						return w.refuse(id, h, req, fault)
+					}
+					return nil, ""
+				}
+				w.o = w.f.options()
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(context.Background(), w.lasts)
+				defer cancel()
+				work.run(w, ctx)
+				w.judge(fault{odd: "at once"}, began)
+			})
+		})
+	}
+}

@@ -302,7 +302,9 @@ func (p *Producer) lead(part *partition, leader int32) {
 	}
 	part.node = n
 	if len(part.queue) > 0 {
-		part.queue[0].notBefore = time.Time{} // a new leader: no reason to wait
+		if part.queue[0].attempts < 3 { // leaders that come and go are waited for
+			part.queue[0].notBefore = time.Time{} // a new leader: no reason to wait
+		}
 		n.add(part)
 		n.poke()
 	}
