@@ -203,3 +203,42 @@ func TestLostConnectionsAreDialledWithPauses(t *testing.T) {
 		})
 	}
 }
+
+// TestThrottledProducer: while a broker wants to hear nothing, records gather in
+// batches and no request is handed to its connection; then they come together.
+func TestThrottledProducer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		var at []time.Time
+		f.script = func(id int32, h wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			if _, ok := req.(*msg.ProduceRequest); !ok {
+				return nil, ""
+			}
+			resp := f.handle(id, h, req).(*msg.ProduceResponse)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if at = append(at, time.Now()); len(at) == 1 {
+				resp.ThrottleTimeMs = 60_000
+			}
+			return resp, ""
+		}
+		p := newProducer(t, f, ProducerOptions{})
+		mustSend(t, p, "first")
+		var futures []*Future
+		for range 10 {
+			futures = append(futures, p.Send(background(t), &Record{Topic: "t", Value: []byte("v")}))
+			time.Sleep(time.Second)
+		}
+		for _, future := range futures {
+			if _, err := future.Get(background(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if len(at) != 2 || at[1].Sub(at[0]) < time.Minute {
+			t.Errorf("produced at %v", at)
+		}
+	})
+}

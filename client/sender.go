@@ -90,6 +90,9 @@ func (n *node) run() {
 			continue
 		}
 		cn, err := n.p.cl.broker(n.p.ctx, n.id, forData)
+		if err == nil && n.muted(cn) {
+			continue
+		}
 		if err == nil {
 			err = n.send(cn)
 		}
@@ -106,6 +109,16 @@ func (n *node) run() {
 			}
 		}
 	}
+}
+
+// muted notes until when the broker wants to hear nothing. Batches go on filling
+// meanwhile.
+func (n *node) muted(cn *conn.Conn) bool {
+	until := cn.MutedUntil()
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	n.mutedUntil = until
+	return time.Now().Before(until)
 }
 
 // ready reports whether a batch is to be sent now, and else when to look again
@@ -316,9 +329,6 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 			p.result(b, now, nil, nil)
 		}
 	default:
-		if resp.ThrottleTimeMs > 0 {
-			n.mutedUntil = now.Add(time.Duration(resp.ThrottleTimeMs) * time.Millisecond)
-		}
 		hints = n.each(batches, resp, now)
 	}
 	p.mu.Unlock()

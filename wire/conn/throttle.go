@@ -70,6 +70,14 @@ func (c *Conn) mute(d time.Duration) {
 	}
 }
 
+// MutedUntil returns until when nothing is written, since the broker wants it so.
+// It lies in the past if the broker does not.
+func (c *Conn) MutedUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mutedUntil
+}
+
 // mayWrite reports whether there is something to write and the broker wants to
 // hear it. The caller holds mu.
 func (c *Conn) mayWrite() bool {
