@@ -42,17 +42,17 @@ func (a *Admin) Close() error {
 	return nil
 }
 
-// call runs f within APITimeout, again as errors allow.
-func (a *Admin) call(ctx context.Context, f func(ctx context.Context) error) error {
+// call runs f within APITimeout, again as errors allow. what names the API.
+func (a *Admin) call(ctx context.Context, what string, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.o.APITimeout)
 	defer cancel()
-	return a.cl.retry(ctx, func() error { return f(ctx) })
+	return a.cl.retryFor(ctx, what, func() error { return f(ctx) })
 }
 
 // onController runs f with a connection to the controller, as the metadata names
 // it: brokers that are no controllers hand requests on.
-func (a *Admin) onController(ctx context.Context, f func(ctx context.Context, cn versioned) error) error {
-	return a.call(ctx, func(ctx context.Context) error {
+func (a *Admin) onController(ctx context.Context, what string, f func(ctx context.Context, cn versioned) error) error {
+	return a.call(ctx, what, func(ctx context.Context) error {
 		if a.cl.now().controller < 0 {
 			if err := a.cl.fresh(ctx); err != nil {
 				return err
@@ -98,7 +98,7 @@ type Cluster struct {
 
 // DescribeCluster returns the cluster's id, controller and brokers.
 func (a *Admin) DescribeCluster(ctx context.Context) (out Cluster, err error) {
-	err = a.call(ctx, func(ctx context.Context) error {
+	err = a.call(ctx, "DescribeCluster", func(ctx context.Context) error {
 		req, resp := new(msg.DescribeClusterRequest), new(msg.DescribeClusterResponse)
 		req.SetDefaults()
 		if err := a.cl.doAny(ctx, req, resp); err != nil {
@@ -135,7 +135,7 @@ type LogDirPartition struct {
 // DescribeLogDirs returns the data directories of all brokers. A broker that
 // does not answer makes it fail.
 func (a *Admin) DescribeLogDirs(ctx context.Context) (out []LogDir, err error) {
-	err = a.call(ctx, func(ctx context.Context) error {
+	err = a.call(ctx, "DescribeLogDirs", func(ctx context.Context) error {
 		out = nil
 		return a.eachBroker(ctx, func(id int32, cn versioned) error {
 			resp := new(msg.DescribeLogDirsResponse)
@@ -170,7 +170,7 @@ func (a *Admin) eachBroker(ctx context.Context, f func(id int32, cn versioned) e
 	for _, id := range ids {
 		cn, err := a.cl.broker(ctx, id, forAdmin)
 		if err != nil {
-			return fmt.Errorf("broker %d: %w: %w", id, ErrNoBroker, err)
+			return err
 		}
 		if err := lost(f(id, cn), cn); err != nil {
 			return fmt.Errorf("broker %d: %w", id, err)

@@ -66,7 +66,7 @@ const (
 // those of single resources.
 func (a *Admin) DescribeConfigs(ctx context.Context, resources []Resource, names []string, docs bool) (map[Resource][]ConfigEntry, error) {
 	out := make(map[Resource][]ConfigEntry)
-	err := a.eachOwner(ctx, resources, func(ctx context.Context, cn versioned, rs []Resource) error {
+	err := a.eachOwner(ctx, "DescribeConfigs", resources, func(ctx context.Context, cn versioned, rs []Resource) error {
 		req, resp := &msg.DescribeConfigsRequest{IncludeSynonyms: true, IncludeDocumentation: docs}, new(msg.DescribeConfigsResponse)
 		for _, r := range rs {
 			req.Resources = append(req.Resources, msg.DescribeConfigsRequestDescribeConfigsResource{ResourceType: int8(r.Type), ResourceName: r.Name, ConfigurationKeys: names})
@@ -102,7 +102,7 @@ func (a *Admin) AlterConfigs(ctx context.Context, changes map[Resource][]ConfigO
 	for r := range changes {
 		resources = append(resources, r)
 	}
-	return a.eachOwner(ctx, resources, func(ctx context.Context, cn versioned, rs []Resource) error {
+	return a.eachOwner(ctx, "IncrementalAlterConfigs", resources, func(ctx context.Context, cn versioned, rs []Resource) error {
 		req, resp := &msg.IncrementalAlterConfigsRequest{ValidateOnly: validate}, new(msg.IncrementalAlterConfigsResponse)
 		for _, r := range rs {
 			rr := msg.IncrementalAlterConfigsRequestAlterConfigsResource{ResourceType: int8(r.Type), ResourceName: r.Name}
@@ -130,7 +130,7 @@ func (a *Admin) AlterConfigs(ctx context.Context, changes map[Resource][]ConfigO
 
 // eachOwner runs f with the broker that keeps the configs of each resource: a
 // single broker its own, any broker the rest.
-func (a *Admin) eachOwner(ctx context.Context, resources []Resource, f func(context.Context, versioned, []Resource) error) error {
+func (a *Admin) eachOwner(ctx context.Context, what string, resources []Resource, f func(context.Context, versioned, []Resource) error) error {
 	var rest []Resource
 	byBroker := make(map[int32][]Resource)
 	for _, r := range resources {
@@ -146,12 +146,12 @@ func (a *Admin) eachOwner(ctx context.Context, resources []Resource, f func(cont
 	}
 	var errs []error
 	if len(rest) > 0 {
-		errs = append(errs, a.call(ctx, func(ctx context.Context) error {
+		errs = append(errs, a.call(ctx, what, func(ctx context.Context) error {
 			return a.cl.anyConn(ctx, func(cn versioned) error { return f(ctx, cn, rest) })
 		}))
 	}
 	for id, rs := range byBroker {
-		errs = append(errs, a.call(ctx, func(ctx context.Context) error {
+		errs = append(errs, a.call(ctx, what, func(ctx context.Context) error {
 			if _, known := a.cl.now().brokers[id]; !known {
 				if err := a.cl.fresh(ctx); err != nil {
 					return err

@@ -38,7 +38,7 @@ type GroupListing struct {
 
 // ListGroups returns the groups of all brokers, sorted by id.
 func (a *Admin) ListGroups(ctx context.Context) (out []GroupListing, err error) {
-	err = a.call(ctx, func(ctx context.Context) error {
+	err = a.call(ctx, "ListGroups", func(ctx context.Context) error {
 		out = nil
 		return a.eachBroker(ctx, func(id int32, cn versioned) error {
 			resp := new(msg.ListGroupsResponse)
@@ -77,7 +77,7 @@ type GroupMember struct {
 // DescribeGroup returns one group. A group that does not exist is
 // kerr.GroupIdNotFound, or of state Dead from an older broker.
 func (a *Admin) DescribeGroup(ctx context.Context, group string) (out GroupInfo, err error) {
-	err = a.onGroup(ctx, group, func(ctx context.Context, id int32) error {
+	err = a.onGroup(ctx, group, "DescribeGroups", func(ctx context.Context, id int32) error {
 		resp := new(msg.DescribeGroupsResponse)
 		if err := a.cl.do(ctx, id, forGroup, &msg.DescribeGroupsRequest{Groups: []string{group}}, resp); err != nil {
 			return err
@@ -104,15 +104,15 @@ func (a *Admin) DescribeGroup(ctx context.Context, group string) (out GroupInfo,
 	return out, err
 }
 
-func (a *Admin) onGroup(ctx context.Context, group string, f func(ctx context.Context, coordinator int32) error) error {
+func (a *Admin) onGroup(ctx context.Context, group, what string, f func(ctx context.Context, coordinator int32) error) error {
 	ctx, cancel := context.WithTimeout(ctx, a.o.APITimeout)
 	defer cancel()
-	return a.cl.onCoordinator(ctx, group, func(id int32) error { return f(ctx, id) })
+	return a.cl.onCoordinator(ctx, group, what, func(id int32) error { return f(ctx, id) })
 }
 
 // DeleteGroup deletes a group without members, and its offsets.
 func (a *Admin) DeleteGroup(ctx context.Context, group string) error {
-	return a.onGroup(ctx, group, func(ctx context.Context, id int32) error {
+	return a.onGroup(ctx, group, "DeleteGroups", func(ctx context.Context, id int32) error {
 		resp := new(msg.DeleteGroupsResponse)
 		if err := a.cl.do(ctx, id, forGroup, &msg.DeleteGroupsRequest{GroupsNames: []string{group}}, resp); err != nil {
 			return err
@@ -129,7 +129,7 @@ func (a *Admin) DeleteGroup(ctx context.Context, group string) error {
 // GroupOffsets returns the committed offsets of a group; without partitions
 // named, all of them.
 func (a *Admin) GroupOffsets(ctx context.Context, group string, tps ...TopicPartition) (out map[TopicPartition]Offset, err error) {
-	err = a.onGroup(ctx, group, func(ctx context.Context, id int32) error {
+	err = a.onGroup(ctx, group, "OffsetFetch", func(ctx context.Context, id int32) error {
 		out, err = a.cl.fetchOffsets(ctx, id, group, tps, false)
 		return err
 	})
@@ -138,7 +138,7 @@ func (a *Admin) GroupOffsets(ctx context.Context, group string, tps ...TopicPart
 
 // SetGroupOffsets commits offsets for a group that has no members.
 func (a *Admin) SetGroupOffsets(ctx context.Context, group string, offsets map[TopicPartition]Offset) error {
-	return a.onGroup(ctx, group, func(ctx context.Context, id int32) error {
+	return a.onGroup(ctx, group, "OffsetCommit", func(ctx context.Context, id int32) error {
 		return a.cl.commitOffsets(ctx, id, group, "", -1, nil, offsets)
 	})
 }
@@ -146,7 +146,7 @@ func (a *Admin) SetGroupOffsets(ctx context.Context, group string, offsets map[T
 // DeleteGroupOffsets forgets the committed offsets of partitions whose topics
 // the group does not consume.
 func (a *Admin) DeleteGroupOffsets(ctx context.Context, group string, tps ...TopicPartition) error {
-	return a.onGroup(ctx, group, func(ctx context.Context, id int32) error {
+	return a.onGroup(ctx, group, "OffsetDelete", func(ctx context.Context, id int32) error {
 		req, resp := &msg.OffsetDeleteRequest{GroupId: group}, new(msg.OffsetDeleteResponse)
 		for _, t := range byTopic(tps) {
 			rt := msg.OffsetDeleteRequestTopic{Name: t.topic}

@@ -43,7 +43,7 @@ func (a *Admin) CreateTopics(ctx context.Context, topics []NewTopic, validate bo
 		req.Topics = append(req.Topics, c)
 	}
 	out := make(map[string]error)
-	err := a.onController(ctx, func(ctx context.Context, cn versioned) error {
+	err := a.onController(ctx, "CreateTopics", func(ctx context.Context, cn versioned) error {
 		resp := new(msg.CreateTopicsResponse)
 		if err := cn.Do(ctx, req, resp); err != nil {
 			return err
@@ -69,7 +69,7 @@ func orMinusOne[T ~int16 | ~int32](v T) T {
 // DeleteTopics deletes topics and returns the error of each.
 func (a *Admin) DeleteTopics(ctx context.Context, names ...string) (map[string]error, error) {
 	out := make(map[string]error)
-	err := a.onController(ctx, func(ctx context.Context, cn versioned) error {
+	err := a.onController(ctx, "DeleteTopics", func(ctx context.Context, cn versioned) error {
 		v, err := cn.Version(wire.DeleteTopics)
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ func (a *Admin) CreatePartitions(ctx context.Context, counts map[string]int32, v
 		return strings.Compare(x.Name, y.Name)
 	})
 	out := make(map[string]error)
-	err := a.onController(ctx, func(ctx context.Context, cn versioned) error {
+	err := a.onController(ctx, "CreatePartitions", func(ctx context.Context, cn versioned) error {
 		resp := new(msg.CreatePartitionsResponse)
 		if err := cn.Do(ctx, req, resp); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (a *Admin) ListTopics(ctx context.Context) ([]TopicInfo, error) {
 }
 
 func (a *Admin) describeTopics(ctx context.Context, topics []msg.MetadataRequestTopic) (out []TopicInfo, err error) {
-	err = a.call(ctx, func(ctx context.Context) error {
+	err = a.call(ctx, "Metadata", func(ctx context.Context) error {
 		req := new(msg.MetadataRequest)
 		req.SetDefaults()
 		req.Topics, req.AllowAutoTopicCreation = topics, false
@@ -170,7 +170,7 @@ func (a *Admin) describeTopics(ctx context.Context, topics []msg.MetadataRequest
 // watermark) and returns the new ones.
 func (a *Admin) DeleteRecords(ctx context.Context, before map[TopicPartition]int64) (map[TopicPartition]int64, error) {
 	out := make(map[TopicPartition]int64)
-	err := a.call(ctx, func(ctx context.Context) error {
+	err := a.call(ctx, "DeleteRecords", func(ctx context.Context) error {
 		byLeader, err := a.leaders(ctx, keys(before))
 		if err != nil {
 			return err
@@ -245,7 +245,7 @@ func (a *Admin) leaders(ctx context.Context, tps []TopicPartition) (map[int32][]
 func (a *Admin) ListOffsets(ctx context.Context, at map[TopicPartition]Position, readCommitted bool) (map[TopicPartition]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.o.APITimeout)
 	defer cancel()
-	if err := a.cl.retry(ctx, func() error { _, err := a.leaders(ctx, keys(at)); return err }); err != nil {
+	if err := a.cl.retryFor(ctx, "ListOffsets", func() error { _, err := a.leaders(ctx, keys(at)); return err }); err != nil {
 		return nil, err
 	}
 	isolation := int8(0)

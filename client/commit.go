@@ -48,9 +48,19 @@ func (c *Consumer) CommitOffsets(ctx context.Context, offsets map[TopicPartition
 	return c.group.commit(ctx, offsets)
 }
 
-// autoCommit commits positions; what does not succeed is tried again next time.
+// autoCommit commits positions, once: what does not succeed is tried again next
+// time.
 func (g *group) autoCommit(ctx context.Context) {
-	if err := g.commit(ctx, g.c.positions()); err != nil {
+	offsets := g.c.positions()
+	if len(offsets) == 0 {
+		return
+	}
+	err := g.commitOnce(ctx, offsets)
+	if err == nil {
+		g.committed(offsets)
+		return
+	}
+	if g.c.ctx.Err() == nil {
 		g.c.lg.Warn("offsets not committed", zap.String("group", g.id), zap.Error(err))
 	}
 }
@@ -60,37 +70,44 @@ func (g *group) commit(ctx context.Context, offsets map[TopicPartition]Offset) e
 	if len(offsets) == 0 {
 		return nil
 	}
-	err := g.c.cl.retry(ctx, func() error {
-		g.mu.Lock()
-		coordinator, member, generation := g.coordinator, g.member, g.generation
-		simple := len(g.topics) == 0
-		g.mu.Unlock()
-		if simple { // offsets of partitions assigned by hand
-			member, generation = "", -1
-		}
-		var err error
-		if coordinator < 0 {
-			if coordinator, err = g.c.cl.findCoordinator(ctx, g.id); err != nil {
-				return err
-			}
-			g.mu.Lock()
-			g.coordinator = coordinator
-			g.mu.Unlock()
-		}
-		err = g.c.cl.commitOffsets(ctx, coordinator, g.id, member, generation, g.instance(), offsets)
-		switch {
-		case errors.Is(err, kerr.NotCoordinator), errors.Is(err, kerr.CoordinatorNotAvailable), isLost(err):
-			g.mu.Lock()
-			g.coordinator = -1
-			g.mu.Unlock()
-		case errors.Is(err, kerr.UnknownMemberId), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.FencedInstanceId), errors.Is(err, kerr.RebalanceInProgress):
-			err = fmt.Errorf("%w: %w", ErrNotMember, err)
-		}
-		return err
-	})
-	if err != nil {
+	if err := g.c.cl.retryFor(ctx, "OffsetCommit", func() error { return g.commitOnce(ctx, offsets) }); err != nil {
 		return fmt.Errorf("commit to group %s: %w", g.id, err)
 	}
+	g.committed(offsets)
+	return nil
+}
+
+// commitOnce sends offsets to the coordinator, which is found if need be.
+func (g *group) commitOnce(ctx context.Context, offsets map[TopicPartition]Offset) (err error) {
+	g.mu.Lock()
+	coordinator, member, generation := g.coordinator, g.member, g.generation
+	simple := len(g.topics) == 0
+	g.mu.Unlock()
+	if simple { // offsets of partitions assigned by hand
+		member, generation = "", -1
+	}
+	if coordinator < 0 {
+		if coordinator, err = g.c.cl.findCoordinator(ctx, g.id); err != nil {
+			return err
+		}
+		g.mu.Lock()
+		g.coordinator = coordinator
+		g.mu.Unlock()
+	}
+	err = g.c.cl.commitOffsets(ctx, coordinator, g.id, member, generation, g.instance(), offsets)
+	switch {
+	case errors.Is(err, kerr.NotCoordinator), errors.Is(err, kerr.CoordinatorNotAvailable), isLost(err):
+		g.mu.Lock()
+		g.coordinator = -1
+		g.mu.Unlock()
+	case errors.Is(err, kerr.UnknownMemberId), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.FencedInstanceId), errors.Is(err, kerr.RebalanceInProgress):
+		err = fmt.Errorf("%w: %w", ErrNotMember, err)
+	}
+	return err
+}
+
+// committed notes what was committed.
+func (g *group) committed(offsets map[TopicPartition]Offset) {
 	g.c.mu.Lock()
 	defer g.c.mu.Unlock()
 	for tp, o := range offsets {
@@ -98,7 +115,6 @@ func (g *group) commit(ctx context.Context, offsets map[TopicPartition]Offset) e
 			p.committed = o.At
 		}
 	}
-	return nil
 }
 
 // offsetVersion is the newest OffsetCommit and OffsetFetch that name topics.
@@ -219,9 +235,9 @@ func (g *group) start(ctx context.Context, coordinator int32, mine []TopicPartit
 	if len(mine) == 0 {
 		return at, committed, nil
 	}
-	have, err := g.c.cl.fetchOffsets(ctx, coordinator, g.id, mine, true)
+	have, err := g.startOffsets(ctx, coordinator, mine)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("OffsetFetch: %w", err)
 	}
 	for _, tp := range mine {
 		g.c.cl.want(tp.Topic)
@@ -238,13 +254,35 @@ func (g *group) start(ctx context.Context, coordinator int32, mine []TopicPartit
 	return at, committed, nil
 }
 
+// startOffsets asks for committed offsets, again for as long as the session
+// allows that no heartbeat is sent: to join anew would make every member do so.
+func (g *group) startOffsets(ctx context.Context, coordinator int32, mine []TopicPartition) (have map[TopicPartition]Offset, err error) {
+	within := g.c.o.SessionTimeout / 3
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var gone error // the coordinator is another one, or out of reach
+	err = g.c.cl.retryFor(ctx, "committed offsets of group "+g.id, func() error {
+		have, err = g.c.cl.fetchOffsets(ctx, coordinator, g.id, mine, true)
+		var code kerr.Code
+		if errors.As(err, &code) && code.Refresh() == kerr.RefreshCoordinator || isLost(err) {
+			gone = err
+			return nil
+		}
+		return err
+	})
+	if gone != nil {
+		err = gone
+	}
+	return have, ownDeadline(err, within)
+}
+
 // Committed returns the group's committed offsets of partitions; those without
 // are left out.
 func (c *Consumer) Committed(ctx context.Context, tps ...TopicPartition) (out map[TopicPartition]Offset, err error) {
 	if c.group == nil {
 		return nil, fmt.Errorf("%w: Committed needs group.id", ErrConfig)
 	}
-	err = c.cl.onCoordinator(ctx, c.o.Group, func(id int32) error {
+	err = c.cl.onCoordinator(ctx, c.o.Group, "committed offsets", func(id int32) error {
 		out, err = c.cl.fetchOffsets(ctx, id, c.o.Group, tps, true)
 		return err
 	})

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/wire/kerr"
 )
 
 // ErrNoReset means that a partition has no valid position and auto.offset.reset
@@ -33,14 +35,17 @@ type Consumer struct {
 	work  sync.WaitGroup
 	kick  chan struct{} // the fetch loop is to look again
 	group *group        // nil without group.id
+	pace  pace
 
 	mu       sync.Mutex // guards the fields below
 	assigned map[TopicPartition]*position
 	ready    []*position    // with records for Poll, in the order they came
 	fetching map[int32]bool // brokers with a fetch under way
 	unseen   map[int32]bool // brokers whose last answer Poll has not seen
+	early    map[int32]int  // by broker: empty answers in a row that came before fetch.max.wait.ms was over
 	changed  chan struct{}  // closed and replaced when Poll should look again
 	failed   error          // for the next Poll
+	topicErr time.Time      // when the last topic's error that Poll was told came
 	closed   bool
 }
 
@@ -57,10 +62,12 @@ type position struct {
 	dropped   bool // no longer assigned
 	notBefore time.Time
 	lostIn    *metadata // the one that names no leader for it
-	tries     int
-	highWater int64 // -1 before the first fetch
-	committed int64 // -1 if nothing is
-	epoch     int32 // of the last record
+	tries     int       // that failed, in a row
+	lastErr   error     // of the last one; nil after a success
+	told      bool      // lastErr is for Poll: no try before Poll has returned it
+	highWater int64     // -1 before the first fetch
+	committed int64     // -1 if nothing is
+	epoch     int32     // of the last record
 }
 
 // NewConsumer returns a consumer. It connects when it is given something to
@@ -72,12 +79,14 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Consumer{
-		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1),
-		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), changed: make(chan struct{}),
+		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1), pace: newPace(&o.Options),
+		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), early: make(map[int32]int), changed: make(chan struct{}),
 	}
 	opts := o.Options
 	opts.MetadataMaxIdle = math.MaxInt64 // what is assigned stays of interest
-	c.cl = newCluster(opts, 5, !o.NoAutoCreateTopics, func(*metadata) { c.look() })
+	c.cl = newCluster(opts, 5, !o.NoAutoCreateTopics, c.metadataChanged)
+	c.cl.hook(hooks{onFailure: c.metadataFailed, restless: c.restless})
+	c.cl.setMaxResponse(o.FetchMaxBytes)
 	if o.Group != "" {
 		c.group = newGroup(c)
 	}
@@ -219,8 +228,9 @@ func (c *Consumer) Position(tp TopicPartition) (next, end int64, ok bool) {
 }
 
 // Poll returns the next records, at most max.poll.records, waiting for at least
-// one until ctx ends, whose error it returns then. The records' memory stays
-// valid. Errors of single partitions are returned once; Poll may be called on.
+// one until ctx ends; the error is a [*WaitError] then. The records' memory stays
+// valid. Errors of single partitions are returned as often as they happen; Poll
+// may be called on.
 func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 	for {
 		if c.group != nil {
@@ -236,6 +246,7 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 		if err := c.failed; err != nil {
 			c.failed = nil
 			c.mu.Unlock()
+			c.look() // what failed may be tried again
 			return nil, err
 		}
 		records, err := c.take()
@@ -252,7 +263,7 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 		case <-changed:
 		case <-rejoin:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, c.nothing(ctx)
 		case <-c.ctx.Done():
 			return nil, ErrClosed
 		}
@@ -274,6 +285,9 @@ func (c *Consumer) take() (records []Record, err error) {
 		}
 		var more bool
 		records, more, err = p.chunk.decode(p, records, c.o.MaxPollRecords, &c.o)
+		if err == nil && !more {
+			err = p.chunk.progress(p, &c.o)
+		}
 		if err != nil {
 			err = fmt.Errorf("records of %v from offset %d: %w", p.tp, p.next, err)
 		}
@@ -287,9 +301,10 @@ func (c *Consumer) take() (records []Record, err error) {
 			if len(records) > 0 { // those first; the error comes back with the next fetch
 				return records, nil
 			}
-			p.notBefore = time.Now().Add(c.o.RetryBackoffMax)
+			c.retryLater(time.Now(), p, err, false) // Poll returns it right now
 			return nil, err
 		}
+		p.succeeded()
 	}
 	return records, nil
 }
@@ -313,4 +328,95 @@ func (c *Consumer) Close(ctx context.Context) error {
 	c.work.Wait()
 	c.cl.close()
 	return err
+}
+
+// metadataChanged looks what new metadata changes: leaders, partition counts,
+// and errors of topics that the user must know.
+func (c *Consumer) metadataChanged(m *metadata) {
+	c.look()
+	if c.group != nil {
+		c.group.metadataChanged()
+	}
+	for _, name := range c.topics() {
+		t := m.topics[name]
+		if t == nil || t.err == kerr.None || t.err.Retriable() {
+			continue
+		}
+		c.mu.Lock()
+		news := t.asOf.After(c.topicErr)
+		c.topicErr = t.asOf
+		c.mu.Unlock()
+		if news {
+			c.fail(fmt.Errorf("topic %s: %w", name, t.err))
+		}
+		return
+	}
+}
+
+// metadataFailed tells Poll why there is no metadata, if waiting will not mend
+// it.
+func (c *Consumer) metadataFailed(err error) {
+	if !retriable(err) {
+		c.fail(fmt.Errorf("metadata: %w", err))
+	}
+}
+
+// topics returns the topics that are assigned or subscribed, sorted.
+func (c *Consumer) topics() (names []string) {
+	if c.group != nil {
+		names = c.group.subscribed()
+	}
+	c.mu.Lock()
+	for tp := range c.assigned {
+		names = append(names, tp.Topic)
+	}
+	c.mu.Unlock()
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// restless reports whether a topic that is to be read is missing or has a
+// partition without leader. It is asked for again and again then: a topic that
+// is made later is to be read soon, and not at the next metadata.max.age.ms.
+func (c *Consumer) restless() bool {
+	m := c.cl.now()
+	return slices.ContainsFunc(c.topics(), func(name string) bool { return !m.settled(name) })
+}
+
+// nothing returns the error of a Poll whose ctx ended without records.
+func (c *Consumer) nothing(ctx context.Context) error {
+	if c.group != nil {
+		if what, err := c.group.outside(); what != "" {
+			if err == nil {
+				err = c.why()
+			}
+			return waited(ctx, err, "%s", what)
+		}
+	}
+	c.mu.Lock()
+	n := len(c.assigned)
+	c.mu.Unlock()
+	return waited(ctx, c.why(), "no records of %d partitions", n)
+}
+
+// why returns the error that keeps records from coming, nil if there is none.
+func (c *Consumer) why() error {
+	for _, tp := range c.Assignment() {
+		c.mu.Lock()
+		var err error
+		if p := c.assigned[tp]; p != nil {
+			err = p.lastErr
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	m := c.cl.now()
+	for _, name := range c.topics() {
+		if t := m.topics[name]; t != nil && t.err != kerr.None {
+			return fmt.Errorf("topic %s: %w", name, t.err)
+		}
+	}
+	return c.cl.failure()
 }

@@ -2,34 +2,11 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/klamm-io/klamm/wire"
-	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
-
-// retry runs f until it succeeds, fails for good, or ctx ends. Between tries it
-// pauses, and refreshes what the error says.
-func (c *cluster) retry(ctx context.Context, f func() error) error {
-	for try := 1; ; try++ {
-		err := f()
-		if err == nil || !retriable(err) || try > c.retries {
-			return err
-		}
-		var code kerr.Code
-		if errors.As(err, &code) && code.Refresh() == kerr.RefreshMetadata || isLost(err) {
-			c.stale()
-		}
-		if sleep(ctx, backoff(c.o.RetryBackoff, c.o.RetryBackoffMax, try)) != nil {
-			return fmt.Errorf("%w; the last try: %w", ctx.Err(), err)
-		}
-		if c.ctx.Err() != nil {
-			return ErrClosed
-		}
-	}
-}
 
 // findCoordinator asks which broker coordinates a group, once.
 func (c *cluster) findCoordinator(ctx context.Context, group string) (int32, error) {
@@ -85,8 +62,8 @@ func (c *cluster) learnBroker(b BrokerInfo) {
 
 // onCoordinator runs f with the broker that coordinates a group, again with
 // another one as often as the errors say that it moved.
-func (c *cluster) onCoordinator(ctx context.Context, group string, f func(broker int32) error) error {
-	return c.retry(ctx, func() error {
+func (c *cluster) onCoordinator(ctx context.Context, group, what string, f func(broker int32) error) error {
+	return c.retryFor(ctx, what+" of group "+group, func() error {
 		id, err := c.findCoordinator(ctx, group)
 		if err != nil {
 			return err

@@ -4,12 +4,18 @@
 // The parts are those of the Java producer: records gather in batches by
 // partition, a sender per broker drains them, a cluster keeps metadata and
 // connections.
+//
+// What trying again may mend is tried again, with growing pauses, and logged;
+// everything else is returned. Where a context ends a wait the error is a
+// [*WaitError], which wraps the context's error and the last one met.
 package client
 
 import (
 	"errors"
 
+	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 var (
@@ -21,7 +27,7 @@ var (
 	// ErrMaxBlock means that Send waited max.block.ms for metadata or memory.
 	ErrMaxBlock = errors.New("no metadata or memory within max.block.ms")
 	// ErrRecordTooLarge means that a record exceeds max.request.size or
-	// buffer.memory.
+	// buffer.memory, or that a batch does not fit max.partition.fetch.bytes.
 	ErrRecordTooLarge = errors.New("record is too large")
 	// ErrNoBroker means that no broker could be reached.
 	ErrNoBroker = errors.New("no broker reachable")
@@ -39,5 +45,12 @@ func retriable(err error) bool {
 	if errors.As(err, &c) {
 		return c.Retriable()
 	}
-	return isLost(err)
+	return isLost(err) && !broken(err)
+}
+
+// broken reports whether err tells of an answer that is no good, or cannot be:
+// the same question has the same answer.
+func broken(err error) bool {
+	var large *conn.AnswerTooLargeError
+	return errors.As(err, &large) || errors.Is(err, conn.ErrProtocol) || errors.Is(err, conn.ErrVersion) || errors.Is(err, prim.ErrUnsupported)
 }

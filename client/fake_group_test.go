@@ -179,7 +179,7 @@ func (f *fake) drop(g *fakeGroup, member string) {
 func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.Response {
 	switch r := req.(type) {
 	case *msg.FetchRequest:
-		for waited := int32(0); ; waited += 10 { // a long poll
+		for waited := int32(0); ; waited += 20 { // a long poll
 			resp := f.fetch(id, r).(*msg.FetchResponse)
 			news := waited >= r.MaxWaitMs
 			for _, t := range resp.Responses {
@@ -190,7 +190,7 @@ func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.R
 			if news {
 				return resp
 			}
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 		}
 	case *msg.ListOffsetsRequest:
 		return f.listOffsets(id, r)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"slices"
@@ -38,7 +39,10 @@ type fake struct {
 	listen   map[int32]net.Listener
 
 	// script sees each request before it is handled; a response it returns is
-	// sent instead. drop closes the connection: before handling, or after.
+	// sent instead. drop closes the connection "before" handling or "after"; with
+	// "silent" there is no answer, with "garbage" one that does not parse, with
+	// "correlation" one to another request, with "huge" the start of one that is
+	// too large.
 	script func(broker int32, h wire.RequestHeader, req msg.Request) (resp msg.Response, drop string)
 }
 
@@ -181,12 +185,23 @@ func (f *fake) serve(id int32, c net.Conn) {
 		if p, ok := req.(*msg.ProduceRequest); ok && p.Acks == 0 || resp == nil {
 			continue
 		}
+		if v, ok := resp.(*msg.ApiVersionsResponse); ok && v.ErrorCode == int16(kerr.UnsupportedVersion) {
+			h.Version = 0 // KIP-511
+		}
+		if drop == "correlation" {
+			h.CorrelationID++
+		}
 		out := wire.AppendResponseHeader(make([]byte, 4), h.Key, h.Version, h.CorrelationID)
-		if out, err = resp.AppendTo(out, h.Version); err != nil {
+		if drop == "garbage" {
+			out = append(out, bytes.Repeat([]byte{0xfe}, 40)...)
+		} else if out, err = resp.AppendTo(out, h.Version); err != nil {
 			f.t.Errorf("broker %d: %v", id, err)
 			return
 		}
 		copy(out, prim.AppendInt32(nil, int32(len(out)-4)))
+		if drop == "huge" {
+			copy(out, prim.AppendInt32(nil, 1<<30))
+		}
 		if _, err := c.Write(out); err != nil {
 			return
 		}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/record"
@@ -46,7 +48,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	byLeader := make(map[int32][]*position)
 	c.mu.Lock()
 	for tp, p := range c.assigned {
-		if p.fetching || p.chunk != nil || p.paused && p.known {
+		if p.fetching || p.chunk != nil || p.paused && p.known || p.told && c.failed != nil {
 			continue
 		}
 		if d := p.notBefore.Sub(now); d > 0 {
@@ -98,10 +100,10 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 	for tp, p := range ps {
 		ask[tp] = p.wanted.asked(time.Now())
 	}
-	c.awaitTopics(ask)
+	noMetadata := c.awaitTopics(ask)
 	found := c.cl.listOffsets(c.ctx, ask, c.o.isolation())
-	var failed error
-	stale := false
+	var failed failures
+	m := c.cl.now()
 	c.mu.Lock()
 	now := time.Now()
 	for tp, p := range ps {
@@ -110,46 +112,95 @@ func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 		switch {
 		case l.err == nil && l.offset < 0 && ask[tp] >= 0: // nothing so late
 			p.wanted = AtEnd(0)
+			continue
 		case l.err == nil && l.offset >= 0:
-			p.next, p.known, p.tries = max(l.offset+p.wanted.n, 0), true, 0
-		default:
-			p.retryLater(now, &c.o)
-			stale = true
-			if l.err != nil && !retriable(l.err) && failed == nil && c.ctx.Err() == nil {
-				failed = fmt.Errorf("position of %v: %w", tp, l.err)
-			}
+			// tries stays: only a fetch proves that the position is good.
+			p.next, p.known = max(l.offset+p.wanted.n, 0), true
+			continue
+		case l.err == nil:
+			l.err = fmt.Errorf("%w: offset %d", conn.ErrProtocol, l.offset)
+		case m.topics[tp.Topic] == nil && noMetadata != nil:
+			l.err = noMetadata
+		case m.topics[tp.Topic] != nil && m.topics[tp.Topic].err != kerr.None:
+			l.err = m.topics[tp.Topic].err // rather than that there is no leader
 		}
+		failed.add(p, fmt.Errorf("position of %v: %w", tp, l.err))
 	}
+	c.retryAll(now, &failed)
 	c.mu.Unlock()
-	if stale {
-		c.cl.stale()
-	}
-	if failed != nil {
-		c.fail(failed)
-	}
-	c.look()
+	c.report(&failed)
 }
 
 // awaitTopics waits for metadata that has not come yet, so that a consumer that
 // has just been made does not take a missing leader for a lost one.
-func (c *Consumer) awaitTopics(ask map[TopicPartition]int64) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.o.RequestTimeout)
-	defer cancel()
+func (c *Consumer) awaitTopics(ask map[TopicPartition]int64) error {
+	missing := false
 	for tp := range ask {
 		if c.cl.now().topics[tp.Topic] == nil {
-			// An error shows again in the answer for the partition.
-			_, _ = c.cl.topic(ctx, tp.Topic)
+			c.cl.want(tp.Topic)
+			missing = true
 		}
+	}
+	if !missing {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.o.RequestTimeout)
+	defer cancel()
+	return ownDeadline(c.cl.fresh(ctx), c.o.RequestTimeout)
+}
+
+// failures are what went wrong in one answer.
+type failures struct {
+	ps   []*position
+	errs []error
+}
+
+func (f *failures) add(p *position, err error) {
+	f.ps = append(f.ps, p)
+	f.errs = append(f.errs, err)
+}
+
+// forUser reports whether an error is for Poll: trying again will not mend it,
+// or records are damaged.
+func forUser(err error) bool { return !retriable(err) || errors.Is(err, kerr.CorruptMessage) }
+
+// retryAll is retryLater for all failures. The caller holds mu.
+func (c *Consumer) retryAll(now time.Time, f *failures) {
+	for i, p := range f.ps {
+		c.retryLater(now, p, f.errs[i], forUser(f.errs[i]))
 	}
 }
 
-func (p *position) retryLater(now time.Time, o *ConsumerOptions) {
+// retryLater makes a position wait, longer with each failure. If told, it also
+// waits until Poll has returned the error. The caller holds mu.
+func (c *Consumer) retryLater(now time.Time, p *position, err error, told bool) {
 	p.tries++
-	p.notBefore = now.Add(backoff(o.RetryBackoff, o.RetryBackoffMax, p.tries))
+	p.lastErr, p.told = err, told
+	p.notBefore = c.pace.next(now, p.tries)
+}
+
+// succeeded forgets failures.
+func (p *position) succeeded() { p.tries, p.lastErr, p.told = 0, nil, false }
+
+// report asks for metadata after failures, tells Poll the first that is for the
+// user, and logs the first of the others.
+func (c *Consumer) report(f *failures) {
+	defer c.look()
+	if len(f.ps) == 0 || c.ctx.Err() != nil {
+		return
+	}
+	c.cl.stale()
+	if i := slices.IndexFunc(f.errs, forUser); i >= 0 {
+		c.fail(f.errs[i])
+	}
+	if i := slices.IndexFunc(f.errs, func(err error) bool { return !forUser(err) }); i >= 0 {
+		c.lg.Warn("partitions not read, try again", zap.Int("partitions", len(f.ps)), zap.Error(f.errs[i]))
+	}
 }
 
 // fetch asks a broker for records once.
 func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
+	began := time.Now()
 	resp, err := c.askRecords(leader, ps, m)
 	c.mu.Lock()
 	delete(c.fetching, leader)
@@ -163,7 +214,8 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		p.fetching = false
 		left[p.tp] = p
 	}
-	var failed error
+	var failed failures
+	records, again := false, false
 	if err == nil {
 		for ti := range resp.Responses {
 			t := &resp.Responses[ti]
@@ -177,9 +229,15 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 				if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
 					hints = append(hints, leaderHint{t.Topic, r.PartitionIndex, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
 				}
-				if e := c.arrived(p, r, now); e != nil && failed == nil {
-					failed = e
+				if p.dropped {
+					continue
 				}
+				e := c.arrived(p, r, now)
+				if e != nil {
+					failed.add(p, e)
+				}
+				again = again || p.lastErr != nil // a reset
+				records = records || p.chunk != nil
 				if p.chunk != nil && !p.dropped {
 					c.unseen[leader] = true
 				}
@@ -187,22 +245,40 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		}
 	}
 	for _, p := range left {
-		p.retryLater(now, &c.o)
-	}
-	c.mu.Unlock()
-	if err != nil {
-		c.cl.stale()
-		if !retriable(err) && c.ctx.Err() == nil {
-			failed = fmt.Errorf("fetch from broker %d: %w", leader, err)
+		if e := err; !p.dropped {
+			if e == nil {
+				e = fmt.Errorf("%w: the answer leaves it out", errLost)
+			}
+			failed.add(p, fmt.Errorf("fetch %v from broker %d: %w", p.tp, leader, e))
 		}
 	}
+	c.retryAll(now, &failed)
+	if records || again || len(failed.ps) > 0 {
+		delete(c.early, leader)
+	} else {
+		c.notTooEarly(leader, ps, began, now)
+	}
+	c.mu.Unlock()
 	for _, h := range hints {
 		c.cl.hint(h.topic, h.partition, h.leader, h.epoch, nil)
 	}
-	if failed != nil {
-		c.fail(failed)
+	c.report(&failed)
+}
+
+// notTooEarly makes partitions wait after an empty answer that came before
+// fetch.max.wait.ms was over, if it is not the first: a broker that does not
+// wait itself would be asked without a pause. The wait is never longer than the
+// broker's would have been. The caller holds mu.
+func (c *Consumer) notTooEarly(leader int32, ps []*position, began, now time.Time) {
+	if now.Sub(began) >= c.o.FetchMaxWait*9/10 {
+		delete(c.early, leader)
+		return
 	}
-	c.look()
+	until := began.Add(min(backoff(c.o.RetryBackoff, c.o.RetryBackoffMax, c.early[leader]), c.o.FetchMaxWait))
+	c.early[leader]++
+	for _, p := range ps {
+		p.notBefore = until
+	}
 }
 
 func (c *Consumer) askRecords(leader int32, ps []*position, m *metadata) (*msg.FetchResponse, error) {
@@ -239,45 +315,44 @@ func (c *Consumer) askRecords(leader int32, ps []*position, m *metadata) (*msg.F
 	return resp, lost(err, cn)
 }
 
-// arrived takes a partition's part of an answer. The caller holds mu.
+// arrived takes a partition's part of an answer and returns why it is none. The
+// caller holds mu.
 func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now time.Time) error {
-	if p.dropped {
-		return nil
-	}
 	code := kerr.Code(r.ErrorCode)
 	switch {
 	case code == kerr.None:
-		p.tries = 0
 		p.highWater = r.HighWatermark
 		if c.o.ReadCommitted && r.LastStableOffset >= 0 {
 			p.highWater = r.LastStableOffset
 		}
 		if len(r.Records.B) > 0 {
-			p.chunk = newChunk(r, c.o.ReadCommitted)
+			p.chunk = newChunk(r, p.next, c.o.ReadCommitted)
 			c.ready = append(c.ready, p)
+		} else {
+			p.succeeded()
 		}
 		c.notify() // records, or news of the end
 		return nil
 	case code == kerr.OffsetOutOfRange:
 		to, ok := c.o.reset()
 		if !ok {
-			p.retryLater(now, &c.o)
 			return fmt.Errorf("%v: offset %d: %w: %w", p.tp, p.next, ErrNoReset, code)
 		}
-		c.lg.Info("position out of range, reset", zap.String("topic", p.tp.Topic), zap.Int32("partition", p.tp.Partition), zap.Int64("offset", p.next))
+		c.lg.Warn("position out of range, reset", zap.String("topic", p.tp.Topic), zap.Int32("partition", p.tp.Partition), zap.Int64("offset", p.next), zap.Int("try", p.tries), zap.Error(code))
+		// The first time at once. A broker that answers so to each position that
+		// it names itself is asked less and less often.
+		p.lastErr = fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
+		p.notBefore = c.pace.next(now, p.tries)
+		p.tries++
 		p.wanted, p.known, p.next = to, !to.lookup, to.n
 		return nil
 	}
-	p.retryLater(now, &c.o)
-	c.cl.stale()
-	if !code.Retriable() || code == kerr.CorruptMessage {
-		return fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
-	}
-	return nil
+	return fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
 }
 
 // chunk is the record bytes of one partition from one fetch.
 type chunk struct {
+	from    int64 // where the fetch began
 	left    []byte
 	it      *record.Iterator // of the batch being read, nil between batches
 	batch   record.Batch
@@ -287,8 +362,8 @@ type chunk struct {
 	commit  bool
 }
 
-func newChunk(r *msg.FetchResponsePartitionData, committed bool) *chunk {
-	k := &chunk{left: r.Records.B, commit: committed}
+func newChunk(r *msg.FetchResponsePartitionData, from int64, committed bool) *chunk {
+	k := &chunk{from: from, left: r.Records.B, commit: committed}
 	if committed {
 		k.aborted = slices.Clone(r.AbortedTransactions)
 		slices.SortFunc(k.aborted, func(a, b msg.FetchResponseAbortedTransaction) int {
@@ -376,6 +451,38 @@ func (k *chunk) nextBatch(p *position, o *ConsumerOptions) error {
 	k.batch, k.it = b, new(record.Iterator)
 	return k.it.Reset(b, 0)
 }
+
+// progress returns an error if a chunk that has been read did not move p on: the
+// next fetch would bring the same.
+func (k *chunk) progress(p *position, o *ConsumerOptions) error {
+	switch {
+	case p.next > k.from:
+		return nil
+	case len(k.left) == 0:
+		return fmt.Errorf("%w: only records below the offset that was asked for", conn.ErrProtocol)
+	}
+	err := &BatchTooLargeError{Have: len(k.left), Limit: o.PartitionMaxBytes}
+	if len(k.left) >= 12 { // base offset, and the length of what follows
+		err.Size = 12 + int(int32(binary.BigEndian.Uint32(k.left[8:])))
+	}
+	return err
+}
+
+// BatchTooLargeError means that a broker sent only the beginning of a batch,
+// since the whole does not fit max.partition.fetch.bytes. Brokers since 0.10.1
+// send the first batch of an answer whole. It wraps ErrRecordTooLarge.
+type BatchTooLargeError struct {
+	Size  int // bytes of the batch; 0 if not even that came
+	Have  int // bytes that came
+	Limit int // max.partition.fetch.bytes
+}
+
+func (e *BatchTooLargeError) Error() string {
+	return fmt.Sprintf("%v: %d of the %d bytes of its batch came, max.partition.fetch.bytes is %d", ErrRecordTooLarge, e.Have, e.Size, e.Limit)
+}
+
+// Unwrap returns ErrRecordTooLarge.
+func (e *BatchTooLargeError) Unwrap() error { return ErrRecordTooLarge }
 
 // skip reports whether a batch is not for the application: control batches, and
 // records of aborted transactions with read_committed.

@@ -19,6 +19,7 @@ type outcome struct {
 	done  chan struct{}
 	moved bool // the batch was split: the futures point elsewhere now
 
+	of         *Producer // whose batch it is; nil of a record that was never queued
 	topic      string
 	partition  int32
 	base       int64 // offset of the first record, -1 if not known
@@ -70,7 +71,7 @@ func (f *Future) Get(ctx context.Context) (RecordMetadata, error) {
 			select {
 			case <-o.done:
 			default:
-				return RecordMetadata{Offset: -1}, ctx.Err()
+				return RecordMetadata{Offset: -1}, waited(ctx, o.of.hindranceOf(o), "delivery of a record to partition %d of topic %s", o.partition, o.topic)
 			}
 		}
 		if !o.moved {

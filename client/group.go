@@ -37,7 +37,8 @@ type group struct {
 	stable      bool          // a member with an assignment
 	joining     chan struct{} // closed when the join under way ends
 	joinErr     error
-	joinTry     int
+	joinTry     int   // joins that failed, in a row
+	lastErr     error // of the last one, or what ended the generation; nil while stable
 	owned       []TopicPartition
 	lastPoll    time.Time
 	lastCommit  time.Time
@@ -103,13 +104,51 @@ func (g *group) poll(ctx context.Context) error {
 	select {
 	case <-joining:
 	case <-ctx.Done():
-		return ctx.Err()
+		return g.c.nothing(ctx)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	err := g.joinErr
 	g.joinErr = nil
 	return err
+}
+
+// outside says what Poll waits for while the consumer is no member with an
+// assignment, and why, as far as is known. It says nothing of a member.
+func (g *group) outside() (what string, why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case len(g.topics) == 0 || g.stable && len(g.owned) > 0:
+		return "", nil
+	case g.stable:
+		return fmt.Sprintf("a partition from group %s", g.id), g.lastErr
+	case g.coordinator < 0:
+		return fmt.Sprintf("coordinator of group %s from %s", g.id, g.c.cl.asked()), g.lastErr
+	}
+	return fmt.Sprintf("joining group %s at %s", g.id, g.c.cl.name(g.coordinator)), g.lastErr
+}
+
+// subscribed returns the topics of the subscription, and those that the member
+// assigns to others.
+func (g *group) subscribed() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	names := slices.Clone(g.topics)
+	for t := range g.leads {
+		names = append(names, t)
+	}
+	return names
+}
+
+// metadataChanged wakes Poll if it has to join again.
+func (g *group) metadataChanged() {
+	g.mu.Lock()
+	again := g.stable && g.repartitioned()
+	g.mu.Unlock()
+	if again {
+		g.poke()
+	}
 }
 
 // commitDue reports whether it is time for an auto-commit. The caller holds mu.
@@ -147,7 +186,9 @@ func (g *group) giveUp(ctx context.Context) {
 	g.mu.Unlock()
 	if member && !g.c.o.NoAutoCommit {
 		ctx, cancel := context.WithTimeout(ctx, g.c.o.RequestTimeout)
-		g.autoCommit(ctx)
+		if err := g.commit(ctx, g.c.positions()); err != nil {
+			g.c.lg.Warn("offsets not committed before a rebalance", zap.String("group", g.id), zap.Error(err))
+		}
 		cancel()
 	}
 	g.c.mu.Lock()
@@ -165,7 +206,6 @@ func (g *group) startJoin() chan struct{} {
 	g.c.work.Go(func() {
 		err := g.join(g.c.ctx, topics)
 		g.mu.Lock()
-		g.joining = nil
 		switch {
 		case err == nil:
 			g.joinTry = 0
@@ -175,15 +215,20 @@ func (g *group) startJoin() chan struct{} {
 			g.joinErr = fmt.Errorf("join group %s: %w", g.id, err)
 		}
 		pause := time.Duration(0)
-		if err != nil {
+		if g.lastErr = err; err != nil {
 			g.joinTry++
 			pause = backoff(g.c.o.RetryBackoff, g.c.o.RetryBackoffMax, g.joinTry)
 		}
 		g.mu.Unlock()
 		if err != nil {
-			g.c.lg.Debug("group not joined", zap.String("group", g.id), zap.Error(err))
-			sleep(g.c.ctx, pause)
+			g.c.lg.Warn("group not joined", zap.String("group", g.id), zap.Duration("pause", pause), zap.Error(err))
+			if sleep(g.c.ctx, pause) != nil {
+				g.c.lg.Debug("join given up: consumer closed", zap.String("group", g.id))
+			}
 		}
+		g.mu.Lock()
+		g.joining = nil // only now: another Poll would not wait out the pause
+		g.mu.Unlock()
 		close(done)
 		g.poke()
 	})
@@ -225,35 +270,41 @@ func (g *group) join(ctx context.Context, topics []string) error {
 		g.coordinator = coordinator
 		g.mu.Unlock()
 	}
-	req, err := g.joinRequest(topics, member, owned, generation)
-	if err != nil {
-		return err
-	}
-	cn, err := g.c.cl.broker(ctx, coordinator, forGroup)
-	if err != nil {
-		return err
-	}
-	v, err := cn.Version(wire.JoinGroup)
-	if err != nil {
-		return err
-	}
-	resp := new(msg.JoinGroupResponse)
-	if err := lost(cn.DoVersion(ctx, req, resp, v, g.c.o.MaxPollInterval+g.c.o.RequestTimeout), cn); err != nil {
-		return err
-	}
-	if kerr.Code(resp.ErrorCode) == kerr.MemberIdRequired {
+	resp, err := g.sendJoin(ctx, coordinator, topics, member, owned, generation)
+	if err == nil && kerr.Code(resp.ErrorCode) == kerr.MemberIdRequired { // KIP-394: once more, with the id
 		g.mu.Lock()
 		g.member = resp.MemberId
 		g.mu.Unlock()
-		return g.join(ctx, topics)
+		resp, err = g.sendJoin(ctx, coordinator, topics, resp.MemberId, owned, generation)
+	}
+	if err != nil {
+		return err
 	}
 	if err := codeOf(resp.ErrorCode); err != nil {
-		return err
+		return fmt.Errorf("JoinGroup: %w", err)
 	}
 	g.mu.Lock()
 	g.member, g.generation, g.protocol = resp.MemberId, resp.GenerationId, text(resp.ProtocolName)
 	g.mu.Unlock()
 	return g.sync(ctx, coordinator, resp)
+}
+
+func (g *group) sendJoin(ctx context.Context, coordinator int32, topics []string, member string, owned []TopicPartition, generation int32) (*msg.JoinGroupResponse, error) {
+	req, err := g.joinRequest(topics, member, owned, generation)
+	if err != nil {
+		return nil, err
+	}
+	cn, err := g.c.cl.broker(ctx, coordinator, forGroup)
+	if err != nil {
+		return nil, err
+	}
+	v, err := cn.Version(wire.JoinGroup)
+	if err != nil {
+		return nil, err
+	}
+	resp := new(msg.JoinGroupResponse)
+	err = lost(cn.DoVersion(ctx, req, resp, v, g.c.o.MaxPollInterval+g.c.o.RequestTimeout), cn)
+	return resp, err
 }
 
 func (g *group) joinRequest(topics []string, member string, owned []TopicPartition, generation int32) (*msg.JoinGroupRequest, error) {
@@ -301,7 +352,7 @@ func (g *group) sync(ctx context.Context, coordinator int32, joined *msg.JoinGro
 		return err
 	}
 	if err := codeOf(resp.ErrorCode); err != nil {
-		return err
+		return fmt.Errorf("SyncGroup: %w", err)
 	}
 	mine, err := parseAssignment(resp.Assignment)
 	if err != nil {
@@ -408,19 +459,17 @@ func (g *group) beat(ctx context.Context, coordinator int32, member string, gene
 			return
 		}
 		resp := new(msg.HeartbeatResponse)
-		once, cancel := context.WithTimeout(ctx, g.c.o.RequestTimeout)
-		err := g.c.cl.do(once, coordinator, forGroup, &msg.HeartbeatRequest{GroupId: g.id, GenerationId: generation, MemberId: member, GroupInstanceId: g.instance()}, resp)
-		cancel()
-		if err == nil {
-			err = codeOf(resp.ErrorCode)
+		err := g.c.cl.do(ctx, coordinator, forGroup, &msg.HeartbeatRequest{GroupId: g.id, GenerationId: generation, MemberId: member, GroupInstanceId: g.instance()}, resp)
+		if code := codeOf(resp.ErrorCode); err == nil && code != nil {
+			err = fmt.Errorf("heartbeat: %w", code)
 		}
 		switch {
 		case err == nil:
 			last = time.Now()
 		case ctx.Err() != nil:
 			return
-		case isLost(err) && time.Since(last) < g.c.o.SessionTimeout:
-		case errors.Is(err, kerr.CoordinatorLoadInProgress):
+		case isLost(err) && time.Since(last) < g.c.o.SessionTimeout, errors.Is(err, kerr.CoordinatorLoadInProgress):
+			g.c.lg.Warn("heartbeat failed, try again", zap.String("group", g.id), zap.Error(err))
 		default:
 			g.end(generation, err)
 			return
@@ -436,6 +485,8 @@ func (g *group) end(generation int32, err error) {
 		return
 	}
 	g.stable = false
+	g.lastErr = err
+	g.c.lg.Info("generation ended", zap.String("group", g.id), zap.Int32("generation", generation), zap.Error(err))
 	if !g.forgive(err) {
 		g.c.fail(fmt.Errorf("group %s: %w", g.id, err))
 	}
@@ -481,7 +532,13 @@ func (g *group) sendLeave(ctx context.Context, reason string) {
 			} else {
 				req.MemberId = member
 			}
-			err = cn.DoVersion(ctx, req, new(msg.LeaveGroupResponse), v, 0)
+			resp := new(msg.LeaveGroupResponse)
+			if err = cn.DoVersion(ctx, req, resp, v, 0); err == nil {
+				err = codeOf(resp.ErrorCode)
+				for _, m := range resp.Members {
+					err = errors.Join(err, codeOf(m.ErrorCode))
+				}
+			}
 		}
 	}
 	if err != nil { // the session will expire

@@ -2,9 +2,11 @@ package client
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -39,6 +41,7 @@ type topicInfo struct {
 	err        kerr.Code
 	internal   bool
 	partitions []PartitionInfo // by index
+	asOf       time.Time       // when a broker said so
 }
 
 // PartitionInfo is one partition of a topic.
@@ -59,27 +62,44 @@ func text(s *string) string {
 	return *s
 }
 
-// with returns the metadata after an answer. Topics that the answer does not
-// name stay, unless it named all.
-func (m *metadata) with(r *msg.MetadataResponse, all bool) *metadata {
+// with returns the metadata after an answer that came at now. Topics that the
+// answer does not name stay.
+func (m *metadata) with(r *msg.MetadataResponse, now time.Time) *metadata {
 	next := &metadata{clusterID: text(r.ClusterId), controller: r.ControllerId,
 		brokers: make(map[int32]BrokerInfo, len(r.Brokers)), topics: make(map[string]*topicInfo)}
 	for _, b := range r.Brokers {
 		next.brokers[b.NodeId] = BrokerInfo{b.NodeId, b.Host, b.Port, text(b.Rack)}
 	}
-	if !all {
-		for name, t := range m.topics {
-			next.topics[name] = t
-		}
+	for name, t := range m.topics {
+		next.topics[name] = t
 	}
 	for i := range r.Topics {
 		t := topicFrom(&r.Topics[i])
+		t.asOf = now
 		if old := m.topics[t.name]; old != nil {
 			t.keepNewer(old)
 		}
 		next.topics[t.name] = t
 	}
 	return next
+}
+
+// same reports whether two of one cluster say the same.
+func (m *metadata) same(other *metadata) bool {
+	return m.controller == other.controller && maps.Equal(m.brokers, other.brokers) && maps.EqualFunc(m.topics, other.topics, (*topicInfo).same)
+}
+
+func (t *topicInfo) same(other *topicInfo) bool {
+	return t == other || t.id == other.id && t.err == other.err && slices.EqualFunc(t.partitions, other.partitions, func(a, b PartitionInfo) bool {
+		return a.Leader == b.Leader && a.LeaderEpoch == b.LeaderEpoch && a.Err == b.Err &&
+			slices.Equal(a.Replicas, b.Replicas) && slices.Equal(a.ISR, b.ISR) && slices.Equal(a.Offline, b.Offline)
+	})
+}
+
+// settled reports whether a topic is known and has a leader for every partition.
+func (m *metadata) settled(name string) bool {
+	t := m.topics[name]
+	return t != nil && t.err == kerr.None && len(t.partitions) > 0 && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
 }
 
 func topicFrom(r *msg.MetadataResponseTopic) *topicInfo {
@@ -106,7 +126,7 @@ func (t *topicInfo) keepNewer(old *topicInfo) {
 	if old.id != t.id {
 		return
 	}
-	if t.err != kerr.None && t.err.Retriable() && len(t.partitions) == 0 && t.err != kerr.UnknownTopicOrPartition {
+	if t.err != kerr.None && t.err.Retriable() && len(t.partitions) == 0 && len(old.partitions) > 0 && t.err != kerr.UnknownTopicOrPartition {
 		t.partitions, t.err = old.partitions, kerr.None
 		return
 	}

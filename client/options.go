@@ -70,17 +70,15 @@ func (o Options) withDefaults() Options {
 // backoff returns how long to wait before try number n (from 1): first, doubled
 // for each further try, at most limit, a fifth more or less at random (KIP-580).
 func backoff(first, limit time.Duration, n int) time.Duration {
-	return backoffBy(first, limit, n, rand.Float64())
-}
-
-// backoffBy is backoff with its randomness given, from 0 to 1, for what waits
-// together.
-func backoffBy(first, limit time.Duration, n int, random float64) time.Duration {
 	if n < 1 || first <= 0 {
 		return 0
 	}
-	d := float64(first) * math.Pow(2, float64(min(n-1, 30)))
-	return time.Duration(min(d, float64(limit)) * (0.8 + 0.4*random))
+	return time.Duration(float64(steady(first, limit, n)) * (0.8 + 0.4*rand.Float64()))
+}
+
+// steady is backoff without chance. n is at least 1.
+func steady(first, limit time.Duration, n int) time.Duration {
+	return time.Duration(min(float64(first)*math.Pow(2, float64(min(n-1, 30))), float64(limit)))
 }
 
 // sleep waits for d or until ctx ends.

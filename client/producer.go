@@ -43,9 +43,9 @@ type Producer struct {
 
 	who      producerID
 	expiry   *time.Timer
-	expiring bool    // the timer is set
+	expiring bool // the timer is set
+	pace     pace
 	ratio    float64 // compressed to plain size, estimated
-	random   float64 // of the backoff of the answer that is handled: what it refused goes together again
 	told     sync.Cond
 	tell     []*batch // to be told, in order
 	telling  bool     // the goroutine that tells runs
@@ -104,11 +104,12 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Producer{
 		o: o, lg: o.Logger, ctx: ctx, cancel: cancel,
-		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1,
+		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1, pace: newPace(&o.Options),
 	}
 	p.told.L = &p.mu
 	p.who.id = record.NoProducerID
 	p.cl = newCluster(o.Options, o.MaxInFlight, true, p.metadataChanged)
+	p.cl.hook(hooks{restless: p.leaderless})
 	p.telling = true
 	p.teller.Go(p.tellLoop)
 	return p, nil
@@ -231,7 +232,7 @@ func (p *Producer) waitFor(ctx context.Context, r *Record, size int64) (*topic, 
 	if p.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	return nil, blocked(fmt.Errorf("%d of %d bytes in use: %w", p.used, p.o.BufferMemory, ctx.Err()))
+	return nil, blocked(waited(ctx, p.undelivered(), "%d bytes of memory, %d of %d in use", size, p.used, p.o.BufferMemory))
 }
 
 // morePartitions refreshes the metadata once. It returns nil if the topic has no
@@ -244,7 +245,7 @@ func (p *Producer) morePartitions(ctx context.Context, info *topicInfo) (*topicI
 	select {
 	case <-updated:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, waited(ctx, p.cl.failure(), "metadata of more than %d partitions of topic %s", len(info.partitions), info.name)
 	}
 	next, err := p.cl.topic(ctx, info.name)
 	if err == nil && len(next.partitions) <= len(info.partitions) {
@@ -326,7 +327,9 @@ func (p *Producer) lead(part *partition, leader int32) {
 	}
 	part.node = n
 	if len(part.queue) > 0 {
-		part.queue[0].notBefore = time.Time{} // a new leader: no reason to wait
+		if part.queue[0].attempts < 3 { // leaders that come and go are waited for
+			part.queue[0].notBefore = time.Time{} // a new leader: no reason to wait
+		}
 		n.add(part)
 		n.poke()
 	}
@@ -412,6 +415,7 @@ func (p *Producer) newBatch(part *partition, now time.Time) *batch {
 	p.nextID++
 	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout),
 		out: newOutcome(part.topic.name, part.index)}
+	b.out.of = p
 	part.queue = append(part.queue, b)
 	part.order = append(part.order, b)
 	p.cl.want(part.topic.name)
@@ -476,8 +480,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 		p.mu.Unlock()
 	})()
 	for p.open.oldest(last) {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return waited(ctx, p.undelivered(), "delivery of what was sent before Flush")
 		}
 		p.told.Wait()
 	}

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/record"
 )
@@ -16,6 +18,7 @@ type producerID struct {
 	id       int64 // -1 while there is none
 	epoch    int16
 	fetching bool
+	lastErr  error // why the fetch under way has not succeeded yet; nil if nothing went wrong
 	wg       sync.WaitGroup
 }
 
@@ -88,6 +91,7 @@ func (p *Producer) fetchID() {
 		id, epoch, err := p.initProducerID()
 		p.mu.Lock()
 		p.who.fetching = false
+		p.who.lastErr = nil
 		if err == nil {
 			p.who.id, p.who.epoch = id, epoch
 		} else if p.ctx.Err() == nil {
@@ -113,13 +117,19 @@ func (p *Producer) initProducerID() (int64, int16, error) {
 		if err == nil {
 			err = codeOf(resp.ErrorCode)
 		}
+		if err == nil && (resp.ProducerId < 0 || resp.ProducerEpoch < 0) {
+			err = fmt.Errorf("%w: producer id %d, epoch %d", conn.ErrProtocol, resp.ProducerId, resp.ProducerEpoch)
+		}
 		if err == nil {
 			return resp.ProducerId, resp.ProducerEpoch, nil
 		}
-		if !retriable(err) {
+		if p.ctx.Err() != nil || !retriable(err) && !broken(err) || errors.Is(err, conn.ErrVersion) {
 			return 0, 0, err
 		}
-		p.lg.Debug("producer id not got", zap.Error(err))
+		p.mu.Lock()
+		p.who.lastErr = fmt.Errorf("no producer id: %w", err)
+		p.mu.Unlock()
+		p.lg.Warn("no producer id, try again", zap.Int("try", try), zap.Error(err))
 		if sleep(p.ctx, backoff(p.o.RetryBackoff, p.o.RetryBackoffMax, try)) != nil {
 			return 0, 0, err
 		}

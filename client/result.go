@@ -109,7 +109,7 @@ func (part *partition) acknowledge(b *batch) {
 // mu.
 func (p *Producer) requeue(b *batch, now time.Time, err error) {
 	b.lastErr = err
-	b.notBefore = now.Add(backoffBy(p.o.RetryBackoff, p.o.RetryBackoffMax, b.attempts, p.random))
+	b.notBefore = p.pace.next(now, b.attempts)
 	p.insert(b)
 }
 
@@ -144,6 +144,7 @@ func (p *Producer) split(b *batch) error {
 	part := b.part
 	for _, s := range parts {
 		s.out = newOutcome(part.topic.name, part.index)
+		s.out.of = p
 		for i := range s.records {
 			if f := s.records[i].future; f != nil {
 				f.i.Store(int32(i))
@@ -284,8 +285,8 @@ func (p *Producer) expire() {
 			break
 		}
 		err := fmt.Errorf("%w: %v after its first record, %d tries", ErrDeliveryTimeout, p.o.DeliveryTimeout, b.attempts)
-		if b.lastErr != nil {
-			err = fmt.Errorf("%w; the last: %w", err, b.lastErr)
+		if last := p.hindrance(b); last != nil {
+			err = fmt.Errorf("%w; the last error: %w", err, last)
 		}
 		p.complete(b, err)
 	}

@@ -3,7 +3,6 @@ package client
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -32,6 +31,7 @@ type node struct {
 	lookAt     time.Time  // when run looks again by itself; zero while it is at work
 	readySince time.Time  // when it last had something to send that it did not; zero if it has nothing
 	mutedUntil time.Time  // by the broker's quota (KIP-219)
+	failed     error      // why the last batches were not sent; nil after a success
 
 	req msg.ProduceRequest // used by run only
 }
@@ -89,9 +89,15 @@ func (n *node) run() {
 			continue
 		}
 		cn, err := n.p.cl.broker(n.p.ctx, n.id, forData)
+		if err == nil && n.muted(cn) {
+			continue
+		}
 		if err == nil {
 			err = n.send(cn)
 		}
+		n.p.mu.Lock()
+		n.failed = err
+		n.p.mu.Unlock()
 		if err != nil {
 			if n.p.ctx.Err() != nil {
 				return
@@ -102,6 +108,16 @@ func (n *node) run() {
 			}
 		}
 	}
+}
+
+// muted notes until when the broker wants to hear nothing. Batches go on filling
+// meanwhile.
+func (n *node) muted(cn *conn.Conn) bool {
+	until := cn.MutedUntil()
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	n.mutedUntil = until
+	return time.Now().Before(until)
 }
 
 // ready reports whether a batch is to be sent now, and else when to look again
@@ -158,6 +174,8 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 		return later // if the broker refused that one, this would overtake it
 	case p.o.Idempotence == On && (p.o.MaxInFlight == 1 && flying > 0 || !part.inWindow(b)):
 		return later
+	case b.attempts > 0 && flying > 0:
+		return later // one at a time, until the broker takes one
 	case b.sequenced && flying > 0 && !b.before(part.inFlight):
 		return later // an earlier one is on its way again
 	case b.attempts > 0, b.closed, len(part.queue) > 1, p.flushing > 0, p.closing, len(p.waiters) > 0:
@@ -306,7 +324,6 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 	var hints []leaderHint
 	p.mu.Lock()
 	n.requests--
-	p.random = rand.Float64()
 	now := time.Now()
 	switch {
 	case err != nil:
@@ -321,9 +338,6 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 			p.result(b, now, nil, nil)
 		}
 	default:
-		if resp.ThrottleTimeMs > 0 {
-			n.mutedUntil = now.Add(time.Duration(resp.ThrottleTimeMs) * time.Millisecond)
-		}
 		hints = n.each(batches, resp, now)
 	}
 	p.mu.Unlock()

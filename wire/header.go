@@ -140,10 +140,23 @@ func ReadFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	}
 	size := int32(binary.BigEndian.Uint32(head[:]))
 	if size < 0 || int(size) > limit {
-		return buf, fmt.Errorf("%w: %d, limit %d", ErrFrameSize, size, limit)
+		return buf, &FrameSizeError{Size: int(size), Limit: limit}
 	}
 	return ReadFull(r, buf[:0], int(size))
 }
+
+// FrameSizeError is an ErrFrameSize with the numbers.
+type FrameSizeError struct {
+	Size  int // bytes, as the peer says; negative from one that does not speak the protocol
+	Limit int
+}
+
+func (e *FrameSizeError) Error() string {
+	return fmt.Sprintf("%v: %d, limit %d", ErrFrameSize, e.Size, e.Limit)
+}
+
+// Unwrap returns ErrFrameSize.
+func (e *FrameSizeError) Unwrap() error { return ErrFrameSize }
 
 // growStep is how far ReadFull allocates ahead of the bytes that have come.
 const growStep = 1 << 20

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/klamm-io/klamm/wire"
@@ -77,6 +78,9 @@ func decode(call *Call, body []byte) error {
 	}
 	return call.Resp.Decode(body, call.Version)
 }
+
+// apiName returns the name of the API of a request, for errors.
+func apiName(req msg.Request) string { return strings.TrimSuffix(req.MessageName(), "Request") }
 
 // move makes dst, a pointer to a response, hold what src points to.
 func move(dst, src msg.Response) {

@@ -26,12 +26,14 @@ import (
 var (
 	// ErrClosed means that the connection was closed by this side.
 	ErrClosed = errors.New("connection closed")
-	// ErrTimeout means that an answer did not come in time. The connection is
-	// closed then: later answers could not be told apart from a lost one.
+	// ErrTimeout means that an answer, or a connection, did not come in time. The
+	// connection is closed then: later answers could not be told apart from a lost one.
 	ErrTimeout = errors.New("request timed out")
 	// ErrBusy means that as many requests are under way as may be.
 	ErrBusy = errors.New("too many requests in flight")
-	// ErrProtocol means that the broker broke the protocol.
+	// ErrProtocol means that the broker broke the protocol. The connection is
+	// closed then. Only the call whose answer it was is told so; the others are
+	// told ErrClosed.
 	ErrProtocol = errors.New("broker broke the protocol")
 	// ErrVersion means that client and broker have no version of an API in
 	// common.
@@ -98,10 +100,15 @@ type Conn struct {
 	pending []*Call    // expecting an answer, in order
 	nextID  int32
 	err     error // why the connection is closed, nil while it is open
+	fault   error // what was wrong with the answer to the first of pending, if that closed the connection
 	writing bool
-	timer   *time.Timer
-	wakeAt  time.Time // when timer fires; zero if it is not set
-	lastUse time.Time
+
+	answers    int       // that came and could be read
+	mutedUntil time.Time // nothing is written before
+	unmute     *time.Timer
+	timer      *time.Timer
+	wakeAt     time.Time // when timer fires; zero if it is not set
+	lastUse    time.Time
 }
 
 type versionRange struct{ min, max int16 }
@@ -132,8 +139,16 @@ type Call struct {
 // Dial connects to addr, negotiates versions and authenticates.
 func Dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 	o = o.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
+	within, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 	defer cancel()
+	c, err := dial(within, network, addr, o)
+	if err != nil && within.Err() != nil && ctx.Err() == nil { // our time is over, not the caller's
+		return nil, fmt.Errorf("%w: no connection to %s within %v", ErrTimeout, addr, o.ConnectTimeout)
+	}
+	return c, err
+}
+
+func dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 	nc, err := o.Dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -183,11 +198,21 @@ func (c *Conn) setUp(ctx context.Context) error {
 // Addr returns the address that was dialled.
 func (c *Conn) Addr() string { return c.addr }
 
+// MaxResponse returns how many bytes an answer may have.
+func (c *Conn) MaxResponse() int { return c.o.MaxResponse }
+
 // Err returns why the connection is closed, nil while it is open.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// Answers returns how many requests were answered, those of Dial included.
+func (c *Conn) Answers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answers
 }
 
 // InFlight returns the number of requests that wait for their answer.
@@ -209,6 +234,9 @@ func (c *Conn) Abort(err error) {
 		c.err = err
 		if c.timer != nil {
 			c.timer.Stop()
+		}
+		if c.unmute != nil {
+			c.unmute.Stop()
 		}
 		c.changed.Broadcast()
 	}
@@ -252,7 +280,7 @@ func (c *Conn) DoVersion(ctx context.Context, req msg.Request, resp msg.Response
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%s to %s, behind %d other requests: %w", apiName(req), c.addr, cap(c.slots), ctx.Err())
 	case <-c.finished:
 		return c.Err()
 	}
@@ -274,7 +302,7 @@ func (c *Conn) DoVersion(ctx context.Context, req msg.Request, resp msg.Response
 		}
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("no answer to %s from %s: %w", apiName(req), c.addr, ctx.Err())
 	}
 }
 
@@ -310,6 +338,9 @@ func (c *Conn) enqueue(call *Call, split int) error {
 		return c.err
 	}
 	call.deadline = now.Add(timeout)
+	if c.mutedUntil.After(now) {
+		call.deadline = c.mutedUntil.Add(timeout)
+	}
 	c.lastUse = now
 	c.queue = append(c.queue, call)
 	c.pending = append(c.pending, call)
@@ -345,7 +376,7 @@ func (c *Conn) expire() {
 	var next time.Time
 	for _, p := range c.pending {
 		if !p.deadline.After(now) {
-			why = fmt.Errorf("%w: %s to %s", ErrTimeout, p.Req.MessageName(), c.addr)
+			why = fmt.Errorf("%w: %s to %s", ErrTimeout, apiName(p.Req), c.addr)
 			break
 		}
 		if next.IsZero() || p.deadline.Before(next) {
@@ -373,7 +404,7 @@ func (c *Conn) writeLoop() {
 	out := newGatherer(c.nc)
 	for {
 		c.mu.Lock()
-		for len(c.queue) == 0 && c.err == nil {
+		for !c.mayWrite() && c.err == nil {
 			c.changed.Wait()
 		}
 		if c.err != nil {
@@ -456,12 +487,12 @@ func (c *Conn) readLoop() {
 	for {
 		var err error
 		if frame, err = wire.ReadFrame(r, frame, c.o.MaxResponse); err != nil {
-			c.Abort(fmt.Errorf("read from %s: %w", c.addr, err))
+			c.unreadable(err)
 			break
 		}
 		kept, err := c.answer(frame)
 		if err != nil {
-			c.Abort(err)
+			c.Abort(fmt.Errorf("%w: %v", ErrClosed, err))
 			break
 		}
 		if kept {
@@ -472,10 +503,15 @@ func (c *Conn) readLoop() {
 	for c.writing {
 		c.changed.Wait()
 	}
-	left, err := c.pending, c.err
+	left, err, fault := c.pending, c.err, c.fault
 	c.pending, c.queue = nil, nil
 	c.mu.Unlock()
 	for _, call := range left {
+		if fault != nil {
+			c.finish(call, fault)
+			fault = nil
+			continue
+		}
 		c.finish(call, err)
 	}
 	close(c.finished)
@@ -497,7 +533,7 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 		err = c.err
 		c.mu.Unlock()
 		c.finishAll(silent)
-		return false, err
+		return false, err // it is closed already: this one changes nothing
 	}
 	if call == nil {
 		c.mu.Unlock()
@@ -507,21 +543,25 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 	id, body, err := wire.ParseResponseHeader(frame, wire.Key(call.Req.APIKey()), call.Version)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		err = fmt.Errorf("%w: header of the answer of %s to %s: %w", ErrProtocol, c.addr, apiName(call.Req), err)
 	case id != call.id:
-		err = fmt.Errorf("%w: %s answered request %d, want %d", ErrProtocol, c.addr, id, call.id)
+		err = fmt.Errorf("%w: %s answered request %d, want %d (%s)", ErrProtocol, c.addr, id, call.id, apiName(call.Req))
 	}
 	if err != nil { // the call is still pending and will be told
+		c.fault = err
 		c.mu.Unlock()
 		c.finishAll(silent)
 		return false, err
 	}
 	c.pop()
+	c.answers++
 	after := c.popSilent()
 	c.mu.Unlock()
 	c.finishAll(silent)
 	if err = decode(call, body); err != nil {
-		err = fmt.Errorf("%w: %s from %s: %w", ErrProtocol, call.Resp.MessageName(), c.addr, err)
+		err = fmt.Errorf("%w: answer to %s from %s: %w", ErrProtocol, apiName(call.Req), c.addr, err)
+	} else if d := throttle(call.Resp, call.Version); d > 0 {
+		c.mute(d)
 	}
 	kept = call.Keep
 	c.finish(call, err)

@@ -14,6 +14,7 @@ import (
 func (c *Conn) negotiate(ctx context.Context) error {
 	api, _ := wire.Lookup(wire.ApiVersions)
 	v := api.Max
+	var refused error
 	for range 2 {
 		var resp msg.ApiVersionsResponse
 		req := &msg.ApiVersionsRequest{ClientSoftwareName: c.o.SoftwareName, ClientSoftwareVersion: c.o.SoftwareVersion}
@@ -24,6 +25,7 @@ func (c *Conn) negotiate(ctx context.Context) error {
 		if code != kerr.None && code != kerr.UnsupportedVersion {
 			return fmt.Errorf("ApiVersions: %w", code)
 		}
+		refused = code.Err()
 		c.learn(&resp)
 		if code == kerr.None {
 			return nil
@@ -36,6 +38,9 @@ func (c *Conn) negotiate(ctx context.Context) error {
 			break
 		}
 		v = r.max
+	}
+	if refused != nil {
+		return fmt.Errorf("ApiVersions: %w with %s: %w", ErrVersion, c.addr, refused)
 	}
 	return fmt.Errorf("ApiVersions: %w with %s", ErrVersion, c.addr)
 }
