@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -132,18 +133,21 @@ type LogDirPartition struct {
 	Future bool  // being moved here
 }
 
-// DescribeLogDirs returns the data directories of all brokers. A broker that
-// does not answer makes it fail.
+// DescribeLogDirs returns the data directories of all brokers. Where a broker does
+// not answer, those of the others are there beside the error.
 func (a *Admin) DescribeLogDirs(ctx context.Context) (out []LogDir, err error) {
 	err = a.call(ctx, "DescribeLogDirs", func(ctx context.Context) error {
-		out = nil
-		return a.eachBroker(ctx, func(id int32, cn versioned) error {
+		all, err := askBrokers(ctx, a, func(cn versioned) (*msg.DescribeLogDirsResponse, error) {
 			resp := new(msg.DescribeLogDirsResponse)
 			if err := cn.Do(ctx, &msg.DescribeLogDirsRequest{}, resp); err != nil {
-				return err
+				return nil, err
 			}
-			for _, r := range resp.Results {
-				d := LogDir{Broker: id, Path: r.LogDir, Err: codeOf(r.ErrorCode), Total: r.TotalBytes, Usable: r.UsableBytes}
+			return resp, codeOf(resp.ErrorCode)
+		})
+		out = nil
+		for _, b := range all {
+			for _, r := range b.answer.Results {
+				d := LogDir{Broker: b.broker, Path: r.LogDir, Err: codeOf(r.ErrorCode), Total: r.TotalBytes, Usable: r.UsableBytes}
 				for _, t := range r.Topics {
 					for _, p := range t.Partitions {
 						d.Partitions = append(d.Partitions, LogDirPartition{TopicPartition{t.Name, p.PartitionIndex}, p.PartitionSize, p.OffsetLag, p.IsFutureKey})
@@ -151,30 +155,48 @@ func (a *Admin) DescribeLogDirs(ctx context.Context) (out []LogDir, err error) {
 				}
 				out = append(out, d)
 			}
-			return codeOf(resp.ErrorCode)
-		})
+		}
+		return err
 	})
 	return out, err
 }
 
-// eachBroker runs f with each broker of the cluster, by id.
-func (a *Admin) eachBroker(ctx context.Context, f func(id int32, cn versioned) error) error {
+// brokerAnswer is what one of several brokers answered, or why it did not.
+type brokerAnswer[T any] struct {
+	broker int32
+	answer T
+	err    error
+}
+
+// askBrokers asks every broker of the cluster at once. The answers are by broker
+// id; those that came are there beside the error, which is that of the first broker
+// that gave none.
+func askBrokers[T any](ctx context.Context, a *Admin, ask func(cn versioned) (T, error)) (all []brokerAnswer[T], err error) {
 	if err := a.cl.fresh(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	var ids []int32
 	for id := range a.cl.now().brokers {
-		ids = append(ids, id)
+		all = append(all, brokerAnswer[T]{broker: id})
 	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		cn, err := a.cl.broker(ctx, id, forAdmin)
-		if err != nil {
-			return err
-		}
-		if err := lost(f(id, cn), cn); err != nil {
-			return fmt.Errorf("broker %d: %w", id, err)
+	slices.SortFunc(all, func(x, y brokerAnswer[T]) int { return int(x.broker - y.broker) })
+	var asked sync.WaitGroup
+	for i := range all {
+		asked.Go(func() {
+			b := &all[i]
+			cn, err := a.cl.broker(ctx, b.broker, forAdmin)
+			if err == nil {
+				if b.answer, err = ask(cn); err != nil {
+					err = fmt.Errorf("broker %d: %w", b.broker, lost(err, cn))
+				}
+			}
+			b.err = err
+		})
+	}
+	asked.Wait()
+	for _, b := range all {
+		if err == nil {
+			err = b.err
 		}
 	}
-	return nil
+	return slices.DeleteFunc(all, func(b brokerAnswer[T]) bool { return b.err != nil }), err
 }

@@ -36,20 +36,24 @@ type GroupListing struct {
 	Coordinator  int32
 }
 
-// ListGroups returns the groups of all brokers, sorted by id.
+// ListGroups returns the groups of all brokers, sorted by id. Where a broker does
+// not answer, those of the others are there beside the error.
 func (a *Admin) ListGroups(ctx context.Context) (out []GroupListing, err error) {
 	err = a.call(ctx, "ListGroups", func(ctx context.Context) error {
-		out = nil
-		return a.eachBroker(ctx, func(id int32, cn versioned) error {
+		all, err := askBrokers(ctx, a, func(cn versioned) (*msg.ListGroupsResponse, error) {
 			resp := new(msg.ListGroupsResponse)
 			if err := cn.Do(ctx, new(msg.ListGroupsRequest), resp); err != nil {
-				return err
+				return nil, err
 			}
-			for _, g := range resp.Groups {
-				out = append(out, GroupListing{g.GroupId, g.ProtocolType, g.GroupState, g.GroupType, id})
-			}
-			return codeOf(resp.ErrorCode)
+			return resp, codeOf(resp.ErrorCode)
 		})
+		out = nil
+		for _, b := range all {
+			for _, g := range b.answer.Groups {
+				out = append(out, GroupListing{g.GroupId, g.ProtocolType, g.GroupState, g.GroupType, b.broker})
+			}
+		}
+		return err
 	})
 	slices.SortFunc(out, func(x, y GroupListing) int { return strings.Compare(x.ID, y.ID) })
 	return out, err

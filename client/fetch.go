@@ -94,21 +94,28 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	return wait
 }
 
-// lookUp finds the positions that are not known.
+// lookUp finds the positions that are not known. Those of a broker that answers do
+// not wait for one that does not.
 func (c *Consumer) lookUp(ps map[TopicPartition]*position) {
 	ask := make(map[TopicPartition]int64, len(ps))
 	for tp, p := range ps {
 		ask[tp] = p.wanted.asked(time.Now())
 	}
 	noMetadata := c.awaitTopics(ask)
-	found := c.cl.listOffsets(c.ctx, ask, c.o.isolation())
+	c.cl.eachListed(c.ctx, ask, c.o.isolation(), func(found map[TopicPartition]listedOffset) {
+		c.found(found, ps, ask, noMetadata)
+	})
+}
+
+// found takes a part of what lookUp asked for.
+func (c *Consumer) found(found map[TopicPartition]listedOffset, ps map[TopicPartition]*position, ask map[TopicPartition]int64, noMetadata error) {
 	var failed failures
 	m := c.cl.now()
 	c.mu.Lock()
 	now := time.Now()
-	for tp, p := range ps {
+	for tp, l := range found {
+		p := ps[tp]
 		p.fetching = false
-		l := found[tp]
 		switch {
 		case l.err == nil && l.offset < 0 && ask[tp] >= 0: // nothing so late
 			p.wanted = AtEnd(0)

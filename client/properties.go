@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,14 +24,23 @@ type props struct {
 	kind config.Kind
 	m    map[string]string
 	seen map[string]bool
+	// others are keys that are none of this kind, and look like none: of another
+	// kind of client, of a serializer, of an interceptor.
+	others []string
 }
 
-// checkProperties validates keys and values; the error of an unknown key names
-// the nearest.
+// checkProperties validates keys and values. A key that looks like a slip of the
+// pen is an error that names the key that was meant.
 func checkProperties(kind config.Kind, m map[string]string) (*props, error) {
 	p := &props{kind: kind, m: make(map[string]string), seen: make(map[string]bool)}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if err := config.Validate(kind, name, m[name]); err != nil {
+		err := config.Validate(kind, name, m[name])
+		var unknown *config.UnknownKeyError
+		if errors.As(err, &unknown) && (!unknown.Typo() || ofAnotherClient(name)) {
+			p.others = append(p.others, name)
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 		k, _ := config.Lookup(kind, name)
@@ -41,6 +51,15 @@ func checkProperties(kind config.Kind, m map[string]string) (*props, error) {
 		p.m[name] = v
 	}
 	return p, nil
+}
+
+func ofAnotherClient(name string) bool {
+	for _, kind := range []config.Kind{config.KindProducer, config.KindConsumer, config.KindAdmin} {
+		if _, ok := config.Lookup(kind, name); ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *props) get(name string) (string, bool) {
@@ -109,6 +128,7 @@ func (p *props) unused() (names []string) {
 			names = append(names, name)
 		}
 	}
+	names = append(names, p.others...)
 	slices.Sort(names)
 	return names
 }
@@ -125,9 +145,9 @@ func (p *props) refuse(names ...string) error {
 	return nil
 }
 
-// ConfigFromProperties makes producer options of Kafka's keys. An unknown key is
-// an error that names the nearest one. unused are known keys that this producer
-// does not act on.
+// ConfigFromProperties makes producer options of Kafka's keys. A key that is close
+// to a known one is an error that names it. unused are the keys that this producer
+// does not act on: known ones, and those of others, such as serializers.
 func ConfigFromProperties(m map[string]string) (o ProducerOptions, unused []string, err error) {
 	p, err := checkProperties(config.KindProducer, m)
 	if err != nil {

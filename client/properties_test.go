@@ -32,6 +32,20 @@ func TestConfigFromProperties(t *testing.T) {
 	}
 }
 
+// A properties file may be of several clients, and of what stands beside them: only
+// what looks like a slip of the pen is refused.
+func TestKeysOfOthers(t *testing.T) {
+	m := map[string]string{"linger.ms": "7", "group.id": "g", "schema.registry.url": "http://x", "max.poll.records": "9"}
+	o, unused, err := ConfigFromProperties(m)
+	if err != nil || o.Linger != 7*time.Millisecond || !slices.Equal(unused, []string{"group.id", "max.poll.records", "schema.registry.url"}) {
+		t.Errorf("%v, %v, %v", o.Linger, unused, err)
+	}
+	c, unused, err := ConsumerConfigFromProperties(m)
+	if err != nil || c.Group != "g" || c.MaxPollRecords != 9 || !slices.Equal(unused, []string{"linger.ms", "schema.registry.url"}) {
+		t.Errorf("%s, %v, %v", c.Group, unused, err)
+	}
+}
+
 func TestPropertyErrors(t *testing.T) {
 	for _, c := range []struct{ key, value, want string }{
 		{"linger", "1", `"linger.ms"`},

@@ -153,8 +153,8 @@ func (f *consumeFlags) options(cmd *cobra.Command, g *globals, at span) (client.
 	if err != nil {
 		return o, usageError{err}
 	}
-	for _, k := range unused {
-		g.say(cmd, "warning: klamm does not act on %s yet", k)
+	if err := g.warnUnused(cmd, config.KindConsumer, unused); err != nil {
+		return o, err
 	}
 	if f.group != "" && f.offset != "" {
 		o.ResetTo = &at.from

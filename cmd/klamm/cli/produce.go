@@ -86,8 +86,8 @@ func producerOptions(cmd *cobra.Command, g *globals, properties []string, acks, 
 	if err != nil {
 		return o, usageError{err}
 	}
-	for _, k := range unused {
-		g.say(cmd, "warning: klamm does not act on %s yet", k)
+	if err := g.warnUnused(cmd, config.KindProducer, unused); err != nil {
+		return o, err
 	}
 	if o.ClientID == "" {
 		o.ClientID = "klamm-cli"

@@ -94,7 +94,18 @@ func (r *producing) offline(ctx context.Context) error {
 	}
 	defer a.Close()
 	found, err := a.DescribeTopics(ctx, r.base.Topic)
-	if err != nil || len(found) == 0 || len(found[0].Partitions) == 0 {
+	if err != nil || len(found) == 0 {
+		return nil
+	}
+	if errors.Is(found[0].Err, kerr.UnknownTopicOrPartition) {
+		// Metadata of a topic that is not there do not say why it was not made.
+		tried, err := a.CreateTopics(ctx, []client.NewTopic{{Name: r.base.Topic}}, true)
+		if err == nil && errors.Is(tried[r.base.Topic], kerr.KafkaStorageError) {
+			return tried[r.base.Topic]
+		}
+		return nil
+	}
+	if len(found[0].Partitions) == 0 {
 		return nil
 	}
 	for _, p := range found[0].Partitions {
