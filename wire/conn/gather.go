@@ -1,13 +1,16 @@
 package conn
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // gatherSize is how many bytes of small pieces are written at once where the
 // connection cannot take many pieces in one call.
 const gatherSize = 64 << 10
 
-// gatherer writes the pieces of requests. A TCP or Unix socket takes them where
-// they lie, in one call of the system. On any other connection, such as TLS, each
+// gatherer writes the pieces of requests. A socket takes them where they lie, in one
+// call of the system, and so does what embeds a net.TCPConn. On any other connection, such as TLS, each
 // Write is a record and a packet of its own, so that small pieces are copied
 // together first. It is used by one goroutine at a time.
 type gatherer struct {
@@ -17,12 +20,8 @@ type gatherer struct {
 }
 
 func newGatherer(nc net.Conn) *gatherer {
-	g := &gatherer{nc: nc}
-	switch nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		g.vector = true
-	}
-	return g
+	_, socket := nc.(syscall.Conn)
+	return &gatherer{nc: nc, vector: socket}
 }
 
 // write writes pieces in their order. It does not keep them.

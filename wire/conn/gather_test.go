@@ -69,3 +69,31 @@ func TestPiecesAreGathered(t *testing.T) {
 		}
 	}
 }
+
+// TestSocketsTakePieces: a socket is written to in one call of the system, also
+// where somebody has put something around it that embeds it.
+func TestSocketsTakePieces(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for name, c := range map[string]struct {
+		nc     net.Conn
+		vector bool
+	}{
+		"a socket":              {nc, true},
+		"what embeds one":       {struct{ *net.TCPConn }{nc.(*net.TCPConn)}, true},
+		"another connection":    {struct{ net.Conn }{nc}, false},
+		"a counting connection": {new(counting), false},
+	} {
+		if got := newGatherer(c.nc).vector; got != c.vector {
+			t.Errorf("%s: pieces go in one call: %t", name, got)
+		}
+	}
+}
