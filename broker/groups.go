@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/coordinator"
 	"github.com/klamm-io/klamm/coordinator/group"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
@@ -84,7 +86,7 @@ func (g *groups) became(p *replication.Partition) {
 		g.resign(p.Index)
 	case !coordinated || epoch != p.LeaderEpoch():
 		g.epochs[p.Index] = p.LeaderEpoch()
-		g.coordinator.Elect(p.Index, storage{p})
+		g.coordinator.Elect(p.Index, storage{p, p.LeaderEpoch()})
 	}
 }
 
@@ -114,21 +116,26 @@ func (g *groups) close() {
 	g.coordinator.Close()
 }
 
-// storage is a partition as a shard writes to it.
-type storage struct{ p *replication.Partition }
+// storage is a partition as a shard writes to it in one leader epoch.
+type storage struct {
+	p     *replication.Partition
+	epoch int32
+}
 
 // Append implements coordinator.Storage.
-func (s storage) Append(batch []byte) (<-chan struct{}, func() error, error) {
-	_, commit, err := s.p.Append(batch, replication.AcksAll, log.AppendOptions{Origin: log.Coordinator})
+func (s storage) Append(batch []byte) (coordinator.Appended, error) {
+	info, commit, err := s.p.AppendIn(s.epoch, batch, replication.AcksAll, log.AppendOptions{Origin: log.Coordinator})
 	switch {
 	case errors.Is(err, log.ErrTooLarge), errors.Is(err, log.ErrListTooLarge):
-		return nil, nil, fmt.Errorf("%w: %w", kerr.RecordListTooLarge, err)
+		return coordinator.Appended{}, fmt.Errorf("%w: %w", kerr.RecordListTooLarge, err)
 	case errors.Is(err, log.ErrStorage):
-		return nil, nil, fmt.Errorf("%w: %w", kerr.KafkaStorageError, err)
-	case err != nil || commit == nil:
-		return nil, nil, err
+		return coordinator.Appended{}, fmt.Errorf("%w: %w", kerr.KafkaStorageError, err)
+	case err != nil:
+		return coordinator.Appended{}, err
+	case commit == nil:
+		return coordinator.Appended{Base: info.BaseOffset}, nil
 	}
-	return commit.Done(), commit.Err, nil
+	return coordinator.Appended{Base: info.BaseOffset, Done: commit.Done(), Result: commit.Err}, nil
 }
 
 // MaxBatch implements coordinator.Storage.
@@ -138,7 +145,11 @@ func (s storage) MaxBatch() int {
 }
 
 // Load implements coordinator.Storage.
-func (s storage) Load(f func(record.Batch) error) error {
+func (s storage) Load(ctx context.Context, f func(record.Batch) error) error {
 	l := s.p.Log()
-	return l.Each(l.StartOffset(), l.EndOffset(), f)
+	end := l.EndOffset()
+	if err := s.p.AwaitCommitted(ctx, s.epoch, end); err != nil {
+		return err
+	}
+	return l.Each(l.StartOffset(), end, f)
 }

@@ -71,12 +71,12 @@ func (s *Shard) commit(d Decision) (left []Record, err error) {
 		if d.Divisible {
 			n = s.fitting(left)
 		}
-		done, result, err := s.write(left[:n])
+		written, err := s.write(left[:n])
 		if err != nil {
 			return left, err
 		}
-		for _, r := range left[:n] {
-			if err := s.replay(r); err != nil {
+		for i, r := range left[:n] {
+			if err := s.replay(r, Origin{Offset: written.Base + int64(i), Producer: record.NoProducer}); err != nil {
 				// The log has it, so a machine that is loaded must understand it.
 				s.lg.Error("a record that was just written cannot be replayed", zap.Error(err))
 				s.lose()
@@ -88,11 +88,11 @@ func (s *Shard) commit(d Decision) (left []Record, err error) {
 		if len(left) == 0 {
 			then = d.Then
 		}
-		if done == nil && len(s.pending) == 0 {
+		if written.Done == nil && len(s.pending) == 0 {
 			s.answer(then, nil)
 			continue
 		}
-		s.pending = append(s.pending, pendingCommit{done, result, then})
+		s.pending = append(s.pending, pendingCommit{written.Done, written.Result, then})
 	}
 	return nil, nil
 }
@@ -110,7 +110,7 @@ func (s *Shard) fitting(records []Record) int {
 	return len(records)
 }
 
-func (s *Shard) write(records []Record) (<-chan struct{}, func() error, error) {
+func (s *Shard) write(records []Record) (Appended, error) {
 	now := s.o.Clock.Now().UnixMilli()
 	s.build.Reset()
 	for _, r := range records {
@@ -118,7 +118,7 @@ func (s *Shard) write(records []Record) (<-chan struct{}, func() error, error) {
 	}
 	batch, err := s.build.Finish(record.NoProducer)
 	if err != nil {
-		return nil, nil, err
+		return Appended{}, err
 	}
 	return s.o.Storage.Append(batch)
 }
@@ -131,8 +131,9 @@ func (s *Shard) firstPending() <-chan struct{} {
 	return s.pending[0].done
 }
 
-// settle answers the decisions whose records are committed, in order. One whose
-// records are not ends the shard: its state holds what its log may not.
+// settle answers the decisions whose records are committed, in order. Where records
+// are not, the machine is lost and loaded again: its state holds what its log may
+// not.
 func (s *Shard) settle() {
 	for len(s.pending) > 0 {
 		p := s.pending[0]
@@ -148,8 +149,8 @@ func (s *Shard) settle() {
 		s.pending = s.pending[1:]
 		s.answer(p.then, err) // which may lose the machine, and keeps what is pending
 		if err != nil {
-			s.lg.Error("a coordinator ends: records of it were not committed", zap.Error(err))
-			s.end(fmt.Errorf("%w: %w", kerr.CoordinatorNotAvailable, err))
+			s.lg.Warn("records of a coordinator were not committed: its state is loaded again", zap.Error(err))
+			s.lose()
 			return
 		}
 	}

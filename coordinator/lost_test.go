@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -60,7 +61,7 @@ type slowLog struct {
 	read int
 }
 
-func (s *slowLog) Load(f func(record.Batch) error) error {
+func (s *slowLog) Load(_ context.Context, f func(record.Batch) error) error {
 	b := record.NewBuilder(record.None, 0)
 	b.Append(0, []byte("k"), []byte("v"), nil)
 	out, _ := b.Finish(record.NoProducer)
@@ -88,8 +89,8 @@ func TestStopWhileLoading(t *testing.T) {
 	})
 }
 
-// A commit that fails ends the shard, whose state holds what its log may not, also
-// if the machine was loaded again meanwhile.
+// A commit that fails leaves nothing of it in the state, also if the machine was lost
+// meanwhile.
 func TestFailedCommitAfterAReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := new(tape), new(list)

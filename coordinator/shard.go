@@ -28,13 +28,32 @@ import (
 // Record is one record of a shard. A nil Value is a tombstone.
 type Record struct{ Key, Value []byte }
 
+// Origin says where a record stands in the log, and who wrote it.
+type Origin struct {
+	Offset int64
+	// Producer is who wrote the record in a transaction: it counts only once a Marker
+	// says so. Its ID is -1 for a record that counts at once.
+	Producer record.Producer
+}
+
+// Marker ends a transaction in the log: what its producer has written in it counts
+// from then on, or never.
+type Marker struct {
+	Offset     int64
+	ProducerID int64
+	Epoch      int16
+	Commit     bool
+}
+
 // Machine is the state of a shard. It is deterministic: it has no clock, no
 // randomness that matters and no I/O, and is called by the shard's goroutine
 // only. A panic of it costs the command that it handles, and the state in memory,
 // which is loaded again.
 type Machine interface {
-	// Replay applies one record.
-	Replay(r Record) error
+	// Replay applies one record. What r holds is used again after the call.
+	Replay(r Record, from Origin) error
+	// Ended applies the end of a transaction.
+	Ended(m Marker) error
 	// Loaded is called once after the log was replayed.
 	Loaded(now time.Time) Decision
 	// Next returns when Tick must be called, the zero time for never.
@@ -65,14 +84,25 @@ type Decision struct {
 
 // Storage is the partition that a shard's records are in.
 type Storage interface {
-	// Append writes a batch. done is nil if it is committed already, else it is
-	// closed once result is known. A batch that is too large to be written ever
-	// is kerr.MessageTooLarge or kerr.RecordListTooLarge.
-	Append(batch []byte) (done <-chan struct{}, result func() error, err error)
+	// Append writes a batch. A batch that is too large to be written ever is
+	// kerr.MessageTooLarge or kerr.RecordListTooLarge. Nothing is written once
+	// another leader epoch has begun than the one that the shard was started in.
+	Append(batch []byte) (Appended, error)
 	// MaxBatch returns the size in bytes of the largest batch that Append takes.
 	MaxBatch() int
-	// Load calls f for every batch.
-	Load(f func(record.Batch) error) error
+	// Load waits until all that is in the log is committed, and calls f for every
+	// batch. It ends early with ctx, and with an error once nothing more can be
+	// committed here.
+	Load(ctx context.Context, f func(record.Batch) error) error
+}
+
+// Appended is a batch that was written.
+type Appended struct {
+	Base int64 // offset of the first record
+	// Done is nil if the batch is committed already, else it is closed once Result is
+	// known.
+	Done   <-chan struct{}
+	Result func() error
 }
 
 // Options say what a shard is made of.
@@ -318,14 +348,9 @@ func (s *Shard) lose() {
 	s.mu.Lock()
 	s.loaded = false
 	s.mu.Unlock()
-	// What is written and not yet committed is loaded with the rest: whether it gets
-	// committed must still be known.
-	kept := make([]pendingCommit, len(s.pending))
-	for i, p := range s.pending {
-		kept[i] = pendingCommit{done: p.done, result: p.result}
-	}
+	// What is written and not yet committed is loaded with the rest, if it gets
+	// committed: loading waits until that is known.
 	s.drop(m, kerr.NotCoordinator)
-	s.pending = kept
 }
 
 // lost reports whether the machine must be loaded again.
@@ -336,12 +361,16 @@ func (s *Shard) lost() bool {
 }
 
 func (s *Shard) load() (err error) {
-	return s.o.Storage.Load(func(b record.Batch) error {
+	return s.o.Storage.Load(s.ctx, func(b record.Batch) error {
 		if err := s.ctx.Err(); err != nil {
 			return err // nobody wants it any more
 		}
 		if b.Attributes().Control() {
-			return nil
+			return s.ended(b)
+		}
+		from := Origin{Producer: record.NoProducer}
+		if b.Attributes().Transactional() {
+			from.Producer = record.Producer{ID: b.ProducerID(), Epoch: b.ProducerEpoch()}
 		}
 		it := b.Iterate(maxLoad)
 		defer it.Close()
@@ -351,7 +380,8 @@ func (s *Shard) load() (err error) {
 				continue
 			}
 			// The iterator's memory is used again; the machine keeps what it wants.
-			if err := s.replay(Record{r.Key, r.Value}); err != nil {
+			from.Offset = it.Offset()
+			if err := s.replay(Record{r.Key, r.Value}, from); err != nil {
 				return fmt.Errorf("offset %d: %w", it.Offset(), err)
 			}
 		}
@@ -362,8 +392,25 @@ func (s *Shard) load() (err error) {
 // maxLoad bounds what a batch of the log may decompress to.
 const maxLoad = 256 << 20
 
-func (s *Shard) replay(r Record) (err error) {
-	if e := s.guard("replay", func() { err = s.machine.Replay(r) }); e != nil {
+// ended has the machine apply a control batch that ends a transaction. Others say
+// nothing to it.
+func (s *Shard) ended(b record.Batch) (err error) {
+	c, err := record.ParseControl(b)
+	if err != nil {
+		return fmt.Errorf("offset %d: %w", b.BaseOffset(), err)
+	}
+	if c.Type != record.ControlCommit && c.Type != record.ControlAbort {
+		return nil
+	}
+	m := Marker{Offset: b.BaseOffset(), ProducerID: b.ProducerID(), Epoch: b.ProducerEpoch(), Commit: c.Type == record.ControlCommit}
+	if e := s.guard("marker", func() { err = s.machine.Ended(m) }); e != nil {
+		return e
+	}
+	return err
+}
+
+func (s *Shard) replay(r Record, from Origin) (err error) {
+	if e := s.guard("replay", func() { err = s.machine.Replay(r, from) }); e != nil {
 		return e
 	}
 	return err

@@ -96,9 +96,18 @@ func (p *Partition) setMinISR(n int) {
 // wait for before the producer is answered, or nil if there is nothing to wait
 // for.
 func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.AppendInfo, *Commit, error) {
+	return p.AppendIn(-1, b, acks, o)
+}
+
+// AppendIn is Append for who may write in one leader epoch only, -1 for any: once
+// another has begun, nothing is appended and the error is kerr.NotLeaderOrFollower.
+func (p *Partition) AppendIn(epoch int32, b []byte, acks Acks, o log.AppendOptions) (log.AppendInfo, *Commit, error) {
 	p.leadership.RLock()
 	defer p.leadership.RUnlock()
 	v := p.view.Load()
+	if epoch >= 0 && epoch != v.leaderEpoch {
+		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
+	}
 	if v.role != Leader || p.closed.Load() {
 		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
 	}

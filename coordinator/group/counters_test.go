@@ -8,6 +8,7 @@ import (
 
 	"github.com/klamm-io/klamm/coordinator"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // check holds what a group keeps up to date against its members.
@@ -54,7 +55,7 @@ func TestCountsAgreeWithTheMembers(t *testing.T) {
 			NewID: func() string { ids++; return fmt.Sprint(ids) }})
 		do := func(d coordinator.Decision) {
 			for _, x := range d.Records {
-				if err := m.Replay(x); err != nil {
+				if err := m.Replay(x, coordinator.Origin{Producer: record.NoProducer}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -83,6 +83,7 @@ type committed struct {
 	at       time.Time
 	expire   time.Time // zero: when the group's retention has passed
 	topicID  prim.UUID
+	record   int64 // offset of the record that says so
 }
 
 // member is one member of a group.

@@ -12,6 +12,7 @@ import (
 	"github.com/klamm-io/klamm/coordinator/group"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // bench runs a machine as a shard does, with a clock of its own.
@@ -24,6 +25,9 @@ type bench struct {
 	// fail makes the next append fail.
 	fail error
 }
+
+// origin is that of a record that counts at once.
+var origin = coordinator.Origin{Producer: record.NoProducer}
 
 func (b *bench) config() group.Config {
 	return group.Config{InitialDelay: 3 * time.Second, MinSession: 6 * time.Second, MaxSession: 30 * time.Minute, MaxSize: 5, MetadataMax: 10,
@@ -51,7 +55,7 @@ func (b *bench) do(d coordinator.Decision) {
 		return
 	}
 	for _, r := range d.Records {
-		if err := b.m.Replay(r); err != nil {
+		if err := b.m.Replay(r, origin); err != nil {
 			b.t.Fatalf("replay: %v", err)
 		}
 		b.log = append(b.log, r)
@@ -85,7 +89,7 @@ func (b *bench) reload() *bench {
 	c := &bench{t: b.t, now: b.now, log: slices.Clone(b.log), ids: b.ids}
 	c.m = group.NewMachine(c.config())
 	for _, r := range b.log {
-		if err := c.m.Replay(r); err != nil {
+		if err := c.m.Replay(r, origin); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -571,7 +575,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add([]byte{0, 2, 0, 1, 'g'}, []byte{0, 3, 0, 0})
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		m := group.NewMachine((&bench{t: t}).config())
-		_ = m.Replay(coordinator.Record{Key: key, Value: value}) // must not panic
+		_ = m.Replay(coordinator.Record{Key: key, Value: value}, origin) // must not panic
 	})
 }
 

@@ -9,6 +9,7 @@ package group
 import (
 	"container/heap"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/klamm-io/klamm/coordinator"
@@ -58,11 +59,14 @@ type Machine struct {
 	due     byDeadline
 	expiry  time.Time // when offsets are checked for their age next
 	loading bool
+	// undecided are offsets that were committed in transactions which have not ended,
+	// by producer id.
+	undecided map[int64][]undecided
 }
 
 // NewMachine returns a machine without groups, to be loaded.
 func NewMachine(c Config) *Machine {
-	return &Machine{conf: c, groups: make(map[string]*group), loading: true}
+	return &Machine{conf: c, groups: make(map[string]*group), loading: true, undecided: make(map[int64][]undecided)}
 }
 
 var _ coordinator.Machine = (*Machine)(nil)
@@ -240,8 +244,9 @@ func (h *byDeadline) Pop() any {
 	return g
 }
 
-// Replay implements coordinator.Machine.
-func (m *Machine) Replay(r coordinator.Record) error {
+// Replay implements coordinator.Machine. Offsets that were committed in a
+// transaction wait for its end.
+func (m *Machine) Replay(r coordinator.Record, from coordinator.Origin) error {
 	key := prim.NewReader(r.Key)
 	switch version := key.Int16(); version {
 	case 0, 1:
@@ -250,7 +255,11 @@ func (m *Machine) Replay(r coordinator.Record) error {
 		if key.Err() != nil {
 			return fmt.Errorf("offset commit key: %w", key.Err())
 		}
-		return m.replayOffset(k, r.Value)
+		if from.Producer.ID >= 0 {
+			m.undecided[from.Producer.ID] = append(m.undecided[from.Producer.ID], undecided{k, slices.Clone(r.Value), from.Offset})
+			return nil
+		}
+		return m.replayOffset(k, r.Value, from.Offset)
 	case 2:
 		var k msg.GroupMetadataKey
 		k.DecodeFrom(&key, 0)
@@ -263,7 +272,35 @@ func (m *Machine) Replay(r coordinator.Record) error {
 	}
 }
 
-func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte) error {
+// undecided is an offset that was committed in a transaction which has not ended.
+type undecided struct {
+	key    msg.OffsetCommitKey
+	value  []byte
+	offset int64 // of the record
+}
+
+// Ended implements coordinator.Machine. An offset that was committed since without a
+// transaction stays.
+func (m *Machine) Ended(e coordinator.Marker) error {
+	waiting := m.undecided[e.ProducerID]
+	delete(m.undecided, e.ProducerID)
+	if !e.Commit {
+		return nil
+	}
+	for _, u := range waiting {
+		if g := m.groups[u.key.Group]; g != nil {
+			if c, ok := g.offsets[u.key.Topic][u.key.Partition]; ok && c.record > u.offset {
+				continue
+			}
+		}
+		if err := m.replayOffset(u.key, u.value, u.offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte, offset int64) error {
 	g := m.groups[k.Group]
 	if value == nil {
 		if g != nil {
@@ -282,7 +319,7 @@ func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte) error {
 		g = newGroup(k.Group, time.UnixMilli(v.CommitTimestamp))
 		m.groups[k.Group] = g
 	}
-	c := committed{offset: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, at: time.UnixMilli(v.CommitTimestamp), topicID: v.TopicId}
+	c := committed{offset: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, at: time.UnixMilli(v.CommitTimestamp), topicID: v.TopicId, record: offset}
 	if v.ExpireTimestamp >= 0 {
 		c.expire = time.UnixMilli(v.ExpireTimestamp)
 	}

@@ -43,17 +43,16 @@ func (s *Service) SetPartitions(n int32) {
 	s.partitions = n
 }
 
-// Elect starts to coordinate the groups of a partition whose records are in st.
+// Elect starts to coordinate the groups of a partition whose records are in st,
+// after the shard of an earlier epoch has stopped. Elect and Resign are called one at
+// a time for a partition.
 func (s *Service) Elect(partition int32, st coordinator.Storage) {
+	s.Resign(partition) // nobody answers for an older epoch while the new one is loaded
 	next := &Shard{coordinator.Start(coordinator.Options{New: func() coordinator.Machine { return NewMachine(s.conf) }, Storage: st,
 		Clock: s.clock, Codec: s.codec, Logger: s.lg.With(zap.Int32("partition", partition))})}
 	s.mu.Lock()
-	old := s.shards[partition]
 	s.shards[partition] = next
 	s.mu.Unlock()
-	if old != nil {
-		old.Stop()
-	}
 }
 
 // Resign stops to coordinate the groups of a partition.
