@@ -103,8 +103,10 @@ func TestFailedCommitAfterAReload(t *testing.T) {
 		synctest.Wait()
 		sh.Send(func(coordinator.Machine, time.Time) coordinator.Decision { panic("boom") }, func(error) {})
 		synctest.Wait()
-		s.release(kerr.NotLeaderOrFollower) // the batch is not committed
+		s.mu.Lock()
 		s.batches, s.hold = nil, false
+		s.mu.Unlock()
+		s.release(kerr.NotLeaderOrFollower) // the batch is not committed
 		synctest.Wait()
 		var state []string
 		err := sh.Do(t.Context(), func(m coordinator.Machine, _ time.Time) coordinator.Decision {
