@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/klamm-io/klamm/wire/kerr"
 )
@@ -52,6 +53,19 @@ func (p *Producer) undelivered() error {
 		}
 	}
 	return nil
+}
+
+// awaited returns the topics of batches that are not told yet: where their leaders
+// are must be asked for until then.
+func (p *Producer) awaited() (names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, t := range p.topics {
+		if slices.ContainsFunc(t.partitions, func(part *partition) bool { return len(part.order) > 0 }) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // leaderless reports whether a batch waits for its partition to have a leader.

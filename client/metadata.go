@@ -96,10 +96,13 @@ func (t *topicInfo) same(other *topicInfo) bool {
 	})
 }
 
+// usable reports whether a topic is known and can be written to.
+func (t *topicInfo) usable() bool { return t != nil && t.err == kerr.None && len(t.partitions) > 0 }
+
 // settled reports whether a topic is known and has a leader for every partition.
 func (m *metadata) settled(name string) bool {
 	t := m.topics[name]
-	return t != nil && t.err == kerr.None && len(t.partitions) > 0 && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
+	return t.usable() && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
 }
 
 func topicFrom(r *msg.MetadataResponseTopic) *topicInfo {

@@ -27,6 +27,7 @@ type Producer struct {
 	senders sync.WaitGroup
 	ctx     context.Context // ends when the senders are to stop
 	cancel  context.CancelFunc
+	ended   chan struct{} // closed when Close has ended
 
 	mu       sync.Mutex // guards the fields below and everything that hangs off them
 	topics   map[string]*topic
@@ -103,13 +104,13 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Producer{
-		o: o, lg: o.Logger, ctx: ctx, cancel: cancel,
+		o: o, lg: o.Logger, ctx: ctx, cancel: cancel, ended: make(chan struct{}),
 		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1, pace: newPace(&o.Options),
 	}
 	p.told.L = &p.mu
 	p.who.id = record.NoProducerID
 	p.cl = newCluster(o.Options, o.MaxInFlight, true, p.metadataChanged)
-	p.cl.hook(hooks{restless: p.leaderless})
+	p.cl.hook(hooks{restless: p.leaderless, inUse: p.awaited})
 	p.telling = true
 	p.teller.Go(p.tellLoop)
 	return p, nil
@@ -273,8 +274,12 @@ func (p *Producer) release(bytes int64) {
 
 // adopt returns the topic with the partitions that info tells. A topic only ever
 // gains partitions; one of the same name that was made again may have fewer. A
-// broker that is behind and names fewer is not believed. The caller holds mu.
+// broker that is behind and names fewer is not believed. Newer metadata may have
+// come, and been adopted, since the caller read info; it counts. The caller holds mu.
 func (p *Producer) adopt(info *topicInfo) *topic {
+	if latest := p.cl.now().topics[info.name]; latest != nil && len(latest.partitions) > 0 {
+		info = latest
+	}
 	t := p.topics[info.name]
 	if t == nil {
 		t = &topic{name: info.name, id: info.id, sticky: sticky{current: -1}}
@@ -490,17 +495,22 @@ func (p *Producer) Flush(ctx context.Context) error {
 
 // Close sends what is queued, waits for the answers and ends the producer. When
 // ctx ends first, what is left fails with ErrClosed, and Close returns ctx's
-// error. It never waits longer than ctx but for callbacks that run.
+// error. It never waits longer than ctx but for callbacks that run. A second Close
+// waits for the first.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	again := p.closing
 	p.closing = true
 	p.mu.Unlock()
 	if again {
-		p.senders.Wait()
-		p.teller.Wait()
-		return nil
+		select {
+		case <-p.ended:
+			return nil
+		case <-ctx.Done():
+			return waited(ctx, nil, "the end of another Close")
+		}
 	}
+	defer close(p.ended)
 	err := p.Flush(ctx)
 	p.mu.Lock()
 	p.stopped = true

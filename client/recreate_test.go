@@ -78,6 +78,9 @@ func TestTopicMadeAgain(t *testing.T) {
 			if n := send(); n > 0 {
 				t.Errorf("ids %v: %d records failed of a topic that is there", ids, n)
 			}
+			synctest.Wait() // the last batch is told, and then let go of
+			p.mu.Lock()
+			defer p.mu.Unlock()
 			if p.used != 0 || p.open.len() != 0 {
 				t.Errorf("ids %v: %d bytes and %d batches left", ids, p.used, p.open.len())
 			}

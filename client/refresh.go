@@ -17,8 +17,9 @@ const leastPoll = 50 * time.Millisecond
 
 // hooks are what the user of a cluster has to say and to hear of its refreshes.
 type hooks struct {
-	onFailure func(error) // told why a refresh failed; may be nil
-	restless  func() bool // reports whether something waits for metadata that is missing: it is polled then; may be nil
+	onFailure func(error)     // told why a refresh failed; may be nil
+	restless  func() bool     // reports whether something waits for metadata that is missing: it is polled then; may be nil
+	inUse     func() []string // names topics that stay of interest, however long ago want named them; may be nil
 }
 
 func (c *cluster) hook(h hooks) {
@@ -79,7 +80,7 @@ func (c *cluster) topic(ctx context.Context, name string) (*topicInfo, error) {
 		c.wanted[name] = time.Now()
 		c.mu.Unlock()
 		switch {
-		case t != nil && t.err == kerr.None && len(t.partitions) > 0:
+		case t.usable():
 			return t, nil
 		case t == nil && !asked:
 			c.hurry()
@@ -215,6 +216,9 @@ func (c *cluster) settled() bool {
 // update asks one broker for the topics in use. It reports whether the answer
 // differs from what was known.
 func (c *cluster) update(ctx context.Context) (news bool, err error) {
+	if h := c.hooks(); h.inUse != nil {
+		c.want(h.inUse()...)
+	}
 	resp, err := c.fetchMetadata(ctx, c.metadataRequest())
 	now := time.Now()
 	c.mu.Lock()

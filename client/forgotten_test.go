@@ -1,0 +1,103 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/msg"
+)
+
+// TestLeaderComesLate: records that wait for longer than metadata.max.idle.ms are
+// still sent soon after their partition has a leader that can be reached.
+func TestLeaderComesLate(t *testing.T) {
+	for name, first := range map[string]int32{"no leader": -1, "the leader closes connections": 2} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t, 1, 2)
+				f.topic("t", first)
+				f.script = func(id int32, _ wire.RequestHeader, _ msg.Request) (msg.Response, string) {
+					if id == 2 {
+						return nil, "before"
+					}
+					return nil, ""
+				}
+				p := newProducer(t, f, ProducerOptions{DeliveryTimeout: time.Hour})
+				future := p.Send(background(t), &Record{Topic: "t", Value: []byte("v")})
+				time.Sleep(2 * p.o.MetadataMaxIdle)
+				f.move("t", 0, 1)
+				led := time.Now()
+				if _, err := future.Get(background(t)); err != nil {
+					t.Error(err)
+				}
+				if d := time.Since(led); d > 12*time.Second { // reconnect.backoff.max.ms
+					t.Errorf("delivered %v after the leader was there", d)
+				}
+			})
+		})
+	}
+}
+
+// TestOldMetadataIsNotAdopted: a Send that has read the metadata before newer
+// metadata was adopted does not take the new leaders away again.
+func TestOldMetadataIsNotAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", -1, 1)
+		f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			if _, ok := req.(*msg.ProduceRequest); ok {
+				time.Sleep(10 * time.Second)
+			}
+			return nil, ""
+		}
+		p := newProducer(t, f, ProducerOptions{MaxInFlight: 1})
+		old, err := p.cl.topic(background(t), "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy := p.Send(background(t), &Record{Topic: "t", Partition: 1, Explicit: true, Value: []byte("v")})
+		time.Sleep(time.Second)
+		waits := p.Send(background(t), &Record{Topic: "t", Partition: 0, Explicit: true, Value: []byte("v")})
+		f.move("t", 0, 1)
+		time.Sleep(5 * time.Second) // the producer has learned of the leader, who is busy
+		p.mu.Lock()
+		p.adopt(old)
+		p.mu.Unlock()
+		began := time.Now()
+		for _, future := range []*Future{busy, waits} {
+			if _, err := future.Get(background(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		if d := time.Since(began); d > 20*time.Second {
+			t.Errorf("delivered after %v", d)
+		}
+	})
+}
+
+// TestSecondClose: a Close beside another one does not outlast its context.
+func TestSecondClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", -1)
+		p := newProducer(t, f, ProducerOptions{})
+		p.Send(background(t), &Record{Topic: "t", Value: []byte("v")})
+		first := make(chan error)
+		go func() { first <- p.Close(background(t)) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("second Close: %v", err)
+		}
+		if err := <-first; err != nil {
+			t.Errorf("first Close: %v", err)
+		}
+		if err := p.Close(background(t)); err != nil {
+			t.Errorf("Close after the end: %v", err)
+		}
+	})
+}
