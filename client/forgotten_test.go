@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
@@ -100,4 +101,40 @@ func TestSecondClose(t *testing.T) {
 			t.Errorf("Close after the end: %v", err)
 		}
 	})
+}
+
+// TestCloseSaysWhatKeptRecordsBack: a record that Close gives up on says why it
+// was not delivered, and not only that the client is closed.
+func TestCloseSaysWhatKeptRecordsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		leader int32
+		want   error
+	}{
+		"no leader":     {-1, kerr.LeaderNotAvailable},
+		"nobody there":  {7, ErrNoBroker},
+		"always closes": {2, kerr.NetworkException},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t, 1, 2)
+				f.topic("t", c.leader)
+				f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+					if _, ok := req.(*msg.ProduceRequest); ok {
+						return nil, "before"
+					}
+					return nil, ""
+				}
+				p := newProducer(t, f, ProducerOptions{})
+				future := p.Send(background(t), &Record{Topic: "t", Value: []byte("v")})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if err := p.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("close: %v", err)
+				}
+				if _, err := future.Get(background(t)); !errors.Is(err, c.want) || !errors.Is(err, ErrClosed) {
+					t.Errorf("record: %v", err)
+				}
+			})
+		})
+	}
 }

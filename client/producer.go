@@ -494,7 +494,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 }
 
 // Close sends what is queued, waits for the answers and ends the producer. When
-// ctx ends first, what is left fails with ErrClosed, and Close returns ctx's
+// ctx ends first, what is left fails with ErrClosed and what kept it back, and Close returns ctx's
 // error. It never waits longer than ctx but for callbacks that run. A second Close
 // waits for the first.
 func (p *Producer) Close(ctx context.Context) error {
@@ -522,6 +522,10 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.cl.close() // in-flight requests are told here
 	p.mu.Lock()
 	for _, b := range p.open.all() {
+		if last := p.hindrance(b); last != nil {
+			p.complete(b, fmt.Errorf("%w; the last error: %w", ErrClosed, last))
+			continue
+		}
 		p.complete(b, ErrClosed)
 	}
 	p.telling = false

@@ -95,13 +95,13 @@ func (n *node) run() {
 		if err == nil {
 			err = n.send(cn)
 		}
+		if err != nil && n.p.ctx.Err() != nil {
+			return
+		}
 		n.p.mu.Lock()
 		n.failed = err
 		n.p.mu.Unlock()
 		if err != nil {
-			if n.p.ctx.Err() != nil {
-				return
-			}
 			n.p.cl.stale()
 			if sleep(n.p.ctx, n.p.o.ReconnectBackoff) != nil {
 				return
