@@ -98,8 +98,8 @@ func (f *consumeFlags) run(cmd *cobra.Command, g *globals, topics []string) erro
 	if err == nil {
 		err = run.loop(ctx)
 	}
-	if e := run.out.Flush(); e != nil { // before what was printed is committed
-		err = errors.Join(fmt.Errorf("write: %w", e), err)
+	if e := run.out.Flush(); e != nil && !errors.Is(err, e) { // before what was printed is committed
+		err = errors.Join(unwritten(e), err)
 	}
 	if err == nil && o.NoAutoCommit && f.count > 0 && len(run.printed) > 0 {
 		err = c.CommitOffsets(ctx, run.printed)
@@ -289,6 +289,16 @@ func sorted(tps []client.TopicPartition) []client.TopicPartition {
 	return tps
 }
 
+// unwritten returns the error of a write to standard output. One whose time is
+// over says what it waited for.
+func unwritten(err error) error {
+	var t *timeoutError
+	if errors.As(err, &t) {
+		return said(err, "the reader of standard output takes no more")
+	}
+	return fmt.Errorf("write: %w", err)
+}
+
 func (r *consuming) loop(ctx context.Context) error {
 	var line []byte
 	for {
@@ -297,7 +307,7 @@ func (r *consuming) loop(ctx context.Context) error {
 		}
 		if r.out.Buffered() > 0 {
 			if err := r.out.Flush(); err != nil {
-				return fmt.Errorf("write: %w", err)
+				return unwritten(err)
 			}
 		}
 		polling, cancel := ctx, context.CancelFunc(func() {})
@@ -321,7 +331,7 @@ func (r *consuming) loop(ctx context.Context) error {
 			}
 			line = r.show(line[:0], rec)
 			if _, err := r.out.Write(line); err != nil {
-				return fmt.Errorf("write: %w", err)
+				return unwritten(err)
 			}
 			r.printed[tp] = client.Offset{At: rec.Offset + 1, LeaderEpoch: rec.LeaderEpoch}
 			if r.n++; r.n == r.f.count {

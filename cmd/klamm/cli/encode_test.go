@@ -27,7 +27,7 @@ func FuzzPrintedIsRead(f *testing.F) {
 
 func printedIsRead(t *testing.T, r *client.Record) {
 	t.Helper()
-	for _, format := range []string{`%k{json} %v{json}\n`, `%k{json}<%v{json}`, `%k{tsv}\t%v{tsv}\n`, `%K %V %k%v\n`, `%K,%V,%k{hex}%v{hex};`, `%K %V %k{base64}%v{base64}`} {
+	for _, format := range []string{`%k{json} %v{json}\n`, `%k{json}<%v{json}`, `%k{tsv}\t%v{tsv}\n`, `%K %V %k%v\n`, `%K,%V,%k{hex}%v{hex};`, `%K %V %k{base64}%v{base64}`, `%k{hex} %K %v{hex} %V\n`, `%v{base64} %V %k{base64} %K`} {
 		verbs, err := parseFormat(format)
 		if err != nil {
 			t.Fatal(err)

@@ -124,7 +124,7 @@ func (in *input) read(verbs []verb, r *client.Record, outer bool) error {
 		if err := in.store(v, text, r, sizes); err != nil {
 			return err
 		}
-		if outer && v.kind == 'v' {
+		if outer && (v.kind == 'v' || v.kind == 'V') {
 			in.null = r.Value == nil
 		}
 	}
@@ -233,7 +233,23 @@ func (in *input) store(v verb, text []byte, r *client.Record, sizes map[byte]int
 			return fmt.Errorf("%%%c: size %d out of range", v.kind, n)
 		}
 		sizes[v.kind] = int(n)
+		if n == -1 { // the size may stand behind what it is of
+			return setNull(v.kind, r)
+		}
 	}
+	return nil
+}
+
+// setNull makes the key (K) or the value (V) null, if nothing else was read of it.
+func setNull(kind byte, r *client.Record) error {
+	b := &r.Key
+	if kind == 'V' {
+		b = &r.Value
+	}
+	if len(*b) > 0 {
+		return fmt.Errorf("%%%c: size -1 of %d bytes", kind, len(*b))
+	}
+	*b = nil
 	return nil
 }
 

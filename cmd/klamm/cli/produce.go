@@ -27,7 +27,8 @@ func newProduce(g *globals) *cobra.Command {
 		Long: `Write one record, or the records of an input, one a line or in a --read-format.
 
 One record is written with a VALUE, with --value-file, or with -k KEY -Z, which deletes the key; standard input is not read then, but by
---value-file -. Otherwise the input is --file, or standard input, also for -k KEY alone: each record gets that key.
+--value-file -. Otherwise the input is --file, or standard input, also for -k KEY alone: each record gets that key. A --read-format that
+ends with a verb has one record a line.
 
 Of one record, where it was written goes to stdout as TOPIC/PARTITION@OFFSET; of many, a summary goes to stderr, and with --results a
 line for each to stdout. If a record could not be written, the exit code is 1 and stderr says which were and which were not. After a
