@@ -401,6 +401,7 @@ func (c *Consumer) nothing(ctx context.Context) error {
 
 // why returns the error that keeps records from coming, nil if there is none.
 func (c *Consumer) why() error {
+	m := c.cl.now()
 	for _, tp := range c.Assignment() {
 		c.mu.Lock()
 		var err error
@@ -408,11 +409,13 @@ func (c *Consumer) why() error {
 			err = p.lastErr
 		}
 		c.mu.Unlock()
+		if err == nil {
+			err = m.missing(tp)
+		}
 		if err != nil {
 			return err
 		}
 	}
-	m := c.cl.now()
 	for _, name := range c.topics() {
 		if t := m.topics[name]; t != nil && t.err != kerr.None {
 			return fmt.Errorf("topic %s: %w", name, t.err)

@@ -61,7 +61,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 			continue
 		}
 		t := m.topics[tp.Topic]
-		if t == nil || int(tp.Partition) >= len(t.partitions) || t.partitions[tp.Partition].Leader < 0 {
+		if !t.has(tp.Partition) || t.partitions[tp.Partition].Leader < 0 {
 			// Newer metadata is asked for once, and then waited for.
 			if p.lostIn != m {
 				p.lostIn = m

@@ -138,3 +138,70 @@ func TestCloseSaysWhatKeptRecordsBack(t *testing.T) {
 		})
 	}
 }
+
+// TestNoNewProducerID: while a batch is under way, another one's answer has the
+// producer ask for a new id, which it is refused. Both records are told so at once,
+// though the first one's answer comes later.
+func TestNoNewProducerID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, 1, 2)
+		f.topic("t", 1, 2)
+		p := newProducer(t, f, ProducerOptions{})
+		send := func(partition int32) *Future {
+			return p.Send(background(t), &Record{Topic: "t", Partition: partition, Explicit: true, Value: []byte("v")})
+		}
+		for i := range int32(2) {
+			if _, err := send(i).Get(background(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.mu.Lock()
+		f.script = func(id int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			switch r := req.(type) {
+			case *msg.InitProducerIdRequest:
+				resp := new(msg.InitProducerIdResponse)
+				resp.SetDefaults()
+				resp.ErrorCode, resp.ProducerId = int16(kerr.ClusterAuthorizationFailed), -1
+				return resp, ""
+			case *msg.ProduceRequest:
+				if id == 2 {
+					time.Sleep(2 * time.Second)
+				}
+				return refuse(r, kerr.InvalidProducerEpoch), ""
+			}
+			return nil, ""
+		}
+		f.mu.Unlock()
+		began := time.Now()
+		slow := send(1)
+		time.Sleep(time.Second)
+		for _, future := range []*Future{send(0), slow} {
+			if _, err := future.Get(background(t)); !errors.Is(err, kerr.ClusterAuthorizationFailed) {
+				t.Error(err)
+			}
+		}
+		if d := time.Since(began); d > 5*time.Second {
+			t.Errorf("told after %v", d)
+		}
+	})
+}
+
+// TestMissingPartitionIsNamed: a Poll that ends without records says that an
+// assigned partition does not exist or has no leader, wherever it was to begin.
+func TestMissingPartitionIsNamed(t *testing.T) {
+	for tp, want := range map[TopicPartition]error{{"t", 5}: kerr.UnknownTopicOrPartition, {"t", -1}: kerr.UnknownTopicOrPartition, {"t", 0}: kerr.LeaderNotAvailable} {
+		for _, at := range []Position{AtOffset(0), AtStart(0)} {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.topic("t", -1, 1)
+				c := newConsumer(t, f, ConsumerOptions{})
+				c.Assign(map[TopicPartition]Position{tp: at})
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if _, err := c.Poll(ctx); !errors.Is(err, want) {
+					t.Errorf("%v at %+v: %v", tp, at, err)
+				}
+			})
+		}
+	}
+}

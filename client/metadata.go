@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -99,10 +100,29 @@ func (t *topicInfo) same(other *topicInfo) bool {
 // usable reports whether a topic is known and can be written to.
 func (t *topicInfo) usable() bool { return t != nil && t.err == kerr.None && len(t.partitions) > 0 }
 
+// has reports whether a topic has a partition of that number.
+func (t *topicInfo) has(partition int32) bool {
+	return t != nil && partition >= 0 && int(partition) < len(t.partitions)
+}
+
 // settled reports whether a topic is known and has a leader for every partition.
 func (m *metadata) settled(name string) bool {
 	t := m.topics[name]
 	return t.usable() && !slices.ContainsFunc(t.partitions, func(p PartitionInfo) bool { return p.Leader < 0 })
+}
+
+// missing returns why a partition of a usable topic cannot be read, nil if it can.
+func (m *metadata) missing(tp TopicPartition) error {
+	t := m.topics[tp.Topic]
+	switch {
+	case !t.usable():
+		return nil
+	case !t.has(tp.Partition):
+		return fmt.Errorf("%v: %w", tp, kerr.UnknownTopicOrPartition)
+	case t.partitions[tp.Partition].Leader < 0:
+		return fmt.Errorf("%v: %w", tp, kerr.LeaderNotAvailable)
+	}
+	return nil
 }
 
 func topicFrom(r *msg.MetadataResponseTopic) *topicInfo {
@@ -144,7 +164,7 @@ func (t *topicInfo) keepNewer(old *topicInfo) {
 // or m itself if that is no news.
 func (m *metadata) withLeader(topic string, partition, leader, epoch int32, nodes []BrokerInfo) *metadata {
 	old := m.topics[topic]
-	if old == nil || int(partition) >= len(old.partitions) || leader < 0 || epoch <= old.partitions[partition].LeaderEpoch {
+	if !old.has(partition) || leader < 0 || epoch <= old.partitions[partition].LeaderEpoch {
 		return m
 	}
 	next := *m

@@ -82,7 +82,7 @@ func (c *cluster) eachListed(ctx context.Context, ask map[TopicPartition]int64, 
 		c.want(tp.Topic)
 		t := m.topics[tp.Topic]
 		switch {
-		case t == nil || t.err != kerr.None || int(tp.Partition) >= len(t.partitions) || tp.Partition < 0:
+		case !t.has(tp.Partition) || t.err != kerr.None:
 			none[tp] = failedOffset(kerr.UnknownTopicOrPartition)
 		case t.partitions[tp.Partition].Leader < 0:
 			none[tp] = failedOffset(kerr.LeaderNotAvailable)

@@ -105,9 +105,13 @@ func (part *partition) acknowledge(b *batch) {
 	}
 }
 
-// requeue puts a batch back, before those that come after it. The caller holds
-// mu.
+// requeue puts a batch back, before those that come after it. Where nothing is
+// sent any more it fails: nobody would look at it again. The caller holds mu.
 func (p *Producer) requeue(b *batch, now time.Time, err error) {
+	if p.fatal != nil {
+		p.complete(b, fmt.Errorf("%w; the last answer: %w", p.fatal, err))
+		return
+	}
 	b.lastErr = err
 	b.notBefore = p.pace.next(now, b.attempts)
 	p.insert(b)
