@@ -106,9 +106,11 @@ func simulate(t *testing.T, seed uint64, delivery time.Duration, o ProducerOptio
 			case <-time.After(time.Duration(50+random(500)) * time.Millisecond):
 			}
 			b := fmt.Sprintf("b%d", 1+random(3))
-			switch random(6) {
+			switch random(7) {
 			case 0:
 				f.move("t", int32(random(2)), int32(1+random(3)))
+			case 5:
+				f.move("t", int32(random(2)), -1)
 			case 1:
 				f.n.Reset("client", b)
 			case 2:
@@ -159,12 +161,24 @@ func simulate(t *testing.T, seed uint64, delivery time.Duration, o ProducerOptio
 	f.n.Heal()
 	f.mu.Lock()
 	calm = true
+	for _, parts := range f.topics {
+		for _, x := range parts {
+			if x.leader < 0 {
+				x.leader = 1
+				x.epoch++
+			}
+		}
+	}
 	f.mu.Unlock()
+	calmed := time.Now()
 	if err := p.Flush(background(t)); err != nil {
 		t.Fatalf("seed %d: flush: %v", seed, err)
 	}
 	if err := p.Close(context.Background()); err != nil {
 		t.Errorf("seed %d: close: %v", seed, err)
+	}
+	if d := time.Since(calmed); d > 15*time.Second {
+		t.Errorf("seed %d: the last records were told %v after all was well", seed, d)
 	}
 	for tp, want := range sent {
 		log := f.values(tp.Topic, int(tp.Partition))

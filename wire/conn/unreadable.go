@@ -18,7 +18,16 @@ type AnswerTooLargeError struct {
 }
 
 func (e *AnswerTooLargeError) Error() string {
-	return fmt.Sprintf("the answer of %s to %s has %d bytes, the limit is %d", e.Addr, e.API, e.Size, e.Limit)
+	said := fmt.Sprintf("the answer of %s to %s has %d bytes, the limit is %d", e.Addr, e.API, e.Size, e.Limit)
+	// The size is the first four bytes of what another protocol says.
+	const http, tlsAlert = 'H'<<24 | 'T'<<16 | 'T'<<8 | 'P', 0x1503
+	switch {
+	case e.Size == http:
+		said += "; it is an HTTP server's"
+	case e.Size>>16 == tlsAlert:
+		said += "; it is a TLS server's"
+	}
+	return said
 }
 
 // Unwrap returns wire.ErrFrameSize.

@@ -45,7 +45,7 @@ func badServer(s string) string {
 	case host == "" || strings.ContainsAny(host, " \t/@"):
 		return fmt.Sprintf("%s has no usable host (%q)", s, host)
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Sprintf("port %q of %s is no number from 1 to 65535", port, s)
 	}
 	return ""

@@ -169,16 +169,27 @@ func newLogger(level, root, of string) (*zap.Logger, error) {
 		level = "info"
 	}
 	core, registry := levels.Of(levels.New(zapcore.NewCore(logEncoder(), zapcore.Lock(os.Stderr), zapcore.DebugLevel), zapcore.InfoLevel))
-	if !registry.Set(levels.Root, strings.ToUpper(level)) {
+	if !registry.Set(levels.Root, logLevel(level)) {
 		return nil, usagef("%s %q: want one of %s", from, level, strings.ToLower(strings.Join(levels.Names(), ", ")))
 	}
 	for item := range strings.SplitSeq(of, ",") {
 		name, own, ok := strings.Cut(strings.TrimSpace(item), "=")
-		if of != "" && (!ok || name == "" || !registry.Set(name, strings.ToUpper(own))) {
+		if of != "" && (!ok || name == "" || !registry.Set(name, logLevel(own))) {
 			return nil, usagef("KAFKA_LOG4J_LOGGERS: %q: want NAME=LEVEL, a level is one of %s", item, strings.ToLower(strings.Join(levels.Names(), ", ")))
 		}
 	}
 	return zap.New(core), nil
+}
+
+// logLevel returns the name of a level as Kafka has it. Log4j has two more.
+func logLevel(name string) string {
+	switch name = strings.ToUpper(name); name {
+	case "ALL":
+		return "TRACE"
+	case "OFF":
+		return "FATAL"
+	}
+	return name
 }
 
 func logEncoder() zapcore.Encoder {
