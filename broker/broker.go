@@ -22,10 +22,12 @@ import (
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/config/levels"
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/convert"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 )
 
@@ -83,7 +85,7 @@ type Broker struct {
 	lg         *zap.Logger
 	clusterID  string
 	epoch      int64 // of this broker's registration
-	dirs       []*replication.Dir
+	dirs       []*dirs.Dir
 	controller *replication.Controller
 	replicas   *replication.Replicas
 	groups     *groups
@@ -199,9 +201,9 @@ func (b *Broker) openDirs() error {
 	if err := start.Check(b.o.FS); err != nil {
 		return err
 	}
-	want := replication.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
+	want := dirs.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
 	for _, dir := range b.conf.LogDirs {
-		d, got, err := replication.OpenDir(b.o.FS, dir, want)
+		d, got, err := dirs.Open(b.o.FS, dir, want)
 		if err != nil {
 			return err
 		}
@@ -284,7 +286,7 @@ func (b *Broker) scheduleFlush() {
 	}
 	b.flushing = b.o.Clock.AfterFunc(every, func() {
 		b.job(func() {
-			replication.Contain(b.lg, "flush", func() {
+			log.Contain(b.lg, "flush", func() {
 				if err := b.replicas.FlushDue(b.o.Clock.Now()); err != nil {
 					b.lg.Error("cannot flush", zap.Error(err))
 				}
@@ -328,7 +330,7 @@ func (b *Broker) schedule(timer *clock.Timer, every func() time.Duration, f func
 	}
 	*timer = b.o.Clock.AfterFunc(every(), func() {
 		b.job(func() {
-			replication.Contain(b.lg, "background", f) // the next run is not the last one's business
+			log.Contain(b.lg, "background", f) // the next run is not the last one's business
 			b.schedule(timer, every, f)
 		})
 	})

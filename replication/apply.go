@@ -11,6 +11,7 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 )
 
@@ -95,7 +96,7 @@ func (r *Replicas) follow(old, t *meta.Topic, image *meta.Image) {
 		case held && !wasHeld:
 			fresh = append(fresh, index)
 		case held:
-			r.jobs.add(image.Index, []string{dirName(t.Name, index)}, func() { r.change(into.slots[i], p) })
+			r.jobs.add(image.Index, []string{dirs.Name(t.Name, index)}, func() { r.change(into.slots[i], p) })
 		case wasHeld:
 			r.release(t, index, into.slots[i], image)
 		}
@@ -105,7 +106,7 @@ func (r *Replicas) follow(old, t *meta.Topic, image *meta.Image) {
 	}
 	names := make([]string, len(fresh))
 	for i, index := range fresh {
-		names[i] = dirName(t.Name, index)
+		names[i] = dirs.Name(t.Name, index)
 	}
 	r.jobs.add(image.Index, names, func() { r.create(t, fresh, names, into, image) })
 }
@@ -118,7 +119,7 @@ func (r *Replicas) release(t *meta.Topic, index int32, s *slot, image *meta.Imag
 		p.stop()
 	}
 	delay := r.deleteDelay(image, t.Name)
-	r.jobs.add(image.Index, []string{dirName(t.Name, index)}, func() {
+	r.jobs.add(image.Index, []string{dirs.Name(t.Name, index)}, func() {
 		if p == nil {
 			p = s.partition.Swap(nil) // it was being opened
 		}
@@ -141,7 +142,7 @@ func (r *Replicas) change(s *slot, m *meta.Partition) {
 // transition gives a partition the role that the metadata say, and tells of it.
 func (r *Replicas) transition(p *Partition, m *meta.Partition, assign func(l *log.Log, epoch int32, start int64) error) {
 	changed := false
-	err := caught(r.lg, "transition", func() (err error) {
+	err := log.Caught(r.lg, "transition", func() (err error) {
 		changed, err = p.transition(m, assign)
 		return err
 	})
@@ -177,7 +178,7 @@ func (r *Replicas) create(t *meta.Topic, indexes []int32, names []string, into *
 			fail(indexes[i], err)
 		}
 	})
-	fresh := make(map[*Dir]error) // directories that have got a partition
+	fresh := make(map[*dirs.Dir]error) // directories that have got a partition
 	for _, p := range opened {
 		if p != nil {
 			fresh[p.Dir] = nil
@@ -185,7 +186,7 @@ func (r *Replicas) create(t *meta.Topic, indexes []int32, names []string, into *
 	}
 	for d := range fresh {
 		if err := r.o.FS.SyncDir(d.Path); err != nil {
-			fresh[d] = d.fail(err) // a power cut could take away what the partition is to hold
+			fresh[d] = d.Fail(err) // a power cut could take away what the partition is to hold
 		}
 	}
 	r.inParallel(len(indexes), func(i int) {
@@ -217,7 +218,7 @@ func (r *Replicas) remove(t *meta.Topic, old *meta.Image, index uint64) {
 	}
 	names := make([]string, len(t.Partitions))
 	for i := range t.Partitions {
-		names[i] = dirName(t.Name, int32(i))
+		names[i] = dirs.Name(t.Name, int32(i))
 	}
 	r.jobs.add(index, names, func() {
 		r.inParallel(len(t.Partitions), func(i int) {
@@ -240,7 +241,7 @@ func (r *Replicas) deleteDelay(image *meta.Image, topic string) time.Duration {
 // discard ends a partition that this broker is not to hold any more, p or one that
 // is not open, and sets its files aside.
 func (r *Replicas) discard(t *meta.Topic, index int32, p *Partition, delay time.Duration) {
-	name := dirName(t.Name, index)
+	name := dirs.Name(t.Name, index)
 	d := r.forgetFound(name) // another topic of that name begins anew
 	if p != nil {
 		d = p.Dir
@@ -253,14 +254,14 @@ func (r *Replicas) discard(t *meta.Topic, index int32, p *Partition, delay time.
 	if d == nil {
 		return
 	}
-	d.lose()
-	d.forget(name)
-	from, to := d.file(name), d.file(deletedName(t.Name, index))
+	d.Lose()
+	d.Forget(name)
+	from, to := d.File(name), d.File(dirs.DeletedName(t.Name, index))
 	if err := r.o.FS.Rename(from, to); err != nil {
 		r.lg.Error("cannot set a deleted partition aside", zap.String("dir", from), zap.Error(err))
 		return
 	}
-	r.trash.later([]string{to}, delay)
+	r.trash.Later([]string{to}, delay)
 }
 
 // reconfigure hands changed configs to the logs. mu is held.
@@ -294,7 +295,7 @@ func (r *Replicas) configure(t *replicatedTopic, image *meta.Image) {
 	}
 	names := make([]string, len(t.slots))
 	for i := range t.slots {
-		names[i] = dirName(name, int32(i))
+		names[i] = dirs.Name(name, int32(i))
 	}
 	r.jobs.add(image.Index, names, func() {
 		for _, s := range t.slots {

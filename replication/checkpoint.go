@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 )
 
 // Checkpoint writes the checkpoint files of every directory that is well:
@@ -19,15 +20,15 @@ func (r *Replicas) Checkpoint() error {
 }
 
 // checkpoint writes the checkpoint files of a directory.
-func (r *Replicas) checkpoint(d *Dir) error {
-	gone := d.forgotten()
-	recovery := r.offsets(d, d.recovery, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
-	high := r.offsets(d, d.high, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
-	err := errors.Join(d.writeCheckpoint(log.RecoveryPointFile, recovery), d.writeCheckpoint(log.HighWatermarkFile, high),
-		d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep)))
+func (r *Replicas) checkpoint(d *dirs.Dir) error {
+	gone := d.Forgotten()
+	recovery := r.offsets(d, log.RecoveryPointFile, func(l *log.Log) (int64, bool) { return l.RecoveryCheckpoint(), true })
+	high := r.offsets(d, log.HighWatermarkFile, func(l *log.Log) (int64, bool) { return l.HighWatermark(), true })
+	err := errors.Join(d.WriteCheckpoint(log.RecoveryPointFile, recovery), d.WriteCheckpoint(log.HighWatermarkFile, high),
+		d.WriteCheckpoint(log.LogStartFile, r.offsets(d, log.LogStartFile, startToKeep)))
 	if err == nil && len(gone) > 0 {
-		if err = d.writeCheckpoint(log.CleanerFile, d.firstDirties); err == nil {
-			d.rewritten(gone)
+		if err = d.WriteCheckpoint(log.CleanerFile, d.FirstDirties); err == nil {
+			d.Rewritten(gone)
 		}
 	}
 	return err
@@ -39,7 +40,7 @@ func (r *Replicas) checkpoint(d *Dir) error {
 func (r *Replicas) checkpointGone(names []string) error {
 	var err error
 	for _, d := range r.o.Dirs {
-		if d.Err() == nil && d.forgot(names) {
+		if d.Err() == nil && d.Forgot(names) {
 			err = errors.Join(err, r.checkpoint(d))
 		}
 	}
@@ -48,13 +49,13 @@ func (r *Replicas) checkpointGone(names []string) error {
 
 // offsets returns what collects an offset of each log in a directory that has it;
 // of those that did not open, the one that was found.
-func (r *Replicas) offsets(d *Dir, found map[string]int64, of func(*log.Log) (int64, bool)) func() map[string]int64 {
+func (r *Replicas) offsets(d *dirs.Dir, file string, of func(*log.Log) (int64, bool)) func() map[string]int64 {
 	return func() map[string]int64 {
-		out := d.ofKept(found)
+		out := d.OfKept(file)
 		r.Each(func(p *Partition) bool {
 			if p.Dir == d {
 				if offset, ok := of(p.log); ok {
-					out[dirName(p.Topic, p.Index)] = offset
+					out[dirs.Name(p.Topic, p.Index)] = offset
 				}
 			}
 			return true
@@ -77,8 +78,8 @@ func startToKeep(l *log.Log) (offset int64, keep bool) {
 func (r *Replicas) checkpointStart(p *Partition) error { return r.checkpointStarts(p.Dir) }
 
 // checkpointStarts makes the log start offsets in a directory durable.
-func (r *Replicas) checkpointStarts(d *Dir) error {
-	return d.writeCheckpoint(log.LogStartFile, r.offsets(d, d.start, startToKeep))
+func (r *Replicas) checkpointStarts(d *dirs.Dir) error {
+	return d.WriteCheckpoint(log.LogStartFile, r.offsets(d, log.LogStartFile, startToKeep))
 }
 
 // CheckpointIfMoved is Checkpoint where anything has changed since the last one.

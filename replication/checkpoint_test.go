@@ -16,6 +16,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -49,12 +50,12 @@ func TestEmptyCheckpointFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	core, logged := observer.New(zap.ErrorLevel)
-	d, _, err := replication.OpenDir(m, "/d", replication.Identity{NodeID: 1})
+	d, _, err := dirs.Open(m, "/d", dirs.Identity{NodeID: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: m, Dirs: []*replication.Dir{d}, Clock: clock.System(), Logger: zap.New(core), Broker: new(config.Broker)})
+	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: m, Dirs: []*dirs.Dir{d}, Clock: clock.System(), Logger: zap.New(core), Broker: new(config.Broker)})
 	if err := r.Start(meta.Empty); err != nil {
 		t.Fatal(err)
 	}

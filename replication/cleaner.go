@@ -14,6 +14,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/compact"
 	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 )
 
@@ -57,7 +58,7 @@ func (r *Replicas) Clean(image *meta.Image) error {
 		wg.Go(func() {
 			m := compact.NewMap(int(min(k.DedupeBuffer/int64(k.Threads), maxDedupe)))
 			for p := c.take(); p != nil; p = c.take() {
-				errs[i] = errors.Join(errs[i], caught(r.lg, "compaction", func() error { return c.clean(p, m, limit) }))
+				errs[i] = errors.Join(errs[i], log.Caught(r.lg, "compaction", func() error { return c.clean(p, m, limit) }))
 			}
 		})
 	}
@@ -188,7 +189,7 @@ func (c *cleaner) clean(p *Partition, m *compact.Map, limit *throttle) error {
 // firstDirty returns where the last round of compaction ended, -1 if there was
 // none.
 func (p *Partition) firstDirty() int64 {
-	if offset, known := p.Dir.firstDirty(dirName(p.Topic, p.Index)); known {
+	if offset, known := p.Dir.FirstDirty(dirs.Name(p.Topic, p.Index)); known {
 		return offset
 	}
 	return -1

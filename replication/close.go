@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 )
 
 // Close syncs and closes every log and marks the directories as cleanly shut
@@ -20,9 +23,9 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	}
 	r.jobs.wait()
 	r.cleaner.close()
-	r.trash.close()
-	r.background.close()
-	byDir := make(map[*Dir][]*Partition)
+	r.trash.Close()
+	r.background.Close()
+	byDir := make(map[*dirs.Dir][]*Partition)
 	r.Each(func(p *Partition) bool {
 		byDir[p.Dir] = append(byDir[p.Dir], p)
 		return true
@@ -30,8 +33,7 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	failed := make([]error, len(r.o.Dirs))
 	inParallel(len(r.o.Dirs), len(r.o.Dirs), func(i int) {
 		d := r.o.Dirs[i]
-		d.workers = max(syncers/len(r.o.Dirs), 1)
-		failed[i] = d.closeAll(byDir[d])
+		failed[i] = closing{d, max(syncers/len(r.o.Dirs), 1)}.all(byDir[d])
 	})
 	r.Checkpoint() // its errors are those of directories
 	var err error
@@ -41,10 +43,10 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 			err = errors.Join(err, fmt.Errorf("log directory %s is offline: %w", d.Path, d.Err()))
 		case failed[i] != nil:
 			err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, failed[i]))
-		case d.keepsSome():
+		case d.KeepsSome():
 			// What did not open must be looked at again at the next start.
 		default:
-			if e := d.markClean(brokerEpoch); e != nil {
+			if e := d.MarkClean(brokerEpoch); e != nil {
 				err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, e))
 			}
 		}
@@ -52,9 +54,15 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 	return err
 }
 
-// closeAll syncs and closes the logs of a directory. Many are synced together,
+// closing closes the logs of a directory, so many at once.
+type closing struct {
+	d       *dirs.Dir
+	workers int
+}
+
+// all syncs and closes the logs of a directory. Many are synced together,
 // if the system can.
-func (d *Dir) closeAll(partitions []*Partition) error {
+func (c closing) all(partitions []*Partition) error {
 	var unsynced []*Partition
 	for _, p := range partitions {
 		if p.log.Unsynced() {
@@ -62,10 +70,10 @@ func (d *Dir) closeAll(partitions []*Partition) error {
 		}
 	}
 	var err error
-	if d.syncer != nil && len(unsynced) >= manyLogs {
-		err = d.closeTogether(unsynced)
+	if c.d.SyncsAll() && len(unsynced) >= manyLogs {
+		err = c.together(unsynced)
 	}
-	if e := d.each(partitions, (*Partition).close); err == nil {
+	if e := c.each(partitions, (*Partition).close); err == nil {
 		err = e
 	}
 	return err
@@ -75,26 +83,26 @@ func (d *Dir) closeAll(partitions []*Partition) error {
 // the files that are open.
 const closeAtOnce = 1000
 
-// closeTogether syncs and closes logs of the directory.
-func (d *Dir) closeTogether(partitions []*Partition) error {
+// together syncs and closes logs of the directory.
+func (c closing) together(partitions []*Partition) error {
 	if len(partitions) > closeAtOnce {
 		// Files whose descriptors are closed to make room need no sync of their own.
-		if err := d.syncAll(); err != nil {
+		if err := c.d.SyncAll(); err != nil {
 			return err
 		}
 	}
 	for some := range slices.Chunk(partitions, closeAtOnce) {
-		err := d.each(some, func(p *Partition) error {
+		err := c.each(some, func(p *Partition) error {
 			p.end()
 			return p.log.Finish()
 		})
 		if err == nil {
-			err = d.syncAll()
+			err = c.d.SyncAll()
 		}
 		if err != nil {
 			return err
 		}
-		err = d.each(some, func(p *Partition) error {
+		err = c.each(some, func(p *Partition) error {
 			p.log.Durable()
 			return p.close()
 		})
@@ -105,23 +113,14 @@ func (d *Dir) closeTogether(partitions []*Partition) error {
 	return nil
 }
 
-// syncAll syncs the file system of the directory.
-func (d *Dir) syncAll() error {
-	if err := d.syncer.Sync(); err != nil {
-		d.fail(err)
-		return d.Err()
-	}
-	return nil
-}
-
 // each calls f for partitions, many at once, and returns what went wrong first.
-func (d *Dir) each(partitions []*Partition, f func(p *Partition) error) error {
+func (c closing) each(partitions []*Partition, f func(p *Partition) error) error {
 	var mu sync.Mutex // guards the two below
 	var first error
 	failed := 0
-	inParallel(len(partitions), d.workers, func(i int) {
+	inParallel(len(partitions), c.workers, func(i int) {
 		p := partitions[i]
-		if err := caught(p.lg, "close", func() error { return f(p) }); err != nil {
+		if err := log.Caught(p.lg, "close", func() error { return f(p) }); err != nil {
 			mu.Lock()
 			if failed++; first == nil {
 				first = fmt.Errorf("close %s-%d: %w", p.Topic, p.Index, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/replication/quorum"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -72,7 +73,7 @@ type Controller struct {
 // active when it returns.
 func StartController(ctx context.Context, o ControllerOptions) (*Controller, error) {
 	c := newController(o)
-	if err := makeDir(o.FS, o.Dir); err != nil {
+	if err := dirs.Make(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
 	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Transport: o.Transport,

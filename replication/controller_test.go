@@ -17,6 +17,7 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -255,18 +256,18 @@ func TestConfigOperations(t *testing.T) {
 }
 
 // replicas opens the replicas of broker 1 with the given topics.
-func replicas(t testing.TB, fs vfs.FS, overrides ...string) (*replication.Controller, *replication.Replicas, *replication.Dir) {
+func replicas(t testing.TB, fs vfs.FS, overrides ...string) (*replication.Controller, *replication.Replicas, *dirs.Dir) {
 	t.Helper()
 	s := static(t, append(overrides, "log.dirs=/data")...)
 	b, err := s.Broker()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, _, err := replication.OpenDir(fs, "/data", replication.Identity{NodeID: 1})
+	dir, _, err := dirs.Open(fs, "/data", dirs.Identity{NodeID: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: []*replication.Dir{dir}, Broker: b, Static: s, Clock: clock.System(), Logger: zap.NewNop()})
+	r := replication.NewReplicas(replication.Options{NodeID: 1, FS: fs, Dirs: []*dirs.Dir{dir}, Broker: b, Static: s, Clock: clock.System(), Logger: zap.NewNop()})
 	c := startController(t, fs, r.Apply, r.Settled)
 	if c.Image().Broker(1) == nil {
 		register(t, c, 1)
@@ -447,22 +448,22 @@ func TestDeletedAndStrayPartitions(t *testing.T) {
 
 func TestOneBrokerADirectory(t *testing.T) {
 	fs := vfs.NewMem()
-	first, got, err := replication.OpenDir(fs, "/data", replication.Identity{NodeID: 1})
+	first, got, err := dirs.Open(fs, "/data", dirs.Identity{NodeID: 1})
 	if err != nil || len(got.ClusterID) != 22 {
 		t.Fatalf("%+v: %v", got, err)
 	}
-	if _, _, err := replication.OpenDir(fs, "/data", replication.Identity{NodeID: 1}); !errors.Is(err, vfs.ErrLocked) {
+	if _, _, err := dirs.Open(fs, "/data", dirs.Identity{NodeID: 1}); !errors.Is(err, vfs.ErrLocked) {
 		t.Errorf("a second broker on the directory: %v", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range []replication.Identity{{NodeID: 2}, {NodeID: 1, ClusterID: "another-cluster-id-000"}} {
-		if _, _, err := replication.OpenDir(fs, "/data", other); err == nil {
+	for _, other := range []dirs.Identity{{NodeID: 2}, {NodeID: 1, ClusterID: "another-cluster-id-000"}} {
+		if _, _, err := dirs.Open(fs, "/data", other); err == nil {
 			t.Errorf("%+v took over the directory of %+v", other, got)
 		}
 	}
-	second, again, err := replication.OpenDir(fs, "/data", replication.Identity{NodeID: 1})
+	second, again, err := dirs.Open(fs, "/data", dirs.Identity{NodeID: 1})
 	if err != nil || again != got || second.ID != first.ID {
 		t.Errorf("reopened as %+v, was %+v: %v", again, got, err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -33,7 +34,7 @@ type Partition struct {
 	Topic   string
 	TopicID prim.UUID
 	Index   int32
-	Dir     *Dir
+	Dir     *dirs.Dir
 
 	log    *log.Log
 	node   int32
@@ -54,7 +55,7 @@ type Partition struct {
 	// startMoved makes a new log start offset durable.
 	startMoved func(*Partition) error
 	// truncated makes the checkpoints of a directory durable.
-	truncated func(*Dir) error
+	truncated func(*dirs.Dir) error
 
 	// mu guards the fields below. It is never held over I/O. Lock order: mu
 	// before the log's.
@@ -70,7 +71,7 @@ type Partition struct {
 	unsyncedFrom int64
 }
 
-func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *Dir, l *log.Log, minISR int) *Partition {
+func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *dirs.Dir, l *log.Log, minISR int) *Partition {
 	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart, truncated: r.checkpoint}
 	p.view.Store(&noView)
 	return p
@@ -158,7 +159,7 @@ func (p *Partition) flush() {
 		// Whoever is about to append goes first and shares this sync.
 		runtime.Gosched()
 		p.syncs <- struct{}{}
-		err := caught(p.lg, "flush", p.log.Flush)
+		err := log.Caught(p.lg, "flush", p.log.Flush)
 		<-p.syncs
 		p.mu.Lock()
 		if err != nil {
@@ -255,7 +256,7 @@ type Deletion struct {
 // DeleteRecords carries out deletions. All that are of one log directory are made
 // durable together.
 func (r *Replicas) DeleteRecords(all []Deletion) {
-	moved := make(map[*Dir]bool)
+	moved := make(map[*dirs.Dir]bool)
 	for i := range all {
 		d := &all[i]
 		var yes bool
@@ -263,7 +264,7 @@ func (r *Replicas) DeleteRecords(all []Deletion) {
 			moved[d.Partition.Dir] = true
 		}
 	}
-	errs := make(map[*Dir]error, len(moved))
+	errs := make(map[*dirs.Dir]error, len(moved))
 	for dir := range moved {
 		errs[dir] = r.checkpointStarts(dir)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -24,7 +25,7 @@ import (
 type Options struct {
 	NodeID int32
 	FS     vfs.FS
-	Dirs   []*Dir
+	Dirs   []*dirs.Dir
 	Broker *config.Broker
 	Static *config.Static
 	Clock  clock.Clock
@@ -68,37 +69,37 @@ type Replicas struct {
 	started bool          // every partition that was there is open, or stays as it is; written before any job begins
 
 	foundMu sync.Mutex
-	found   map[string]*Dir // partition directories that were there at the start, until their topic is deleted
+	found   map[string]*dirs.Dir // partition directories that were there at the start, until their topic is deleted
 
-	trash      *trash
-	background background
+	trash      *dirs.Trash
+	background *dirs.Workers
 	syncs      chan struct{} // holds one for each log that is synced for its producers
 	cleaner    *cleaner
-	steady     steadyClock   // Retain's
-	began      time.Time     // by the clock
-	count      atomic.Int64  // of partitions
-	sum        atomic.Uint64 // of the offsets at the last checkpoint
+	steady     dirs.SteadyClock // Retain's
+	began      time.Time        // by the clock
+	count      atomic.Int64     // of partitions
+	sum        atomic.Uint64    // of the offsets at the last checkpoint
 }
 
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
 	r := &Replicas{o: o, lg: o.Logger.Named("replicas"), began: o.Clock.Now()}
 	r.cleaner = newCleaner(r)
-	r.trash = newTrash(o.FS, o.Clock, r.lg)
-	r.background.threads, r.background.lg = max(1, o.Broker.BackgroundThreads), r.lg
+	r.trash = dirs.NewTrash(o.FS, o.Clock, r.lg)
+	r.background = dirs.NewWorkers(o.Broker.BackgroundThreads, r.lg)
 	r.syncs = make(chan struct{}, syncers)
 	r.jobs, r.workers = newJobs(), make(chan struct{}, syncers)
 	for _, d := range o.Dirs {
-		d.fault.Watch(func(err error) {
+		d.Fault().Watch(func(err error) {
 			r.lg.Error("log directory is offline", zap.String("dir", d.Path), zap.Error(err))
-			r.background.do(func() { r.offline(d) })
+			r.background.Do(func() { r.offline(d) })
 		})
 	}
 	return r
 }
 
 // offline answers those who wait for partitions of a directory that has failed.
-func (r *Replicas) offline(d *Dir) {
+func (r *Replicas) offline(d *dirs.Dir) {
 	r.Each(func(p *Partition) bool {
 		if p.Dir == d {
 			p.fail(kerr.KafkaStorageError)

@@ -14,9 +14,9 @@ import (
 
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/segment"
-	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Start opens every partition that image gives this broker, and from then on
@@ -38,12 +38,12 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	}
 	var known time.Time // when a broker was last here
 	for _, d := range r.o.Dirs {
-		if info, err := r.o.FS.Stat(d.file(log.RecoveryPointFile)); err == nil && info.ModTime().After(known) {
+		if info, err := r.o.FS.Stat(d.File(log.RecoveryPointFile)); err == nil && info.ModTime().After(known) {
 			known = info.ModTime()
 		}
 	}
 	if !known.IsZero() {
-		r.steady.before(known, r.began)
+		r.steady.Before(known, r.began)
 	}
 	all := r.toOpen(m)
 	// Checking logs after an unclean stop is a matter of reading, opening them
@@ -67,7 +67,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	inParallel(len(all), syncers, func(i int) {
 		j := all[i]
 		if p := j.into.partition.Load(); p != nil {
-			if err := caught(r.lg, "transition", func() error {
+			if err := log.Caught(r.lg, "transition", func() error {
 				_, err := p.transition(j.topic.Partitions[j.index], assign)
 				return err
 			}); err != nil {
@@ -78,7 +78,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	for _, d := range r.o.Dirs {
 		if d.Err() == nil {
 			if err := sync(d); err != nil {
-				d.fail(err)
+				d.Fail(err)
 			}
 		}
 	}
@@ -114,12 +114,12 @@ func (r *Replicas) toOpen(m *meta.Image) (all []opening) {
 			r.lg.Error("partitions are offline: the topic's config does not resolve", zap.String("topic", t.Name), zap.Error(err))
 		}
 		for i, p := range t.Partitions {
-			switch name := dirName(t.Name, int32(i)); {
+			switch name := dirs.Name(t.Name, int32(i)); {
 			case !slices.Contains(p.Replicas, r.o.NodeID):
 			case err != nil:
 				into.slots[i].failed.Store(true)
 				if d := r.foundAt(name); d != nil {
-					d.keep(name)
+					d.Keep(name)
 				}
 			default:
 				all = append(all, opening{t, &c, int32(i), into.slots[i]})
@@ -131,14 +131,14 @@ func (r *Replicas) toOpen(m *meta.Image) (all []opening) {
 }
 
 // foundAt returns the directory that had a partition at the start, or nil.
-func (r *Replicas) foundAt(name string) *Dir {
+func (r *Replicas) foundAt(name string) *dirs.Dir {
 	r.foundMu.Lock()
 	defer r.foundMu.Unlock()
 	return r.found[name]
 }
 
 // forgetFound is foundAt once the partition is gone.
-func (r *Replicas) forgetFound(name string) *Dir {
+func (r *Replicas) forgetFound(name string) *dirs.Dir {
 	r.foundMu.Lock()
 	defer r.foundMu.Unlock()
 	d := r.found[name]
@@ -152,12 +152,12 @@ const manyLogs = 64
 // epochSyncing returns how leader epochs are assigned to n partitions at the
 // start, and how a directory is synced after that: of many partitions all files
 // at once, if the system can, since after an unclean stop each has a new epoch.
-func (r *Replicas) epochSyncing(n int) (assign func(l *log.Log, epoch int32, start int64) error, sync func(*Dir) error) {
-	assign, sync = (*log.Log).AssignEpoch, func(d *Dir) error { return r.o.FS.SyncDir(d.Path) }
-	if n < manyLogs || !slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return !d.clean }) || slices.ContainsFunc(r.o.Dirs, func(d *Dir) bool { return d.syncer == nil }) {
+func (r *Replicas) epochSyncing(n int) (assign func(l *log.Log, epoch int32, start int64) error, sync func(*dirs.Dir) error) {
+	assign, sync = (*log.Log).AssignEpoch, func(d *dirs.Dir) error { return r.o.FS.SyncDir(d.Path) }
+	if n < manyLogs || !slices.ContainsFunc(r.o.Dirs, func(d *dirs.Dir) bool { return !d.Clean() }) || slices.ContainsFunc(r.o.Dirs, func(d *dirs.Dir) bool { return !d.SyncsAll() }) {
 		return assign, sync
 	}
-	return (*log.Log).AssignEpochUnsynced, func(d *Dir) error { return d.syncer.Sync() }
+	return (*log.Log).AssignEpochUnsynced, (*dirs.Dir).SyncAll
 }
 
 // progress tells how far Start has come: to who wants to know, and in the log
@@ -205,9 +205,9 @@ func (p *progress) tell() {
 // its files stay as they are.
 func (r *Replicas) quarantine(t *meta.Topic, index int32, err error) {
 	fields := []zap.Field{zap.String("topic", t.Name), zap.Int32("partition", index), zap.Error(err)}
-	if d := r.foundAt(dirName(t.Name, index)); d != nil {
-		d.keep(dirName(t.Name, index))
-		dir := d.file(dirName(t.Name, index))
+	if d := r.foundAt(dirs.Name(t.Name, index)); d != nil {
+		d.Keep(dirs.Name(t.Name, index))
+		dir := d.File(dirs.Name(t.Name, index))
 		fields = append(fields, zap.String("advice", "look at it with 'klamm log verify "+dir+"', then stop the broker and see what 'klamm log repair --dry-run "+dir+"' would do"))
 	}
 	r.lg.Error("partition is offline: its log does not open", fields...)
@@ -216,24 +216,24 @@ func (r *Replicas) quarantine(t *meta.Topic, index int32, err error) {
 // sweep removes directories that wait for removal, sets aside those of topics
 // that no longer exist, and notes where the others are.
 func (r *Replicas) sweep(m *meta.Image) error {
-	r.found = make(map[string]*Dir)
+	r.found = make(map[string]*dirs.Dir)
 	for _, d := range r.o.Dirs {
-		for _, name := range d.unreadable {
-			r.lg.Error("checkpoint file is damaged and not used", zap.String("file", d.file(name)))
+		for _, name := range d.Unreadable() {
+			r.lg.Error("checkpoint file is damaged and not used", zap.String("file", d.File(name)))
 		}
 		names, err := r.o.FS.List(d.Path)
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if strings.HasSuffix(name, deleteSuffix) {
-				if err := r.o.FS.RemoveAll(d.file(name)); err != nil {
+			if strings.HasSuffix(name, dirs.DeleteSuffix) {
+				if err := r.o.FS.RemoveAll(d.File(name)); err != nil {
 					return err
 				}
 				continue
 			}
-			topic, index, ok := parseDirName(name)
-			if !ok || topic == meta.MetadataTopic || strings.HasSuffix(name, straySuffix) {
+			topic, index, ok := dirs.ParseName(name)
+			if !ok || topic == meta.MetadataTopic || strings.HasSuffix(name, dirs.StraySuffix) {
 				continue
 			}
 			if p := m.Partition(topic, index); p == nil || !slices.Contains(p.Replicas, r.o.NodeID) {
@@ -247,15 +247,15 @@ func (r *Replicas) sweep(m *meta.Image) error {
 				if has, err = r.choose(other, d, m.Topic(topic), index); err != nil {
 					return err
 				}
-				other.lose()
+				other.Lose()
 			}
 			r.found[name] = has
-			has.gain()
+			has.Gain()
 		}
 	}
 	for _, d := range r.o.Dirs {
 		// A partition that is made anew must not be taken for another one of its name.
-		if err := d.dropFound(func(name string) bool { return r.found[name] != d }); err != nil {
+		if err := d.DropFound(func(name string) bool { return r.found[name] != d }); err != nil {
 			r.lg.Error("cannot take partitions out of checkpoint files", zap.String("dir", d.Path), zap.Error(err))
 		}
 	}
@@ -265,11 +265,11 @@ func (r *Replicas) sweep(m *meta.Image) error {
 // choose returns in which of two log directories a partition is that both have.
 // One may be of a topic of the same name that was deleted while that directory
 // was offline, or whose removal a power cut has undone: it is set aside.
-func (r *Replicas) choose(first, second *Dir, t *meta.Topic, index int32) (*Dir, error) {
-	name := dirName(t.Name, index)
+func (r *Replicas) choose(first, second *dirs.Dir, t *meta.Topic, index int32) (*dirs.Dir, error) {
+	name := dirs.Name(t.Name, index)
 	const stray, unknown, own = 0, 1, 2
-	rank := func(d *Dir) int {
-		switch id, err := log.ReadTopicID(r.o.FS, d.file(name)); {
+	rank := func(d *dirs.Dir) int {
+		switch id, err := log.ReadTopicID(r.o.FS, d.File(name)); {
 		case err != nil || id.IsZero():
 			return unknown
 		case id != t.ID:
@@ -281,10 +281,10 @@ func (r *Replicas) choose(first, second *Dir, t *meta.Topic, index int32) (*Dir,
 	if other > is {
 		first, second, is, other = second, first, other, is
 	}
-	if other == stray || is == own && other == unknown && r.unwritten(second.file(name)) {
+	if other == stray || is == own && other == unknown && r.unwritten(second.File(name)) {
 		return first, r.setAside(second, t.Name, index)
 	}
-	r.lg.Error("partition is in two log directories, one is left alone", zap.String("used", first.file(name)), zap.String("left", second.file(name)))
+	r.lg.Error("partition is in two log directories, one is left alone", zap.String("used", first.File(name)), zap.String("left", second.File(name)))
 	return first, nil
 }
 
@@ -295,22 +295,16 @@ func (r *Replicas) unwritten(dir string) bool {
 }
 
 // setAside renames the directory of a partition that this broker does not hold.
-func (r *Replicas) setAside(d *Dir, topic string, index int32) error {
-	full := d.file(dirName(topic, index))
+func (r *Replicas) setAside(d *dirs.Dir, topic string, index int32) error {
+	full := d.File(dirs.Name(topic, index))
 	r.lg.Warn("set aside a stray partition", zap.String("dir", full))
-	return r.o.FS.Rename(full, d.file(strayName(topic, index)))
-}
-
-func strayName(topic string, index int32) string {
-	u := prim.RandomUUID()
-	suffix := fmt.Sprintf("-%d.%x%s", index, u[:], straySuffix)
-	return topic[:min(len(topic), 255-len(suffix))] + suffix
+	return r.o.FS.Rename(full, d.File(dirs.StrayName(topic, index)))
 }
 
 // open opens the log of a partition, in the directory that has it, else in the
 // one with the fewest partitions.
 func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (p *Partition, err error) {
-	err = caught(r.lg, "open", func() error {
+	err = log.Caught(r.lg, "open", func() error {
 		p, err = r.openOne(t, index, c, checked)
 		return err
 	})
@@ -318,7 +312,7 @@ func (r *Replicas) open(t *meta.Topic, index int32, c *config.Topic, checked fun
 }
 
 func (r *Replicas) openOne(t *meta.Topic, index int32, c *config.Topic, checked func(bytes int64)) (*Partition, error) {
-	name := dirName(t.Name, index)
+	name := dirs.Name(t.Name, index)
 	dir := r.foundAt(name)
 	known := dir != nil
 	if !known {
@@ -341,30 +335,30 @@ func (r *Replicas) openOne(t *meta.Topic, index int32, c *config.Topic, checked 
 		return nil, err
 	}
 	if known {
-		l.SetHighWatermark(min(max(dir.foundIn(dir.high, name), l.StartOffset()), l.EndOffset()))
+		l.SetHighWatermark(min(max(dir.FoundIn(log.HighWatermarkFile, name), l.StartOffset()), l.EndOffset()))
 	}
 	return r.newPartition(t, index, dir, l, c.MinInsyncReplicas), nil
 }
 
 // dropOffsets takes a partition out of the checkpoint files before another one
 // gets its name.
-func (r *Replicas) dropOffsets(d *Dir, name string) error {
+func (r *Replicas) dropOffsets(d *dirs.Dir, name string) error {
 	if !r.started {
-		return d.dropFound(func(x string) bool { return x == name })
+		return d.DropFound(func(x string) bool { return x == name })
 	}
-	d.forget(name)
+	d.Forget(name)
 	return r.checkpointGone([]string{name})
 }
 
 // openLog opens a log; known tells that it was there before.
-func (r *Replicas) openLog(dir *Dir, t *meta.Topic, index int32, c *config.Topic, known bool, checked func(bytes int64)) (*log.Log, error) {
-	name := dirName(t.Name, index)
+func (r *Replicas) openLog(dir *dirs.Dir, t *meta.Topic, index int32, c *config.Topic, known bool, checked func(bytes int64)) (*log.Log, error) {
+	name := dirs.Name(t.Name, index)
 	o := log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
 		Config: LogConfig(c), CleanShutdown: true, ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg,
-		Fault: &dir.fault, Background: r.background.do, Discard: r.trash.later, Checked: checked}
+		Fault: dir.Fault(), Background: r.background.Do, Discard: r.trash.Later, Checked: checked}
 	if known {
-		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.clean, dir.foundIn(dir.recovery, name), dir.foundIn(dir.start, name)
-		_, cleaned := dir.firstDirty(name)
+		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.Clean(), dir.FoundIn(log.RecoveryPointFile, name), dir.FoundIn(log.LogStartFile, name)
+		_, cleaned := dir.FirstDirty(name)
 		o.Sparse = c.Compact || cleaned
 	}
 	return log.Open(o)
@@ -372,16 +366,16 @@ func (r *Replicas) openLog(dir *Dir, t *meta.Topic, index int32, c *config.Topic
 
 // emptiest returns the directory with the fewest partitions that is well, for
 // one more.
-func (r *Replicas) emptiest() (*Dir, error) {
-	var least *Dir
+func (r *Replicas) emptiest() (*dirs.Dir, error) {
+	var least *dirs.Dir
 	for _, d := range r.o.Dirs {
-		if d.Err() == nil && (least == nil || d.count() < least.count()) {
+		if d.Err() == nil && (least == nil || d.Count() < least.Count()) {
 			least = d
 		}
 	}
 	if least == nil {
 		return nil, fmt.Errorf("%w: every log directory is offline: %w", log.ErrStorage, r.o.Dirs[0].Err())
 	}
-	least.gain()
+	least.Gain()
 	return least, nil
 }

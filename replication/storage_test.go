@@ -20,6 +20,7 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -31,7 +32,7 @@ type store struct {
 	fs   vfs.FS
 	c    *replication.Controller
 	r    *replication.Replicas
-	dirs []*replication.Dir
+	dirs []*dirs.Dir
 }
 
 // openStore opens the directories in names, separated by commas. The metadata log
@@ -49,9 +50,9 @@ func openStoreLogging(t *testing.T, fs vfs.FS, clk clock.Clock, lg *zap.Logger, 
 		t.Fatal(err)
 	}
 	s := &store{T: t, fs: fs}
-	want := replication.Identity{NodeID: 1}
+	want := dirs.Identity{NodeID: 1}
 	for _, name := range strings.Split(names, ",") {
-		d, got, err := replication.OpenDir(fs, name, want)
+		d, got, err := dirs.Open(fs, name, want)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,7 @@
 package replication
 
+import "github.com/klamm-io/klamm/replication/dirs"
+
 // TruncateTo drops every batch that ends at or after offset, durably. A follower
 // does so where its log diverges from the leader's (KIP-101).
 func (p *Partition) TruncateTo(offset int64) error {
@@ -25,15 +27,15 @@ func (p *Partition) TruncateFullyAndStartAt(offset int64) error {
 func (p *Partition) truncate(offset int64, cut func(int64) error) error {
 	p.leadership.Lock()
 	defer p.leadership.Unlock()
-	name := dirName(p.Topic, p.Index)
-	if err := p.Dir.lowerFirstDirty(name, offset); err != nil {
+	name := dirs.Name(p.Topic, p.Index)
+	if err := p.Dir.LowerFirstDirty(name, offset); err != nil {
 		return err
 	}
 	if err := cut(offset); err != nil {
 		return err
 	}
 	p.truncations.Add(1)
-	if err := p.Dir.lowerFirstDirty(name, p.log.EndOffset()); err != nil {
+	if err := p.Dir.LowerFirstDirty(name, p.log.EndOffset()); err != nil {
 		return err
 	}
 	return p.truncated(p.Dir)
@@ -42,5 +44,5 @@ func (p *Partition) truncate(offset int64, cut func(int64) error) error {
 // compacted notes up to where a round of the cleaner came that began after so many
 // truncations, unless the partition is gone: another one may have its name.
 func (p *Partition) compacted(next, truncations int64) error {
-	return p.Dir.setFirstDirty(dirName(p.Topic, p.Index), next, func() bool { return !p.closed.Load() && p.truncations.Load() == truncations })
+	return p.Dir.SetFirstDirty(dirs.Name(p.Topic, p.Index), next, func() bool { return !p.closed.Load() && p.truncations.Load() == truncations })
 }

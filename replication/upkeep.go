@@ -64,7 +64,7 @@ func (r *Replicas) FlushEvery() time.Duration {
 // longer keep (log.retention.check.interval.ms). It is called by one goroutine
 // at a time.
 func (r *Replicas) Retain(now time.Time) error {
-	trusted, ahead := r.steady.now(now, now.Sub(r.began))
+	trusted, ahead := r.steady.Now(now, now.Sub(r.began))
 	if ahead > 0 {
 		r.lg.Warn("the clock is ahead of the time that has passed: old records stay until it has run evenly for an hour", zap.Duration("ahead", ahead))
 	}

@@ -19,7 +19,7 @@ var floors = map[string]int{
 	"wire": 2, "segment": 2, "log/compact": 2,
 	"wire/conn": 3, "log": 3,
 	"client": 4, "coordinator": 4, "replication/meta": 4, "log/scrub": 4,
-	"coordinator/group": 5, "coordinator/txn": 5, "coordinator/share": 5, "replication/quorum": 5, "replication/control": 5,
+	"coordinator/group": 5, "coordinator/txn": 5, "coordinator/share": 5, "replication/quorum": 5, "replication/control": 5, "replication/dirs": 5,
 	"replication": 6, "replication/convert": 6,
 	"broker/api": 7, "broker": 8, "broker/brokertest": 9,
 	"cmd/klamm/cli": 9, "cmd/klamm": 10,

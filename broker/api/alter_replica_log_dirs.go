@@ -6,8 +6,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -17,7 +17,7 @@ import (
 // refused. Of a partition that stands there twice the last counts.
 func (h *Handlers) alterReplicaLogDirs(_ *Call, req *msg.AlterReplicaLogDirsRequest) (*msg.AlterReplicaLogDirsResponse, error) {
 	resp := new(msg.AlterReplicaLogDirsResponse)
-	dirs := make(map[string]*replication.Dir, len(h.Dirs))
+	dirs := make(map[string]*dirs.Dir, len(h.Dirs))
 	for _, d := range h.Dirs {
 		dirs[path.Clean(d.Path)] = d
 	}
@@ -57,7 +57,7 @@ const maxFileName = 255
 
 // moveTo returns why a partition cannot move to dir, which is nil for one that
 // this broker does not have. Nil is returned for the directory that it is in.
-func (h *Handlers) moveTo(dir *replication.Dir, topic string, index int32) error {
+func (h *Handlers) moveTo(dir *dirs.Dir, topic string, index int32) error {
 	// The name of the directory of a partition on its way has an id and a suffix.
 	if len(topic)+len("-")+len(strconv.Itoa(int(index)))+len(".")+32+len("-future") > maxFileName {
 		return kerr.InvalidTopicException

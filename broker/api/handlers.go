@@ -11,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/config/levels"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
 )
@@ -21,7 +22,7 @@ type Handlers struct {
 	ClusterID  string
 	Controller *replication.Controller
 	Replicas   *replication.Replicas
-	Dirs       []*replication.Dir
+	Dirs       []*dirs.Dir
 	Broker     *config.Broker
 	Static     *config.Static
 	Clock      clock.Clock

@@ -1,4 +1,4 @@
-package replication
+package log
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 // Contain runs a background job. A panic of it is logged and ends that job only.
 func Contain(lg *zap.Logger, job string, f func()) {
 	// The error was logged, and a job has nobody else to tell.
-	_ = caught(lg, job, func() error {
+	_ = Caught(lg, job, func() error {
 		f()
 		return nil
 	})
 }
 
-// caught runs f and makes an error of its panic, which is logged.
-func caught(lg *zap.Logger, what string, f func() error) (err error) {
+// Caught runs f and makes an error of its panic, which is logged.
+func Caught(lg *zap.Logger, what string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			lg.Error("panic", zap.String("in", what), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))

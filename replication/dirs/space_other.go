@@ -1,5 +1,5 @@
 //go:build !unix
 
-package replication
+package dirs
 
 func space(string) (total, usable int64) { return -1, -1 }

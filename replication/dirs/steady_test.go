@@ -1,4 +1,4 @@
-package replication
+package dirs
 
 import (
 	"testing"
@@ -22,10 +22,10 @@ func TestSteadyClock(t *testing.T) {
 		{"goes back an hour", []look{{time.Minute, -time.Hour, -time.Hour}, {2 * time.Minute, -59 * time.Minute, -59 * time.Minute}}},
 		{"stands still", []look{{time.Hour, 0, 0}, {2 * time.Hour, 0, 0}}},
 	} {
-		var s steadyClock
-		s.now(start, 0)
+		var s SteadyClock
+		s.Now(start, 0)
 		for i, l := range c.looks {
-			now, ahead := s.now(start.Add(l.wall), l.passed)
+			now, ahead := s.Now(start.Add(l.wall), l.passed)
 			if got := now.Sub(start); got != l.want || (ahead > 0) != (l.want < l.wall) {
 				t.Errorf("%s: look %d: %v, ahead %v, want %v", c.name, i, got, ahead, l.want)
 			}
@@ -33,14 +33,14 @@ func TestSteadyClock(t *testing.T) {
 	}
 	// After a long absence the clock is not believed at once, after a short one it is.
 	for _, away := range []time.Duration{time.Hour, 100 * time.Hour} {
-		var s steadyClock
-		s.before(start, start.Add(away))
-		now, ahead := s.now(start.Add(away+time.Minute), time.Minute)
+		var s SteadyClock
+		s.Before(start, start.Add(away))
+		now, ahead := s.Now(start.Add(away+time.Minute), time.Minute)
 		long := away > longAbsence
 		if (ahead > 0) != long || now.Equal(start.Add(away+time.Minute)) == long {
 			t.Errorf("away for %v: %v, ahead %v", away, now.Sub(start), ahead)
 		}
-		if now, ahead := s.now(start.Add(away+2*time.Hour), 2*time.Hour); ahead > 0 || !now.Equal(start.Add(away+2*time.Hour)) {
+		if now, ahead := s.Now(start.Add(away+2*time.Hour), 2*time.Hour); ahead > 0 || !now.Equal(start.Add(away+2*time.Hour)) {
 			t.Errorf("away for %v, two hours later: %v, ahead %v", away, now.Sub(start), ahead)
 		}
 	}

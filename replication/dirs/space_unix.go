@@ -1,6 +1,6 @@
 //go:build unix
 
-package replication
+package dirs
 
 import "golang.org/x/sys/unix"
 

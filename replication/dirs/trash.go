@@ -1,4 +1,4 @@
-package replication
+package dirs
 
 import (
 	"container/heap"
@@ -13,12 +13,12 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 )
 
-// trash removes files and directories some time after they were set aside
+// Trash removes files and directories some time after they were set aside
 // (file.delete.delay.ms), for the sake of those who still read them. What is
 // left when the broker stops is removed when it starts again.
 //
 // However much is due at once, one timer waits and a few goroutines remove.
-type trash struct {
+type Trash struct {
 	fs    vfs.FS
 	clock clock.Clock
 	lg    *zap.Logger
@@ -28,7 +28,7 @@ type trash struct {
 	timer   clock.Timer // of the first that waits; nil if none does
 	closed  bool
 
-	removers background
+	removers *Workers
 }
 
 // removers is how many files or directories are removed at once.
@@ -56,12 +56,13 @@ func (h *discards) Pop() any {
 	return x
 }
 
-func newTrash(fs vfs.FS, c clock.Clock, lg *zap.Logger) *trash {
-	return &trash{fs: fs, clock: c, lg: lg, removers: background{threads: removers, lg: lg}}
+// NewTrash returns a Trash that is empty.
+func NewTrash(fs vfs.FS, c clock.Clock, lg *zap.Logger) *Trash {
+	return &Trash{fs: fs, clock: c, lg: lg, removers: NewWorkers(removers, lg)}
 }
 
-// later removes names once delay has passed.
-func (t *trash) later(names []string, delay time.Duration) {
+// Later removes names once delay has passed.
+func (t *Trash) Later(names []string, delay time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -76,7 +77,7 @@ func (t *trash) later(names []string, delay time.Duration) {
 }
 
 // arm sets the timer to the first that waits. t.mu is held.
-func (t *trash) arm() {
+func (t *Trash) arm() {
 	if t.timer != nil {
 		t.timer.Stop()
 		t.timer = nil
@@ -87,19 +88,19 @@ func (t *trash) arm() {
 }
 
 // due hands over what is due.
-func (t *trash) due() {
+func (t *Trash) due() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for now := t.clock.Now(); !t.closed && len(t.waiting) > 0 && !t.waiting[0].due.After(now); {
 		x := heap.Pop(&t.waiting).(discarded)
-		t.removers.do(func() { t.remove(x.names) })
+		t.removers.Do(func() { t.remove(x.names) })
 	}
 	if !t.closed {
 		t.arm()
 	}
 }
 
-func (t *trash) remove(names []string) {
+func (t *Trash) remove(names []string) {
 	for _, name := range names {
 		if err := t.fs.RemoveAll(name); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 			t.lg.Error("cannot remove what was deleted", zap.String("file", name), zap.Error(err))
@@ -107,62 +108,13 @@ func (t *trash) remove(names []string) {
 	}
 }
 
-// close forgets what waits.
-func (t *trash) close() {
+// Close forgets what waits.
+func (t *Trash) Close() {
 	t.mu.Lock()
 	t.closed, t.waiting = true, nil
 	if t.timer != nil {
 		t.timer.Stop()
 	}
 	t.mu.Unlock()
-	t.removers.close()
-}
-
-// background runs functions on a few goroutines (background.threads).
-type background struct {
-	lg *zap.Logger
-
-	mu      sync.Mutex // guards the fields below
-	queue   []func()
-	threads int // that may run
-	running int
-	closed  bool
-	done    sync.WaitGroup
-}
-
-// do runs f soon, unless close was called.
-func (b *background) do(f func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return
-	}
-	b.queue = append(b.queue, f)
-	if b.running < b.threads {
-		b.running++
-		b.done.Go(b.run)
-	}
-}
-
-func (b *background) run() {
-	for {
-		b.mu.Lock()
-		if len(b.queue) == 0 {
-			b.running--
-			b.mu.Unlock()
-			return
-		}
-		f := b.queue[0]
-		b.queue = b.queue[1:]
-		b.mu.Unlock()
-		Contain(b.lg, "background", f)
-	}
-}
-
-// close drops what has not begun and waits for what has.
-func (b *background) close() {
-	b.mu.Lock()
-	b.closed, b.queue = true, nil
-	b.mu.Unlock()
-	b.done.Wait()
+	t.removers.Close()
 }

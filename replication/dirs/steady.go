@@ -1,12 +1,12 @@
-package replication
+package dirs
 
 import "time"
 
-// steadyClock tells the time for what must not be done too early, such as
+// SteadyClock tells the time for what must not be done too early, such as
 // removing old records. A clock that jumps ahead is not followed until it has
 // run evenly for a while: records would look old that are not. The zero value is
 // ready; it is owned by one goroutine.
-type steadyClock struct {
+type SteadyClock struct {
 	wall   time.Time     // as the clock showed it at the last call that was believed
 	at     time.Duration // what had passed then
 	jumped time.Duration // what had passed when the clock was first seen ahead; 0 if it is not
@@ -23,19 +23,19 @@ const (
 	jumpHold = time.Hour
 )
 
-// before tells when the clock was last known to be right, before the start; it
+// Before tells when the clock was last known to be right, before the start; it
 // shows wall now. A broker that was away for long cannot tell that from a clock
 // that is wrong.
-func (s *steadyClock) before(known, wall time.Time) {
+func (s *SteadyClock) Before(known, wall time.Time) {
 	if wall.Sub(known) > longAbsence {
 		s.wall = known.Round(0)
 	}
 }
 
-// now returns the time to go by when the clock shows wall and passed has passed
+// Now returns the time to go by when the clock shows wall and passed has passed
 // since the start, as a clock that cannot be set has counted it. ahead is by how
 // much wall is ahead of what that says.
-func (s *steadyClock) now(wall time.Time, passed time.Duration) (now time.Time, ahead time.Duration) {
+func (s *SteadyClock) Now(wall time.Time, passed time.Duration) (now time.Time, ahead time.Duration) {
 	wall = wall.Round(0)
 	if !s.wall.IsZero() {
 		expected := s.wall.Add(passed - s.at)
