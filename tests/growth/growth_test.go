@@ -15,7 +15,10 @@ import (
 // for each of its members, or grown one by one, is found here, whichever API it
 // stands behind.
 func TestWorkGrowsWithTheRequest(t *testing.T) {
-	const most = 6 // times as much for four times the size
+	// Times as much for four times the size; what grows with the square takes 16
+	// times. Memory is less even than steps: slices double, and how many buffers are
+	// in use at once is a matter of luck.
+	const mostSteps, mostBytes = 6, 8
 	program := filepath.Join(t.TempDir(), "growth")
 	build := exec.Command("go", "build", "-cover", "-covermode=atomic", "-coverpkg=github.com/klamm-io/klamm/...", "-o", program, ".")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -42,7 +45,7 @@ func TestWorkGrowsWithTheRequest(t *testing.T) {
 			t.Errorf("%s: %s", r.Name, r.Failed)
 		case r.Small.Steps < int64(r.N):
 			t.Errorf("%s: %d steps for a size of %d: they are not counted", r.Name, r.Small.Steps, r.N)
-		case r.Large.Steps >= most*r.Small.Steps, r.Large.Bytes >= most*r.Small.Bytes:
+		case r.Large.Steps >= mostSteps*r.Small.Steps, r.Large.Bytes >= mostBytes*r.Small.Bytes:
 			t.Errorf("%s: %+v at a size of %d, %+v at %d", r.Name, r.Small, r.N, r.Large, factor*r.N)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/coverage"
+	"runtime/debug"
 )
 
 // cost is what a piece of work took.
@@ -19,6 +20,8 @@ type cost struct {
 // that was built with -cover -covermode=atomic.
 func measure(f func() error) (c cost, err error) {
 	var before, after runtime.MemStats
+	// A collection in the middle would have pools allocate again.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	runtime.GC()
 	runtime.GC() // what is pooled outlives one collection
 	runtime.ReadMemStats(&before)
