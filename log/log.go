@@ -14,10 +14,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/prim"
-	"go.uber.org/zap"
 )
 
 // Options say which log to open and how.
@@ -130,6 +131,12 @@ func (l *Log) setList(list []*segment.Segment) {
 		l.tail = list[len(list)-1]
 	}
 }
+
+// Topic returns the name of the topic that the log is of.
+func (l *Log) Topic() string { return l.o.Topic }
+
+// Partition returns the index of the partition that the log is of.
+func (l *Log) Partition() int32 { return l.o.Partition }
 
 // StartOffset returns the log start offset: records below it are gone.
 func (l *Log) StartOffset() int64 { return l.start.Load() }

@@ -22,7 +22,7 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 		return nil
 	}
 	r.jobs.wait()
-	r.cleaner.close()
+	r.cleaner.Close()
 	r.trash.Close()
 	r.background.Close()
 	byDir := make(map[*dirs.Dir][]*Partition)

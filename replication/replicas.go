@@ -74,17 +74,17 @@ type Replicas struct {
 	trash      *dirs.Trash
 	background *dirs.Workers
 	syncs      chan struct{} // holds one for each log that is synced for its producers
-	cleaner    *cleaner
-	steady     dirs.SteadyClock // Retain's
-	began      time.Time        // by the clock
-	count      atomic.Int64     // of partitions
-	sum        atomic.Uint64    // of the offsets at the last checkpoint
+	cleaner    *dirs.Cleaner[*Partition]
+	retention  *dirs.Retention
+	count      atomic.Int64  // of partitions
+	sum        atomic.Uint64 // of the offsets at the last checkpoint
 }
 
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
-	r := &Replicas{o: o, lg: o.Logger.Named("replicas"), began: o.Clock.Now()}
-	r.cleaner = newCleaner(r)
+	r := &Replicas{o: o, lg: o.Logger.Named("replicas")}
+	r.cleaner = dirs.NewCleaner(r.Each, o.Clock, r.lg)
+	r.retention = dirs.NewRetention(o.Clock.Now(), r.lg)
 	r.trash = dirs.NewTrash(o.FS, o.Clock, r.lg)
 	r.background = dirs.NewWorkers(o.Broker.BackgroundThreads, r.lg)
 	r.syncs = make(chan struct{}, syncers)

@@ -43,7 +43,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		}
 	}
 	if !known.IsZero() {
-		r.steady.Before(known, r.began)
+		r.retention.Before(known)
 	}
 	all := r.toOpen(m)
 	// Checking logs after an unclean stop is a matter of reading, opening them

@@ -41,8 +41,8 @@ func (p *Partition) truncate(offset int64, cut func(int64) error) error {
 	return p.truncated(p.Dir)
 }
 
-// compacted notes up to where a round of the cleaner came that began after so many
+// Compacted notes up to where a round of the cleaner came that began after so many
 // truncations, unless the partition is gone: another one may have its name.
-func (p *Partition) compacted(next, truncations int64) error {
+func (p *Partition) Compacted(next, truncations int64) error {
 	return p.Dir.SetFirstDirty(dirs.Name(p.Topic, p.Index), next, func() bool { return !p.closed.Load() && p.truncations.Load() == truncations })
 }

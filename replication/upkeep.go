@@ -7,7 +7,11 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/dirs"
+	"github.com/klamm-io/klamm/replication/meta"
 )
 
 // ExpireProducers forgets producers that were silent for producer.id.expiration.ms.
@@ -64,19 +68,47 @@ func (r *Replicas) FlushEvery() time.Duration {
 // longer keep (log.retention.check.interval.ms). It is called by one goroutine
 // at a time.
 func (r *Replicas) Retain(now time.Time) error {
-	trusted, ahead := r.steady.Now(now, now.Sub(r.began))
-	if ahead > 0 {
-		r.lg.Warn("the clock is ahead of the time that has passed: old records stay until it has run evenly for an hour", zap.Duration("ahead", ahead))
-	}
-	var err error
-	r.Each(func(p *Partition) bool {
-		if p.log.Err() != nil {
-			return true
-		}
-		if _, e := p.log.Retain(trusted); e != nil && p.log.Err() == nil && !errors.Is(e, log.ErrClosed) {
-			err = errors.Join(err, fmt.Errorf("retention of %s-%d: %w", p.Topic, p.Index, e))
-		}
-		return true
-	})
-	return err
+	return r.retention.Retain(now, func(f func(*log.Log) bool) { r.Each(func(p *Partition) bool { return f(p.log) }) })
 }
+
+// Clean compacts every log that is due, and returns when there is nothing more to
+// do. It is called every log.cleaner.backoff.ms by one goroutine at a time.
+func (r *Replicas) Clean(image *meta.Image) error {
+	k, err := config.CleanerFrom(r.layers(image))
+	if err != nil {
+		return err
+	}
+	return r.cleaner.Clean(k)
+}
+
+// CleanEvery returns how long to wait between two calls of Clean.
+func (r *Replicas) CleanEvery(image *meta.Image) time.Duration {
+	k, err := config.CleanerFrom(r.layers(image))
+	if err != nil {
+		r.lg.Error("config of the cleaner does not resolve", zap.Error(err))
+		return 15 * time.Second
+	}
+	return max(k.Backoff, 10*time.Millisecond)
+}
+
+// StopCleaning ends the rounds under way and waits for them. No more begin.
+func (r *Replicas) StopCleaning() { r.cleaner.Close() }
+
+// layers are where broker configs come from.
+func (r *Replicas) layers(image *meta.Image) config.Layers {
+	return control.Layers(image, meta.Resource{Type: meta.BrokerResource, Name: fmt.Sprint(r.o.NodeID)}, r.o.Static)
+}
+
+// FirstDirty implements dirs.Cleanable.
+func (p *Partition) FirstDirty() int64 {
+	if offset, known := p.Dir.FirstDirty(dirs.Name(p.Topic, p.Index)); known {
+		return offset
+	}
+	return -1
+}
+
+// Truncations implements dirs.Cleanable.
+func (p *Partition) Truncations() int64 { return p.truncations.Load() }
+
+// Closed implements dirs.Cleanable.
+func (p *Partition) Closed() bool { return p.closed.Load() }
