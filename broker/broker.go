@@ -64,7 +64,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Config = static
 	}
 	if o.FS == nil {
-		o.FS = vfs.Bounded(vfs.OS(), openFiles())
+		o.FS = processFS()
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()
@@ -103,6 +103,10 @@ type Broker struct {
 	done       chan struct{}
 	closeErr   error
 }
+
+// processFS is the system's disk for all brokers of this process, which share the
+// descriptors that it may have.
+var processFS = sync.OnceValue(func() vfs.FS { return vfs.Bounded(vfs.OS(), openFiles()) })
 
 // Start starts a broker. It serves clients when Start returns.
 func Start(ctx context.Context, o Options) (*Broker, error) {
@@ -250,6 +254,11 @@ func (b *Broker) register(ctx context.Context) error {
 	}
 	for _, l := range b.listeners {
 		host, port := hostPort(l.Addr())
+		for _, a := range b.conf.Advertised {
+			if a.Name == l.name {
+				host, port = a.Host, int32(a.Port)
+			}
+		}
 		r.EndPoints = append(r.EndPoints, control.EndPoint{Name: l.name, Host: host, Port: port})
 	}
 	epoch, err := b.controller.RegisterBroker(ctx, r)
