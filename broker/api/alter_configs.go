@@ -6,6 +6,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of AlterConfigs add to version 0:
+//
+//	v1   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v2   compact and tagged fields
+
 // alterConfigs answers AlterConfigs (key 33, v0-v2), which replaces all configs
 // of a resource.
 func (h *Handlers) alterConfigs(c *Call, req *msg.AlterConfigsRequest) (*msg.AlterConfigsResponse, error) {

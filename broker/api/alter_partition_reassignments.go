@@ -5,6 +5,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of AlterPartitionReassignments add to version 0:
+//
+//	v1   request: AllowReplicationFactorChange; response: AllowReplicationFactorChange
+
 // alterPartitionReassignments answers AlterPartitionReassignments (key 45,
 // v0-v1). Each partition is answered on its own, as often as it stands there.
 func (h *Handlers) alterPartitionReassignments(_ *Call, req *msg.AlterPartitionReassignmentsRequest) (*msg.AlterPartitionReassignmentsResponse, error) {

@@ -12,6 +12,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of AlterReplicaLogDirs add to version 1:
+//
+//	v2   compact and tagged fields
+
 // alterReplicaLogDirs answers AlterReplicaLogDirs (key 34, v1-v2). A partition
 // may be sent to the log directory where it is; a move to another one is
 // refused. Of a partition that stands there twice the last counts.

@@ -10,6 +10,14 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ApiVersions add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: ClientSoftwareName, ClientSoftwareVersion; response: SupportedFeatures, FinalizedFeaturesEpoch,
+//	     FinalizedFeatures, ZkMigrationReady; compact and tagged fields
+//	v4   the same fields
+
 // software is what a client's name and version must look like (KIP-511).
 var software = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 

@@ -10,6 +10,12 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of CreatePartitions add to version 0:
+//
+//	v1   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v2   compact and tagged fields
+//	v3   the same fields
+
 // createPartitions answers CreatePartitions (key 37, v0-v3).
 func (h *Handlers) createPartitions(c *Call, req *msg.CreatePartitionsRequest) (*msg.CreatePartitionsResponse, error) {
 	resp := new(msg.CreatePartitionsResponse)

@@ -10,6 +10,15 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of CreateTopics add to version 2:
+//
+//	v3   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v4   the same fields
+//	v5   response: Topics.TopicConfigErrorCode, Topics.NumPartitions, Topics.ReplicationFactor, Topics.Configs; compact
+//	     and tagged fields
+//	v6   the same fields
+//	v7   response: Topics.TopicId
+
 // createTopics answers CreateTopics (key 19, v2-v7).
 func (h *Handlers) createTopics(c *Call, req *msg.CreateTopicsRequest) (*msg.CreateTopicsResponse, error) {
 	specs := make([]control.TopicSpec, 0, len(req.Topics))

@@ -9,6 +9,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DeleteGroups add to version 0:
+//
+//	v1   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v2   compact and tagged fields
+
 // deleteGroups answers DeleteGroups (key 42, v0-v2).
 func (h *Handlers) deleteGroups(c *Call, req *msg.DeleteGroupsRequest) (*msg.DeleteGroupsResponse, error) {
 	resp := new(msg.DeleteGroupsResponse)

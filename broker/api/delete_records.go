@@ -7,6 +7,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DeleteRecords add to version 0:
+//
+//	v1   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v2   compact and tagged fields
+
 // deleteRecords answers DeleteRecords (key 21, v0-v2).
 func (h *Handlers) deleteRecords(c *Call, req *msg.DeleteRecordsRequest) (*msg.DeleteRecordsResponse, error) {
 	resp := new(msg.DeleteRecordsResponse)

@@ -11,6 +11,14 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
+// What the versions of DeleteTopics add to version 1:
+//
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   the same fields
+//	v4   compact and tagged fields
+//	v5   response: Responses.ErrorMessage
+//	v6   request: Topics, without TopicNames; response: Responses.TopicId
+
 // deleteTopics answers DeleteTopics (key 20, v1-v6). What stands twice is
 // answered once and not deleted. A topic that stands there by its name and by its
 // id is not deleted either, and answered by its name (Kafka's ControllerApis).

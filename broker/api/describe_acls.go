@@ -5,6 +5,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeAcls add to version 1:
+//
+//	v2   compact and tagged fields
+//	v3   the same fields
+
 // describeAcls answers DescribeAcls (key 29, v1-v3): there is no authorizer, so
 // there are no ACLs to describe.
 func (h *Handlers) describeAcls(c *Call, req *msg.DescribeAclsRequest) (*msg.DescribeAclsResponse, error) {

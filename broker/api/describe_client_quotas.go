@@ -5,6 +5,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeClientQuotas add to version 0:
+//
+//	v1   compact and tagged fields
+
 // What a component of a filter of quotas asks for.
 const (
 	matchExact     = 0 // the entity of that name

@@ -5,6 +5,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeCluster add to version 0:
+//
+//	v1   request: EndpointType; response: EndpointType
+//	v2   request: IncludeFencedBrokers; response: Brokers.IsFenced
+
 // describeCluster answers DescribeCluster (key 60, v0-v2). This is a listener of
 // brokers: who asks it for controllers is told so.
 func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*msg.DescribeClusterResponse, error) {

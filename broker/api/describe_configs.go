@@ -13,6 +13,12 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeConfigs add to version 1:
+//
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: IncludeDocumentation; response: Results.Configs.ConfigType, Results.Configs.Documentation
+//	v4   compact and tagged fields
+
 // describeConfigs answers DescribeConfigs (key 32, v1-v4).
 func (h *Handlers) describeConfigs(c *Call, req *msg.DescribeConfigsRequest) (*msg.DescribeConfigsResponse, error) {
 	resp := new(msg.DescribeConfigsResponse)

@@ -9,6 +9,15 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeGroups add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: IncludeAuthorizedOperations; response: Groups.AuthorizedOperations
+//	v4   response: Groups.Members.GroupInstanceId
+//	v5   compact and tagged fields
+//	v6   response: Groups.ErrorMessage
+
 // describeGroups answers DescribeGroups (key 15, v0-v6).
 func (h *Handlers) describeGroups(c *Call, req *msg.DescribeGroupsRequest) (*msg.DescribeGroupsResponse, error) {
 	resp := new(msg.DescribeGroupsResponse)

@@ -9,6 +9,13 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeLogDirs add to version 1:
+//
+//	v2   compact and tagged fields
+//	v3   response: ErrorCode
+//	v4   response: Results.TotalBytes, Results.UsableBytes
+//	v5   response: Results.IsCordoned
+
 // describeLogDirs answers DescribeLogDirs (key 35, v1-v5): what lies in each log
 // directory.
 func (h *Handlers) describeLogDirs(c *Call, req *msg.DescribeLogDirsRequest) (*msg.DescribeLogDirsResponse, error) {

@@ -5,6 +5,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// DescribeProducers has one version, 0.
+
 // describeProducers answers DescribeProducers (key 61, v0).
 func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest) (*msg.DescribeProducersResponse, error) {
 	resp := new(msg.DescribeProducersResponse)

@@ -6,6 +6,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of DescribeQuorum add to version 0:
+//
+//	v1   response: struct.LastFetchTimestamp, struct.LastCaughtUpTimestamp
+//	v2   response: ErrorMessage, Topics.Partitions.ErrorMessage, Nodes, struct.ReplicaDirectoryId
+
 // describeQuorum answers DescribeQuorum (key 55, v0-v2): who votes on the
 // metadata, and how far each has come. It must ask for that one partition and
 // nothing else. A lone voter has no listener for others to reach it by.

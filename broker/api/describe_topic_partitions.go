@@ -9,6 +9,8 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
+// DescribeTopicPartitions has one version, 0.
+
 // describeTopicPartitions answers DescribeTopicPartitions (key 75, v0): topics a
 // page at a time, in order of name.
 func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartitionsRequest) (*msg.DescribeTopicPartitionsResponse, error) {

@@ -5,6 +5,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// DescribeTransactions has one version, 0.
+
 // describeTransactions answers DescribeTransactions (key 65, v0): there are none.
 func (h *Handlers) describeTransactions(_ *Call, req *msg.DescribeTransactionsRequest) (*msg.DescribeTransactionsResponse, error) {
 	resp := new(msg.DescribeTransactionsResponse)

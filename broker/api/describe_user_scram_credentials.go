@@ -5,6 +5,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// DescribeUserScramCredentials has one version, 0.
+
 // describeUserScramCredentials answers DescribeUserScramCredentials (key 50, v0):
 // no user has any. A user who stands there twice is answered once.
 func (h *Handlers) describeUserScramCredentials(_ *Call, req *msg.DescribeUserScramCredentialsRequest) (*msg.DescribeUserScramCredentialsResponse, error) {

@@ -9,6 +9,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ElectLeaders add to version 0:
+//
+//	v1   request: ElectionType; response: ErrorCode
+//	v2   compact and tagged fields
+
 // electLeaders answers ElectLeaders (key 43, v0-v2): the preferred replica leads
 // again, or one that was not in sync where there is no leader. A request for all
 // partitions is told only of those where something was to be done.

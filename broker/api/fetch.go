@@ -12,6 +12,25 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
+// What the versions of Fetch add to version 4:
+//
+//	v5   request: Topics.Partitions.LogStartOffset; response: Responses.Partitions.LogStartOffset
+//	v6   KAFKA_STORAGE_ERROR may be answered
+//	v7   request: SessionId, SessionEpoch, ForgottenTopicsData; response: ErrorCode, SessionId
+//	v8   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v9   request: Topics.Partitions.CurrentLeaderEpoch
+//	v10  zstd (KIP-110)
+//	v11  request: RackId; response: Responses.Partitions.PreferredReadReplica
+//	v12  request: ClusterId, Topics.Partitions.LastFetchedEpoch; response: Responses.Partitions.DivergingEpoch,
+//	     Responses.Partitions.CurrentLeader, Responses.Partitions.SnapshotId; compact and tagged fields
+//	v13  request: Topics.TopicId, ForgottenTopicsData.TopicId, without Topics.Topic, ForgottenTopicsData.Topic;
+//	     response: Responses.TopicId, without Responses.Topic
+//	v14  the same fields
+//	v15  request: ReplicaState, without ReplicaId
+//	v16  response: NodeEndpoints
+//	v17  request: Topics.Partitions.ReplicaDirectoryId
+//	v18  request: Topics.Partitions.HighWatermark
+
 // fetchScratch is the memory that one fetch works in until its answer is written.
 // It is used again, by whichever connection fetches next: one that waits for its
 // next request has none.

@@ -2,6 +2,16 @@ package api
 
 import "github.com/klamm-io/klamm/wire/msg"
 
+// What the versions of FindCoordinator add to version 0:
+//
+//	v1   request: KeyType; response: ThrottleTimeMs, ErrorMessage
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   compact and tagged fields
+//	v4   request: CoordinatorKeys, without Key; response: Coordinators, without ErrorCode, ErrorMessage, NodeId, Host,
+//	     Port
+//	v5   the same fields
+//	v6   the same fields
+
 // findCoordinator answers FindCoordinator (key 10, v0-v6).
 func (h *Handlers) findCoordinator(c *Call, req *msg.FindCoordinatorRequest) (*msg.FindCoordinatorResponse, error) {
 	resp := new(msg.FindCoordinatorResponse)

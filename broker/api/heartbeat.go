@@ -9,6 +9,13 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of Heartbeat add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: GroupInstanceId
+//	v4   compact and tagged fields
+
 // heartbeat answers Heartbeat (key 12, v0-v4).
 func (h *Handlers) heartbeat(c *Call, req *msg.HeartbeatRequest) (*msg.HeartbeatResponse, error) {
 	var code kerr.Code

@@ -6,6 +6,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of IncrementalAlterConfigs add to version 0:
+//
+//	v1   compact and tagged fields
+
 // incrementalAlterConfigs answers IncrementalAlterConfigs (key 44, v0-v1).
 func (h *Handlers) incrementalAlterConfigs(c *Call, req *msg.IncrementalAlterConfigsRequest) (*msg.IncrementalAlterConfigsResponse, error) {
 	var changes []control.ResourceChange

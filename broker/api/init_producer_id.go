@@ -8,6 +8,15 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of InitProducerId add to version 0:
+//
+//	v1   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v2   compact and tagged fields
+//	v3   request: ProducerId, ProducerEpoch
+//	v4   the same fields
+//	v5   the same fields
+//	v6   request: Enable2Pc, KeepPreparedTxn; response: OngoingTxnProducerId, OngoingTxnProducerEpoch
+
 // initProducerID answers InitProducerId (key 22, v0-v5) for idempotent
 // producers: each time with a fresh id.
 func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg.InitProducerIdResponse, error) {

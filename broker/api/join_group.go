@@ -9,6 +9,18 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of JoinGroup add to version 0:
+//
+//	v1   request: RebalanceTimeoutMs
+//	v2   response: ThrottleTimeMs
+//	v3   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v4   a member without an id is given one with MEMBER_ID_REQUIRED, and joins again (KIP-394)
+//	v5   request: GroupInstanceId; response: Members.GroupInstanceId
+//	v6   compact and tagged fields
+//	v7   response: ProtocolType
+//	v8   request: Reason
+//	v9   response: SkipAssignment
+
 // joinGroup answers JoinGroup (key 11, v0-v9), once the rebalance has come
 // together.
 func (h *Handlers) joinGroup(c *Call, req *msg.JoinGroupRequest) (*msg.JoinGroupResponse, error) {

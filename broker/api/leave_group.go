@@ -9,6 +9,14 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of LeaveGroup add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: Members, without MemberId; response: Members
+//	v4   compact and tagged fields
+//	v5   request: Members.Reason
+
 // leaveGroup answers LeaveGroup (key 13, v0-v5).
 func (h *Handlers) leaveGroup(c *Call, req *msg.LeaveGroupRequest) (*msg.LeaveGroupResponse, error) {
 	resp := new(msg.LeaveGroupResponse)

@@ -9,6 +9,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ListConfigResources add to version 0:
+//
+//	v1   request: ResourceTypes; response: ConfigResources.ResourceType
+
 // configResources are the types that a request for all of them asks for.
 var configResources = []int8{int8(meta.TopicResource), int8(meta.BrokerResource), int8(meta.BrokerLoggerResource), int8(meta.ClientMetricsResource), int8(meta.GroupResource)}
 

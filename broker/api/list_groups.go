@@ -10,6 +10,14 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ListGroups add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   compact and tagged fields
+//	v4   request: StatesFilter; response: Groups.GroupState
+//	v5   request: TypesFilter; response: Groups.GroupType
+
 // listGroups answers ListGroups (key 16, v0-v5).
 func (h *Handlers) listGroups(c *Call, req *msg.ListGroupsRequest) (*msg.ListGroupsResponse, error) {
 	resp := new(msg.ListGroupsResponse)

@@ -6,6 +6,19 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ListOffsets add to version 1:
+//
+//	v2   request: IsolationLevel; response: ThrottleTimeMs
+//	v3   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v4   request: Topics.Partitions.CurrentLeaderEpoch; response: Topics.Partitions.LeaderEpoch
+//	v5   the same fields
+//	v6   compact and tagged fields
+//	v7   the same fields
+//	v8   the same fields
+//	v9   the same fields
+//	v10  request: TimeoutMs
+//	v11  the same fields
+
 // listOffsets answers ListOffsets (key 2, v1-v11): for each partition, the first
 // offset at or after a timestamp in Unix milliseconds. Negative timestamps name
 // positions (KIP-79, KIP-98, KIP-734, KIP-405, KIP-1005).

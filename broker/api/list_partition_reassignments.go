@@ -5,6 +5,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// ListPartitionReassignments has one version, 0.
+
 // listPartitionReassignments answers ListPartitionReassignments (key 46, v0):
 // the partitions that are on their way, of all or of those named. What is not
 // there is on no way.

@@ -7,6 +7,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of ListTransactions add to version 0:
+//
+//	v1   request: DurationFilter
+//	v2   request: TransactionalIdPattern
+
 // listTransactions answers ListTransactions (key 66, v0-v2). There are no
 // transactions: of a filter only what is wrong with it is answered.
 func (h *Handlers) listTransactions(_ *Call, req *msg.ListTransactionsRequest) (*msg.ListTransactionsResponse, error) {

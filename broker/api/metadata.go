@@ -14,6 +14,23 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
+// What the versions of Metadata add to version 0:
+//
+//	v1   response: Brokers.Rack, ControllerId, Topics.IsInternal
+//	v2   response: ClusterId
+//	v3   response: ThrottleTimeMs
+//	v4   request: AllowAutoTopicCreation
+//	v5   response: Topics.Partitions.OfflineReplicas
+//	v6   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v7   response: Topics.Partitions.LeaderEpoch
+//	v8   request: IncludeClusterAuthorizedOperations, IncludeTopicAuthorizedOperations; response:
+//	     Topics.TopicAuthorizedOperations, ClusterAuthorizedOperations
+//	v9   compact and tagged fields
+//	v10  request: Topics.TopicId; response: Topics.TopicId
+//	v11  request: without IncludeClusterAuthorizedOperations; response: without ClusterAuthorizedOperations
+//	v12  topics may be named by id alone (KIP-516)
+//	v13  response: ErrorCode
+
 // metadata answers Metadata (key 3, v0-v13): the brokers, and where the
 // partitions of topics are led. Topics that do not exist are made on the way
 // where both the broker (auto.create.topics.enable) and the client allow it.

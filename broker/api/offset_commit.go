@@ -9,6 +9,17 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of OffsetCommit add to version 2:
+//
+//	v3   response: ThrottleTimeMs
+//	v4   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v5   request: without RetentionTimeMs
+//	v6   request: Topics.Partitions.CommittedLeaderEpoch
+//	v7   request: GroupInstanceId
+//	v8   compact and tagged fields
+//	v9   the same fields
+//	v10  request: Topics.TopicId, without Topics.Name; response: Topics.TopicId, without Topics.Name
+
 // offsetCommit answers OffsetCommit (key 8, v2-v10).
 func (h *Handlers) offsetCommit(c *Call, req *msg.OffsetCommitRequest) (*msg.OffsetCommitResponse, error) {
 	resp := new(msg.OffsetCommitResponse)

@@ -9,6 +9,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// OffsetDelete has one version, 0.
+
 // offsetDelete answers OffsetDelete (key 47, v0).
 func (h *Handlers) offsetDelete(c *Call, req *msg.OffsetDeleteRequest) (*msg.OffsetDeleteResponse, error) {
 	resp := new(msg.OffsetDeleteResponse)

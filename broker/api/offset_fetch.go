@@ -10,6 +10,19 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of OffsetFetch add to version 1:
+//
+//	v2   response: ErrorCode
+//	v3   response: ThrottleTimeMs
+//	v4   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v5   response: Topics.Partitions.CommittedLeaderEpoch
+//	v6   compact and tagged fields
+//	v7   request: RequireStable
+//	v8   request: Groups, without GroupId, Topics; response: Groups, without Topics, ErrorCode
+//	v9   request: Groups.MemberId, Groups.MemberEpoch
+//	v10  request: Groups.Topics.TopicId, without Groups.Topics.Name; response: Groups.Topics.TopicId, without
+//	     Groups.Topics.Name
+
 // offsetFetch answers OffsetFetch (key 9, v1-v10).
 func (h *Handlers) offsetFetch(c *Call, req *msg.OffsetFetchRequest) (*msg.OffsetFetchResponse, error) {
 	resp := new(msg.OffsetFetchResponse)

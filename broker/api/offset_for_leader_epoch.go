@@ -2,6 +2,11 @@ package api
 
 import "github.com/klamm-io/klamm/wire/msg"
 
+// What the versions of OffsetForLeaderEpoch add to version 2:
+//
+//	v3   request: ReplicaId
+//	v4   compact and tagged fields
+
 // offsetForLeaderEpoch answers OffsetForLeaderEpoch (key 23, v2-v4): where the
 // largest epoch that is not above the one asked for ends (KIP-101, KIP-279).
 func (h *Handlers) offsetForLeaderEpoch(c *Call, req *msg.OffsetForLeaderEpochRequest) (*msg.OffsetForLeaderEpochResponse, error) {

@@ -16,6 +16,19 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
+// What the versions of Produce add to version 3:
+//
+//	v4   KAFKA_STORAGE_ERROR may be answered
+//	v5   response: Responses.PartitionResponses.LogStartOffset
+//	v6   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v7   zstd (KIP-110)
+//	v8   response: Responses.PartitionResponses.RecordErrors, Responses.PartitionResponses.ErrorMessage
+//	v9   compact and tagged fields
+//	v10  response: Responses.PartitionResponses.CurrentLeader, NodeEndpoints
+//	v11  TRANSACTION_ABORTABLE may be answered (KIP-890)
+//	v12  a transaction need not be told of its partitions first (KIP-890)
+//	v13  request: TopicData.TopicId, without TopicData.Name; response: Responses.TopicId, without Responses.Name
+
 // adminClient is the one client id that may write to the cluster's own topics.
 const adminClient = "__admin_client"
 

@@ -5,6 +5,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of SaslAuthenticate add to version 0:
+//
+//	v1   response: SessionLifetimeMs
+//	v2   compact and tagged fields
+
 // saslAuthenticate answers SaslAuthenticate (key 36, v0-v2) on a connection that
 // needs no authentication.
 func (h *Handlers) saslAuthenticate(*Call, *msg.SaslAuthenticateRequest) (*msg.SaslAuthenticateResponse, error) {

@@ -5,6 +5,10 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of SaslHandshake add to version 0:
+//
+//	v1   the same fields
+
 // saslHandshake answers SaslHandshake (key 17, v0-v1) on a connection that needs
 // no authentication. It is served for clients that guess the version of a broker
 // by the APIs that it has.

@@ -9,6 +9,14 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of SyncGroup add to version 0:
+//
+//	v1   response: ThrottleTimeMs
+//	v2   the broker answers at once, and the client waits out the throttle time (KIP-219)
+//	v3   request: GroupInstanceId
+//	v4   compact and tagged fields
+//	v5   request: ProtocolType, ProtocolName; response: ProtocolType, ProtocolName
+
 // syncGroup answers SyncGroup (key 14, v0-v5), once the leader has sent the
 // assignments.
 func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroupResponse, error) {

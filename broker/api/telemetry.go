@@ -8,6 +8,8 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
+// GetTelemetrySubscriptions has one version, 0.
+
 // What a client is told that pushes no metrics.
 const (
 	telemetryInterval = 300_000 // milliseconds

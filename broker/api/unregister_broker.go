@@ -5,6 +5,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// UnregisterBroker has one version, 0.
+
 // unregisterBroker answers UnregisterBroker (key 64, v0). The broker that is
 // asked cannot take itself out of the cluster: it is running, and the metadata
 // would have no one left to lead a partition.

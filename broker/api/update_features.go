@@ -5,6 +5,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// What the versions of UpdateFeatures add to version 0:
+//
+//	v1   request: FeatureUpdates.UpgradeType, ValidateOnly, without FeatureUpdates.AllowDowngrade
+//	v2   response: without Results
+
 // updateFeatures answers UpdateFeatures (key 57, v0-v2). In version 0 only
 // upgrades can be asked for: its word for a downgrade says nothing to Kafka's
 // controllers. An answer names the features up to version 1.
