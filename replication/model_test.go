@@ -97,7 +97,7 @@ type modelBatch struct {
 
 // The replicas of a broker, over two log directories, against what was
 // acknowledged, over random operations: topics that come and go, appends,
-// retention, compaction, restarts, dead processes, power cuts, and directories
+// truncations, retention, compaction, restarts, dead processes, power cuts, and directories
 // that fail.
 func TestModel(t *testing.T) {
 	seed := *modelSeed
@@ -256,9 +256,12 @@ func (m *model) one() {
 		op = m.r.IntN(600)
 	}
 	switch {
-	case op < 600:
+	case op < 570:
 		m.op = "append"
 		m.append()
+	case op < 600:
+		m.op = "follow and truncate"
+		m.follow()
 	case op < 640:
 		m.op = "roll"
 		if _, _, p := m.pick(); p != nil {
