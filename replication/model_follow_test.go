@@ -35,6 +35,10 @@ func (m *model) follow() {
 	if l.HighWatermark() != high {
 		m.Fatalf("%s: %s-%d: high watermark %d, and another replica in sync has what is below %d", m, t.name, p.Index, l.HighWatermark(), high)
 	}
+	if m.r.IntN(2) == 0 { // checkpoints tell of what is cut
+		m.must(l.Flush())
+		m.must(m.s.r.Checkpoint())
+	}
 	m.lead(p, 2, []int32{1, 2})
 	if p.Role() != replication.Follower {
 		m.Fatalf("%s: %s-%d: %s while another broker leads", m, t.name, p.Index, p.Role())
@@ -58,6 +62,10 @@ func (m *model) follow() {
 		})
 	}
 	m.lead(p, 1, []int32{1})
+	if *modelFault && m.r.IntN(4) == 0 {
+		m.op += ", and the power fails"
+		m.crash(m.powerCut())
+	}
 }
 
 // lead makes another broker the leader.
