@@ -55,10 +55,6 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "No such partition as %s-%d", name.Topic, name.Partition)
 	}
 	p := t.Partitions[name.Partition]
-	alive := func(id int32) bool {
-		b := m.Broker(id)
-		return b != nil && !b.Fenced && !b.ShuttingDown
-	}
 	r := new(msg.PartitionChangeRecord)
 	r.SetDefaults()
 	r.TopicId, r.PartitionId = t.ID, name.Partition
@@ -67,7 +63,7 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 		switch {
 		case p.Leader == preferred:
 			return nil, errNotNeeded
-		case !alive(preferred) || !slices.Contains(p.InSync, preferred):
+		case !active(m, preferred) || !slices.Contains(p.InSync, preferred):
 			return nil, kerr.Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
 		}
 		r.Leader = preferred
@@ -76,7 +72,11 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 	if p.Leader != meta.NoLeader {
 		return nil, errNotNeeded
 	}
-	at := slices.IndexFunc(p.Replicas, alive)
+	// One that is in sync loses nothing, wherever it stands among the replicas.
+	at := slices.IndexFunc(p.Replicas, func(id int32) bool { return active(m, id) && slices.Contains(p.InSync, id) })
+	if at < 0 {
+		at = slices.IndexFunc(p.Replicas, func(id int32) bool { return active(m, id) })
+	}
 	if at < 0 {
 		return nil, kerr.Refuse(kerr.EligibleLeadersNotAvailable, "Eligible topic partition leaders are not available.")
 	}

@@ -1,36 +1,35 @@
 package control
 
 import (
+	"slices"
+
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// newPartition returns the record of a partition at its beginning: the first
-// live replica leads.
+// active reports whether a broker is there to lead: it is neither fenced nor shutting
+// down (ClusterControlManager.isActive).
+func active(m *meta.Image, id int32) bool {
+	b := m.Broker(id)
+	return b != nil && !b.Fenced && !b.ShuttingDown
+}
+
+// newPartition returns the record of a partition at its beginning: the active ones of
+// its replicas are in sync, and the first of them leads. There is one at least.
 func newPartition(m *meta.Image, topic prim.UUID, index int32, replicas []int32) *msg.PartitionRecord {
-	var live []int32
+	var inSync []int32
 	directories := make([]prim.UUID, len(replicas))
 	for i, id := range replicas {
-		b := m.Broker(id)
-		if b == nil {
-			continue
+		if active(m, id) {
+			inSync = append(inSync, id)
 		}
-		if !b.Fenced {
-			live = append(live, id)
-		}
-		if len(b.LogDirs) == 1 {
+		if b := m.Broker(id); len(b.LogDirs) == 1 {
 			directories[i] = b.LogDirs[0]
 		}
 	}
-	leader := int32(meta.NoLeader)
-	if len(live) > 0 {
-		leader = live[0]
-	} else {
-		live = replicas
-	}
-	return &msg.PartitionRecord{PartitionId: index, TopicId: topic, Replicas: replicas, Isr: live, Leader: leader, Directories: directories}
+	return &msg.PartitionRecord{PartitionId: index, TopicId: topic, Replicas: replicas, Isr: inSync, Leader: inSync[0], Directories: directories}
 }
 
 // assign returns the replicas of every partition of a new topic.
@@ -79,6 +78,9 @@ func explicit(m *meta.Image, assignment map[int32][]int32, first, factor int) ([
 		if len(replicas) != factor {
 			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes partition %d with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", first+i, len(replicas), factor)
 		}
+		if !slices.ContainsFunc(replicas, func(id int32) bool { return active(m, id) }) {
+			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "All brokers specified in the manual partition assignment for partition %d are fenced or in controlled shutdown.", first+i)
+		}
 		out[i] = replicas
 	}
 	return out, nil
@@ -101,12 +103,17 @@ func checkReplicas(m *meta.Image, replicas []int32) error {
 	return nil
 }
 
-// place spreads the replicas of partitions over the live brokers: leaders go
-// round robin from a random broker on, followers follow their leader.
+// place spreads the replicas of partitions over the brokers: leaders go round robin
+// from a random live broker on, followers follow their leader. Brokers that are not
+// live get a replica only where the live ones are too few (StripedReplicaPlacer).
 func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error) {
 	live := f.Image.Live()
-	if int(factor) > len(live) {
-		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, len(live))
+	rest := slices.DeleteFunc(f.Image.Brokers(), func(b *meta.Broker) bool { return active(f.Image, b.ID) })
+	switch n := len(live) + len(rest); {
+	case len(live) == 0:
+		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): All brokers are currently fenced or in controlled shutdown.", factor)
+	case int(factor) > n:
+		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, n)
 	}
 	start := 0
 	if len(live) > 1 {
@@ -117,7 +124,11 @@ func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error
 		replicas := make([]int32, factor)
 		at := start + first + i
 		for r := range replicas {
-			replicas[r] = live[(at+r)%len(live)].ID
+			if r < len(live) {
+				replicas[r] = live[(at+r)%len(live)].ID
+			} else {
+				replicas[r] = rest[(at+r-len(live))%len(rest)].ID
+			}
 		}
 		out[i] = replicas
 	}

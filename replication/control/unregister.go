@@ -44,7 +44,7 @@ func withoutBroker(m *meta.Image, t *meta.Topic, index int32, p *meta.Partition,
 	if p.Leader == id {
 		r.Leader = meta.NoLeader
 		for _, other := range p.Replicas {
-			if b := m.Broker(other); b != nil && !b.Fenced && slices.Contains(rest, other) {
+			if active(m, other) && slices.Contains(rest, other) {
 				r.Leader = other
 				break
 			}
