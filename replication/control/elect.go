@@ -88,18 +88,22 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 	return r, nil
 }
 
-// NewEpochs returns the records that begin a new leader epoch in every partition
-// that node leads.
-func NewEpochs(m *meta.Image, node int32) []meta.Record {
+// afterUncleanShutdown returns the records for a broker that has come back and may have
+// lost the ends of its logs. Others that are in sync have every record: it leaves the
+// in-sync set, and one of them leads
+// (ReplicationControlManager.handleUncleanBrokerShutdown). Where it is the only one and
+// leads, a new leader epoch begins.
+func afterUncleanShutdown(m *meta.Image, id int32) []meta.Record {
 	var out []meta.Record
 	m.Topics("", func(t *meta.Topic) bool {
 		for i, p := range t.Partitions {
-			if p.Leader != node {
+			r := withoutBroker(m, t, int32(i), p, id)
+			if r == nil {
 				continue
 			}
-			r := new(msg.PartitionChangeRecord)
-			r.SetDefaults()
-			r.TopicId, r.PartitionId, r.Leader = t.ID, int32(i), node
+			if r.Isr == nil && p.Leader == id {
+				r.Leader = id
+			}
 			out = append(out, r)
 		}
 		return true

@@ -48,7 +48,7 @@ func RegisterBroker(f Facts, b Registration) []meta.Record {
 	}
 	out = append(out, r)
 	if b.Unclean {
-		out = append(out, NewEpochs(f.Image, b.Broker)...)
+		out = append(out, afterUncleanShutdown(f.Image, b.Broker)...)
 	}
 	return out
 }

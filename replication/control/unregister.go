@@ -30,7 +30,7 @@ func UnregisterBroker(m *meta.Image, id int32) ([]meta.Record, error) {
 // withoutBroker returns the record that takes a broker out of a partition's
 // in-sync set and leadership, nil if it has neither. The last one in sync stays
 // there, since only it is known to have every record.
-func withoutBroker(m *meta.Image, t *meta.Topic, index int32, p *meta.Partition, id int32) meta.Record {
+func withoutBroker(m *meta.Image, t *meta.Topic, index int32, p *meta.Partition, id int32) *msg.PartitionChangeRecord {
 	if p.Leader != id && !slices.Contains(p.InSync, id) {
 		return nil
 	}
