@@ -66,23 +66,6 @@ func (s *State) Enough() bool { return len(s.isr) >= s.MinISR() }
 // no more than there are replicas.
 func (s *State) MinISR() int { return min(s.minISR, len(s.replicas)+1) }
 
-// SetReplicas takes over who the replicas are: those that are new have fetched
-// nothing yet, those that are none any more hold nothing back. It reports whether
-// the high watermark moved.
-func (s *State) SetReplicas(replicas []int32, now time.Time) (advanced bool) {
-	known := make(map[int32]*replica, len(replicas))
-	for _, id := range replicas {
-		switch r := s.replicas[id]; {
-		case r != nil:
-			known[id] = r
-		case id != s.leader:
-			known[id] = &replica{caughtUp: now}
-		}
-	}
-	s.replicas = known
-	return s.advance()
-}
-
 // SetMinISR changes min.insync.replicas. It reports whether the high watermark
 // moved.
 func (s *State) SetMinISR(n int) (advanced bool) {
@@ -158,6 +141,24 @@ func (s *State) Commit(inSync []int32) (advanced bool) {
 	s.isr = slices.Clone(inSync)
 	s.proposed = nil
 	return s.advance()
+}
+
+// Change takes over the replicas and the in-sync set that the controller committed. It
+// does both at once: between the two nobody might hold the high watermark back who does
+// before and after. Replicas that are new have fetched nothing yet. It reports whether
+// the high watermark moved.
+func (s *State) Change(replicas, inSync []int32, now time.Time) (advanced bool) {
+	known := make(map[int32]*replica, len(replicas))
+	for _, id := range replicas {
+		switch r := s.replicas[id]; {
+		case r != nil:
+			known[id] = r
+		case id != s.leader:
+			known[id] = &replica{caughtUp: now}
+		}
+	}
+	s.replicas = known
+	return s.Commit(inSync)
 }
 
 func (s *State) advance() bool {

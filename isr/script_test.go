@@ -25,8 +25,7 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	candidates                   who may join the in-sync set
 //	lagging [max=30s]            who must leave it (replica.lag.time.max.ms)
 //	propose 2                    broker 2 is about to join: AlterPartition was sent
-//	commit isr=1,2               the controller committed an in-sync set
-//	replicas 1,2,3               the controller committed other replicas
+//	commit [replicas=1,2,3] isr=1,2   the controller committed an in-sync set, and replicas
 //	min.insync.replicas 2
 func TestScripts(t *testing.T) {
 	if *update {
@@ -150,9 +149,12 @@ func (b *bench) run(command string, a args) string {
 	case "propose":
 		b.s.Propose(a.ids(a.word()))
 	case "commit":
-		moved = b.s.Commit(a.ids(a.take("isr", "")))
-	case "replicas":
-		moved = b.s.SetReplicas(a.ids(a.word()), b.now)
+		inSync, replicas := a.ids(a.take("isr", "")), a.take("replicas", "")
+		if replicas == "" {
+			moved = b.s.Commit(inSync)
+		} else {
+			moved = b.s.Change(a.ids(replicas), inSync, b.now)
+		}
 	case "min.insync.replicas":
 		moved = b.s.SetMinISR(int(a.number(a.word())))
 	default:

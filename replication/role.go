@@ -78,8 +78,7 @@ func (p *Partition) transition(m *meta.Partition, assign func(l *log.Log, epoch 
 		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.AcknowledgeableEnd(), p.log.HighWatermark(), p.now())
 		p.advanced()
 	default:
-		moved := p.state.SetReplicas(m.Replicas, p.now())
-		if p.state.Commit(m.InSync) || moved {
+		if p.state.Change(m.Replicas, m.InSync, p.now()) {
 			p.advanced()
 		}
 	}
