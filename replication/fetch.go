@@ -53,6 +53,12 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	if err := p.CheckLeader(f.LeaderEpoch); err != nil {
 		return out, err
 	}
+	if f.Reader == Replica && !p.isReplica(f.Follower) {
+		if f.LeaderEpoch >= 0 { // it may be one in metadata that this broker is about to learn: it tries again
+			return out, kerr.UnknownLeaderEpoch
+		}
+		return out, kerr.NotLeaderOrFollower
+	}
 	l := p.log
 	start := l.StartOffset()
 	if f.LastEpoch >= 0 {
@@ -65,9 +71,6 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 			out.DivergingEpoch, out.DivergingEnd = epoch, end
 			return out, nil
 		}
-	}
-	if f.Reader == Replica && !p.isReplica(f.Follower) {
-		return out, kerr.NotLeaderOrFollower
 	}
 	if f.Offset < start || f.Offset > l.EndOffset() {
 		return out, kerr.OffsetOutOfRange
