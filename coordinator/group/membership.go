@@ -253,10 +253,12 @@ func (m *Machine) rebalance(g *group, now time.Time) []coordinator.Record {
 func (m *Machine) prepare(g *group, now time.Time) {
 	g.began = now
 	if g.state == CompletingRebalance {
-		for _, x := range g.members {
+		for x := range g.inOrder {
 			x.assignment = nil
-			x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
-			m.alive(g, x, now)
+			if x.sync != nil { // it sent no heartbeats while it waited
+				x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
+				m.alive(g, x, now)
+			}
 		}
 	}
 	clear(g.unsynced)
@@ -458,16 +460,19 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 			return // another rebalance came first, and told whoever waited
 		}
 		if err != nil {
-			for _, y := range g.members {
+			for y := range g.inOrder {
 				y.assignment = nil
-				y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(codeOf(err))})
+				if y.sync != nil {
+					y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(codeOf(err))})
+					m.alive(g, y, now)
+				}
 			}
 			m.prepare(g, now)
 			return
 		}
 		g.to(Stable, now)
-		for id, y := range g.members {
-			y.assignment = assignments[id]
+		for y := range g.inOrder {
+			y.assignment = assignments[y.id]
 			if y.sync != nil {
 				m.alive(g, y, now)
 				y.answerSync(g.synced(y))
