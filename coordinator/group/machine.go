@@ -54,19 +54,17 @@ const newMemberTimeout = 5 * time.Minute
 
 // Machine is the state of one shard. See [coordinator.Machine].
 type Machine struct {
-	conf    Config
-	groups  map[string]*group
-	due     byDeadline
-	expiry  time.Time // when offsets are checked for their age next
-	loading bool
-	// undecided are offsets that were committed in transactions which have not ended,
-	// by producer id.
-	undecided map[int64][]undecided
+	conf      Config
+	groups    map[string]*group
+	due       byDeadline
+	expiry    time.Time // when offsets are checked for their age next
+	loading   bool
+	undecided undecided
 }
 
 // NewMachine returns a machine without groups, to be loaded.
 func NewMachine(c Config) *Machine {
-	return &Machine{conf: c, groups: make(map[string]*group), loading: true, undecided: make(map[int64][]undecided)}
+	return &Machine{conf: c, groups: make(map[string]*group), loading: true, undecided: newUndecided()}
 }
 
 var _ coordinator.Machine = (*Machine)(nil)
@@ -116,7 +114,7 @@ func (m *Machine) Tick(now time.Time) coordinator.Decision {
 func (m *Machine) Unload(err error) {
 	code := codeOf(err)
 	for _, g := range m.groups {
-		for _, x := range g.members {
+		for x := range g.inOrder {
 			x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: x.id})
 			x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(code)})
 		}
@@ -256,10 +254,10 @@ func (m *Machine) Replay(r coordinator.Record, from coordinator.Origin) error {
 			return fmt.Errorf("offset commit key: %w", key.Err())
 		}
 		if from.Producer.ID >= 0 {
-			m.undecided[from.Producer.ID] = append(m.undecided[from.Producer.ID], undecided{k, slices.Clone(r.Value), from.Offset})
+			m.undecided.add(from.Producer.ID, place{k.Group, k.Topic, k.Partition}, waiting{slices.Clone(r.Value), from.Offset})
 			return nil
 		}
-		return m.replayOffset(k, r.Value, from.Offset)
+		return m.replayOffset(place{k.Group, k.Topic, k.Partition}, r.Value, from.Offset)
 	case 2:
 		var k msg.GroupMetadataKey
 		k.DecodeFrom(&key, 0)
@@ -272,39 +270,33 @@ func (m *Machine) Replay(r coordinator.Record, from coordinator.Origin) error {
 	}
 }
 
-// undecided is an offset that was committed in a transaction which has not ended.
-type undecided struct {
-	key    msg.OffsetCommitKey
-	value  []byte
-	offset int64 // of the record
-}
-
 // Ended implements coordinator.Machine. An offset that was committed since without a
 // transaction stays.
 func (m *Machine) Ended(e coordinator.Marker) error {
-	waiting := m.undecided[e.ProducerID]
-	delete(m.undecided, e.ProducerID)
+	waiting := m.undecided.end(e.ProducerID)
 	if !e.Commit {
 		return nil
 	}
-	for _, u := range waiting {
-		if g := m.groups[u.key.Group]; g != nil {
-			if c, ok := g.offsets[u.key.Topic][u.key.Partition]; ok && c.record > u.offset {
+	for p, w := range waiting {
+		if g := m.groups[p.group]; g != nil {
+			if c, ok := g.offsets[p.topic][p.partition]; ok && c.record > w.offset {
 				continue
 			}
 		}
-		if err := m.replayOffset(u.key, u.value, u.offset); err != nil {
+		if err := m.replayOffset(p, w.value, w.offset); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte, offset int64) error {
-	g := m.groups[k.Group]
+// replayOffset applies an offset that counts, nil for its deletion.
+func (m *Machine) replayOffset(p place, value []byte, offset int64) error {
+	g := m.groups[p.group]
 	if value == nil {
+		m.undecided.forget(p) // it was committed before it was deleted
 		if g != nil {
-			g.forget(k.Topic, k.Partition)
+			g.forget(p.topic, p.partition)
 			if m.loading && g.idle() {
 				m.remove(g)
 			}
@@ -313,17 +305,17 @@ func (m *Machine) replayOffset(k msg.OffsetCommitKey, value []byte, offset int64
 	}
 	var v msg.OffsetCommitValue
 	if err := parseValue(&v, value); err != nil {
-		return fmt.Errorf("offset of group %s: %w", k.Group, err)
+		return fmt.Errorf("offset of group %s: %w", p.group, err)
 	}
 	if g == nil {
-		g = newGroup(k.Group, time.UnixMilli(v.CommitTimestamp))
-		m.groups[k.Group] = g
+		g = newGroup(p.group, time.UnixMilli(v.CommitTimestamp))
+		m.groups[p.group] = g
 	}
 	c := committed{offset: v.Offset, epoch: v.LeaderEpoch, metadata: v.Metadata, at: time.UnixMilli(v.CommitTimestamp), topicID: v.TopicId, record: offset}
 	if v.ExpireTimestamp >= 0 {
 		c.expire = time.UnixMilli(v.ExpireTimestamp)
 	}
-	g.commit(k.Topic, k.Partition, c)
+	g.commit(p.topic, p.partition, c)
 	return nil
 }
 

@@ -118,19 +118,25 @@ func (m *Machine) Delete(groupID string) (coordinator.Decision, kerr.Code) {
 	case g.state != Empty:
 		return coordinator.Decision{}, kerr.NonEmptyGroup
 	}
-	return coordinator.Decision{Records: g.burial(), Divisible: true, Then: func(err error) {
+	return coordinator.Decision{Records: m.burial(g), Divisible: true, Then: func(err error) {
 		if err == nil && m.groups[groupID] == g && g.state == Empty {
 			m.remove(g)
 		}
 	}}, kerr.None
 }
 
-// burial returns the tombstones of all that a group has written.
-func (g *group) burial() []coordinator.Record {
+// burial returns the tombstones of all that a group has written, also in transactions
+// that have not ended.
+func (m *Machine) burial(g *group) []coordinator.Record {
 	var out []coordinator.Record
 	for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 		for _, p := range slices.Sorted(maps.Keys(g.offsets[topic])) {
 			out = append(out, offsetTombstone(g.id, topic, p))
+		}
+	}
+	for _, p := range m.undecided.of(g.id) {
+		if !m.committed(p) {
+			out = append(out, offsetTombstone(g.id, p.topic, p.partition))
 		}
 	}
 	return append(out, g.tombstone())
@@ -158,7 +164,7 @@ func (m *Machine) DeleteOffsets(req *msg.OffsetDeleteRequest) (d coordinator.Dec
 		for j, p := range t.Partitions {
 			if subscribed {
 				codes[i][j] = kerr.GroupSubscribedToTopic
-			} else if _, ok := g.offsets[t.Name][p.PartitionIndex]; ok {
+			} else if at := (place{g.id, t.Name, p.PartitionIndex}); m.committed(at) || m.undecided.has(at) {
 				d.Records = append(d.Records, offsetTombstone(g.id, t.Name, p.PartitionIndex))
 			}
 		}
@@ -174,11 +180,28 @@ func (m *Machine) TopicDeleted(topic string) coordinator.Decision {
 			out = append(out, offsetTombstone(id, topic, p))
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(m.undecided.byGroup)) {
+		for _, p := range m.undecided.of(id) {
+			if p.topic == topic && !m.committed(p) {
+				out = append(out, offsetTombstone(id, topic, p.partition))
+			}
+		}
+	}
 	return coordinator.Decision{Records: out, Divisible: true}
 }
 
+// committed reports whether there is an offset for a place that counts.
+func (m *Machine) committed(p place) bool {
+	g := m.groups[p.group]
+	if g == nil {
+		return false
+	}
+	_, ok := g.offsets[p.topic][p.partition]
+	return ok
+}
+
 // expire drops offsets that are older than their retention, and groups that are
-// left with nothing.
+// left with nothing. What a transaction is about to commit anew stays.
 func (m *Machine) expire(now time.Time) []coordinator.Record {
 	var out []coordinator.Record
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
@@ -186,14 +209,14 @@ func (m *Machine) expire(now time.Time) []coordinator.Record {
 		kept := 0
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 			for _, p := range slices.Sorted(maps.Keys(g.offsets[topic])) {
-				if m.expired(g, topic, g.offsets[topic][p], now) {
+				if !m.undecided.has(place{id, topic, p}) && m.expired(g, topic, g.offsets[topic][p], now) {
 					out = append(out, offsetTombstone(id, topic, p))
 				} else {
 					kept++
 				}
 			}
 		}
-		if kept == 0 && g.state == Empty && len(g.pending) == 0 {
+		if kept == 0 && g.state == Empty && len(g.pending) == 0 && len(m.undecided.byGroup[id]) == 0 {
 			out = append(out, g.tombstone())
 		}
 	}
