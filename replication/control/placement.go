@@ -104,14 +104,15 @@ func checkReplicas(m *meta.Image, replicas []int32) error {
 }
 
 // place spreads the replicas of partitions over the brokers: leaders go round robin
-// from a random live broker on, followers follow their leader. Brokers that are not
-// live get a replica only where the live ones are too few (StripedReplicaPlacer).
+// from a random live broker on, followers follow their leader. Fenced brokers get a
+// replica only where the live ones are too few, and those that are shutting down none
+// (StripedReplicaPlacer).
 func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error) {
 	live := f.Image.Live()
-	rest := slices.DeleteFunc(f.Image.Brokers(), func(b *meta.Broker) bool { return active(f.Image, b.ID) })
-	switch n := len(live) + len(rest); {
+	fenced := slices.DeleteFunc(f.Image.Brokers(), func(b *meta.Broker) bool { return !b.Fenced || b.ShuttingDown })
+	switch n := len(live) + len(fenced); {
 	case len(live) == 0:
-		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): All brokers are currently fenced or in controlled shutdown.", factor)
+		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): All brokers are currently fenced.", factor)
 	case int(factor) > n:
 		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, n)
 	}
@@ -127,7 +128,7 @@ func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error
 			if r < len(live) {
 				replicas[r] = live[(at+r)%len(live)].ID
 			} else {
-				replicas[r] = rest[(at+r-len(live))%len(rest)].ID
+				replicas[r] = fenced[(at+r-len(live))%len(fenced)].ID
 			}
 		}
 		out[i] = replicas
