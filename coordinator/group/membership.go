@@ -49,7 +49,9 @@ func (m *Machine) Join(now time.Time, c Client, v int16, req *msg.JoinGroupReque
 	}
 	if !g.room(req.MemberId, m.conf.MaxSize) {
 		g.drop(req.MemberId)
-		return refuse(kerr.GroupMaxSizeReached)
+		// Without an id, as it is a member no more.
+		reply(&msg.JoinGroupResponse{ErrorCode: int16(kerr.GroupMaxSizeReached), GenerationId: -1, ProtocolName: emptyBelow(v, 7)})
+		return coordinator.Decision{}
 	}
 	if !g.supports(req.ProtocolType, req.Protocols) {
 		return refuse(kerr.InconsistentGroupProtocol)

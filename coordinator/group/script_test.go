@@ -170,9 +170,13 @@ func (s *script) join(name string) {
 	s.do(s.bench.m.Join(s.bench.now, group.Client{ID: name, Host: "/h"}, v, req, func(r *msg.JoinGroupResponse) {
 		fmt.Fprintf(&s.out, "%s: JoinGroup %s", name, code(r.ErrorCode).Name())
 		switch code(r.ErrorCode) {
-		case kerr.MemberIdRequired:
-			c.member = r.MemberId
-			fmt.Fprintf(&s.out, ", member id %s", r.MemberId)
+		default:
+			if r.MemberId != "" {
+				fmt.Fprintf(&s.out, ", member id %s", r.MemberId)
+			}
+			if code(r.ErrorCode) == kerr.MemberIdRequired {
+				c.member = r.MemberId
+			}
 		case kerr.None:
 			c.member, c.generation, c.protocol = r.MemberId, r.GenerationId, *r.ProtocolName
 			fmt.Fprintf(&s.out, ", generation %d, protocol %s, member id %s, leader %s", r.GenerationId, *r.ProtocolName, r.MemberId, r.Leader)
