@@ -99,6 +99,7 @@ func (b *bench) facts() control.Facts {
 	}}
 }
 
+// command carries out a request, which package control decides on.
 func (b *bench) command(d *datadriven.TestData) {
 	first := element{b, strings.Fields(d.FullCmd())[1:]}
 	var items []element
@@ -194,33 +195,43 @@ func (b *bench) command(d *datadriven.TestData) {
 			b.answer(fmt.Sprintf("%s-%d", p.Topic, p.Partition), err)
 			e.done()
 		}
-	case "fence-broker":
-		id := b.number(first.word())
-		records = []meta.Record{&msg.FenceBrokerRecord{Id: id, Epoch: b.image.Broker(id).Epoch}}
-	case "unfence-broker":
-		id := b.number(first.word())
-		records = []meta.Record{&msg.UnfenceBrokerRecord{Id: id, Epoch: b.image.Broker(id).Epoch}}
-	case "controlled-shutdown":
-		id := b.number(first.word())
-		records = []meta.Record{&msg.BrokerRegistrationChangeRecord{BrokerId: id, BrokerEpoch: b.image.Broker(id).Epoch, InControlledShutdown: 1}}
-	case "partition-change":
-		p := b.partition(first.word())
-		r := new(msg.PartitionChangeRecord)
-		r.SetDefaults()
-		r.TopicId, r.PartitionId, r.Isr = b.image.Topic(p.Topic).ID, p.Partition, b.replicas(first.take("isr"))
-		r.Leader = b.number(first.takeOr("leader", "-2"))
-		records = []meta.Record{r}
-	case "log-dirs-offline":
-		b.offline[b.number(first.word())] = true
-	case "random":
-		b.random = int(b.number(first.word()))
-	case "show":
-		b.show(meta.Diff(meta.Empty(), b.image), meta.Empty())
 	default:
-		b.t.Fatalf("%s: no command %s", b.pos, d.Cmd)
+		records = b.given(d.Cmd, &first)
 	}
 	first.done()
 	b.apply(records)
+}
+
+// given carries out what somebody else has decided, or what the script says of the
+// world.
+func (b *bench) given(command string, e *element) []meta.Record {
+	switch command {
+	case "fence-broker":
+		id := b.number(e.word())
+		return []meta.Record{&msg.FenceBrokerRecord{Id: id, Epoch: b.image.Broker(id).Epoch}}
+	case "unfence-broker":
+		id := b.number(e.word())
+		return []meta.Record{&msg.UnfenceBrokerRecord{Id: id, Epoch: b.image.Broker(id).Epoch}}
+	case "controlled-shutdown":
+		id := b.number(e.word())
+		return []meta.Record{&msg.BrokerRegistrationChangeRecord{BrokerId: id, BrokerEpoch: b.image.Broker(id).Epoch, InControlledShutdown: 1}}
+	case "partition-change":
+		p := b.partition(e.word())
+		r := new(msg.PartitionChangeRecord)
+		r.SetDefaults()
+		r.TopicId, r.PartitionId, r.Isr = b.image.Topic(p.Topic).ID, p.Partition, b.replicas(e.take("isr"))
+		r.Leader = b.number(e.takeOr("leader", "-2"))
+		return []meta.Record{r}
+	case "log-dirs-offline":
+		b.offline[b.number(e.word())] = true
+	case "random":
+		b.random = int(b.number(e.word()))
+	case "show":
+		b.show(meta.Diff(meta.Empty(), b.image), meta.Empty())
+	default:
+		b.t.Fatalf("%s: no command %s", b.pos, command)
+	}
+	return nil
 }
 
 // apply writes down records and what they change.
