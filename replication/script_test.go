@@ -19,6 +19,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -92,7 +93,7 @@ type script struct {
 type scriptBroker struct {
 	id      int32
 	disk    *vfs.Mem
-	dir     *replication.Dir
+	dir     *dirs.Dir
 	r       *replication.Replicas
 	commits []*replication.Commit
 	waits   []string // the values that each of commits is for
@@ -107,12 +108,12 @@ func (s *script) must(err error) {
 
 // open starts a broker on its disk.
 func (s *script) open(b *scriptBroker) {
-	d, _, err := replication.OpenDir(b.disk, "/d", replication.Identity{NodeID: b.id})
+	d, _, err := dirs.Open(b.disk, "/d", dirs.Identity{NodeID: b.id})
 	s.must(err)
 	conf, err := s.static.Broker()
 	s.must(err)
 	b.dir = d
-	b.r = replication.NewReplicas(replication.Options{NodeID: b.id, FS: b.disk, Dirs: []*replication.Dir{d}, Broker: conf, Static: s.static, Clock: s.clk, Logger: zap.NewNop()})
+	b.r = replication.NewReplicas(replication.Options{NodeID: b.id, FS: b.disk, Dirs: []*dirs.Dir{d}, Broker: conf, Static: s.static, Clock: s.clk, Logger: zap.NewNop()})
 	s.must(b.r.Start(func() *meta.Image { return s.image }))
 	s.brokers[b.id] = b
 }
