@@ -36,7 +36,7 @@ func checkProperties(kind config.Kind, m map[string]string) (*props, error) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		err := config.Validate(kind, name, m[name])
 		var unknown *config.UnknownKeyError
-		if errors.As(err, &unknown) && (!unknown.Typo() || ofAnotherClient(name)) {
+		if errors.As(err, &unknown) && (!unknown.Typo() || config.OfClient(name)) {
 			p.others = append(p.others, name)
 			continue
 		}
@@ -51,15 +51,6 @@ func checkProperties(kind config.Kind, m map[string]string) (*props, error) {
 		p.m[name] = v
 	}
 	return p, nil
-}
-
-func ofAnotherClient(name string) bool {
-	for _, kind := range []config.Kind{config.KindProducer, config.KindConsumer, config.KindAdmin} {
-		if _, ok := config.Lookup(kind, name); ok {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *props) get(name string) (string, bool) {

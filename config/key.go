@@ -274,6 +274,14 @@ func Lookup(kind Kind, name string) (*Key, bool) {
 	return nil, false
 }
 
+// OfClient reports whether a client of any kind has a key of that name.
+func OfClient(name string) bool {
+	return slices.ContainsFunc([]Kind{KindProducer, KindConsumer, KindAdmin}, func(kind Kind) bool {
+		_, ok := Lookup(kind, name)
+		return ok
+	})
+}
+
 // UnknownKeyError says that no key has a name, and which comes nearest.
 type UnknownKeyError struct {
 	Kind    Kind

@@ -10,13 +10,7 @@ import (
 // has was typed here, and so is no plug-in's: it is refused.
 func (g *globals) warnUnused(cmd *cobra.Command, kind config.Kind, unused []string) error {
 	for _, name := range unused {
-		known := false
-		for _, k := range []config.Kind{config.KindProducer, config.KindConsumer, config.KindAdmin} {
-			if _, ok := config.Lookup(k, name); ok {
-				known = true
-			}
-		}
-		if !known {
+		if !config.OfClient(name) {
 			return usageError{config.Validate(kind, name, "")}
 		}
 		g.say(cmd, "warning: klamm does not act on %s yet", name)

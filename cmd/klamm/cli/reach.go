@@ -92,8 +92,8 @@ func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error
 }
 
 // answering is a connection that reports a broker which does not answer what is
-// sent first. It
-// embeds the TCP connection itself, which writes many buffers with one call.
+// sent first. It embeds the TCP connection itself, which writes many buffers with
+// one call.
 type answering struct {
 	*net.TCPConn
 	r        *reach
