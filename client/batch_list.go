@@ -1,5 +1,7 @@
 package client
 
+import "iter"
+
 // batchList holds the batches that were not told yet by their id. Parts of a
 // split batch stand where it stood.
 type batchList struct {
@@ -46,4 +48,16 @@ func (l *batchList) all() (all []*batch) {
 		}
 	}
 	return all
+}
+
+// undecided ranges over the batches without an outcome, the oldest first. The
+// caller may decide the one it is given.
+func (l *batchList) undecided() iter.Seq[*batch] {
+	return func(yield func(*batch) bool) {
+		for _, b := range l.items {
+			if b.id != 0 && !b.completed && !yield(b) {
+				return
+			}
+		}
+	}
 }

@@ -20,6 +20,7 @@ type outcome struct {
 	moved bool // the batch was split: the futures point elsewhere now
 
 	of         *Producer // whose batch it is; nil of a record that was never queued
+	batch      *batch    // nil once decided, under of.mu: a future keeps no batch alive
 	topic      string
 	partition  int32
 	base       int64 // offset of the first record, -1 if not known
@@ -29,6 +30,13 @@ type outcome struct {
 
 func newOutcome(topic string, partition int32) *outcome {
 	return &outcome{done: make(chan struct{}), topic: topic, partition: partition, base: -1, appendTime: -1}
+}
+
+// outcomeOf returns a new outcome for a batch of p.
+func (p *Producer) outcomeOf(b *batch) *outcome {
+	o := newOutcome(b.part.topic.name, b.part.index)
+	o.of, o.batch = p, b
+	return o
 }
 
 // errorOf returns the error of the i-th record of the batch.

@@ -36,21 +36,17 @@ func (p *Producer) hindranceOf(o *outcome) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, b := range p.open.all() {
-		if b.out == o && !b.completed {
-			return p.hindrance(b)
-		}
+	if o.batch == nil {
+		return nil
 	}
-	return nil
+	return p.hindrance(o.batch)
 }
 
 // undelivered returns what last kept the oldest batch from being delivered, nil
 // if nothing did. The caller holds mu.
 func (p *Producer) undelivered() error {
-	for _, b := range p.open.all() {
-		if !b.completed {
-			return p.hindrance(b)
-		}
+	for b := range p.open.undecided() {
+		return p.hindrance(b)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func (c *cluster) find(ctx context.Context, want map[TopicPartition]Position, is
 		}
 		ask[tp] = p.asked(time.Now())
 	}
-	err := c.retry(ctx, func() error {
+	err := c.retryFor(ctx, "ListOffsets", func() error {
 		var again error
 		for tp, l := range c.listOffsets(ctx, ask, isolation) {
 			switch {

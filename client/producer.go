@@ -418,9 +418,8 @@ func (p *Producer) put(part *partition, r *Record, rec pendingRecord, size int64
 
 func (p *Producer) newBatch(part *partition, now time.Time) *batch {
 	p.nextID++
-	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout),
-		out: newOutcome(part.topic.name, part.index)}
-	b.out.of = p
+	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout)}
+	b.out = p.outcomeOf(b)
 	part.queue = append(part.queue, b)
 	part.order = append(part.order, b)
 	p.cl.want(part.topic.name)

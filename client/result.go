@@ -147,8 +147,7 @@ func (p *Producer) split(b *batch) error {
 	p.ratio = 1
 	part := b.part
 	for _, s := range parts {
-		s.out = newOutcome(part.topic.name, part.index)
-		s.out.of = p
+		s.out = p.outcomeOf(s)
 		for i := range s.records {
 			if f := s.records[i].future; f != nil {
 				f.i.Store(int32(i))
@@ -156,7 +155,7 @@ func (p *Producer) split(b *batch) error {
 			}
 		}
 	}
-	b.out.moved = true
+	b.out.moved, b.out.batch = true, nil
 	close(b.out.done)
 	i := slices.Index(part.order, b)
 	part.order = slices.Replace(part.order, i, i+1, parts...)
@@ -194,7 +193,7 @@ func (p *Producer) complete(b *batch, err error) {
 		return
 	}
 	b.completed = true
-	b.out.err = err
+	b.out.err, b.out.batch = err, nil
 	part := b.part
 	if !b.inFlight {
 		if i := slices.Index(part.queue, b); i >= 0 {
@@ -260,10 +259,7 @@ func (b *batch) announce() {
 
 // setExpiry sets the timer for the oldest batch. The caller holds mu.
 func (p *Producer) setExpiry() {
-	for _, b := range p.open.items {
-		if b.id == 0 || b.completed {
-			continue
-		}
+	for b := range p.open.undecided() {
 		if p.expiry == nil {
 			p.expiry = time.AfterFunc(time.Until(b.deadline), p.expire)
 		} else {
@@ -281,10 +277,7 @@ func (p *Producer) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	for _, b := range p.open.items {
-		if b.id == 0 || b.completed {
-			continue
-		}
+	for b := range p.open.undecided() {
 		if b.deadline.After(now) {
 			break
 		}

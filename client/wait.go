@@ -56,11 +56,6 @@ func ownDeadline(err error, d time.Duration) error {
 	return fmt.Errorf("%w: %s: not within %v", conn.ErrTimeout, w.For, d)
 }
 
-// retry is retryFor for the lookups of offsets.
-func (c *cluster) retry(ctx context.Context, f func() error) error {
-	return c.retryFor(ctx, "ListOffsets", f)
-}
-
 // retryFor runs f until it succeeds, fails for good, or ctx ends. Between tries
 // it pauses, and refreshes what the error says. what says what f is to do.
 func (c *cluster) retryFor(ctx context.Context, what string, f func() error) error {
