@@ -80,17 +80,17 @@ func (o Options) withDefaults() (Options, error) {
 
 // Broker is a running broker.
 type Broker struct {
-	o          Options
-	conf       *config.Broker
-	lg         *zap.Logger
-	clusterID  string
-	epoch      int64 // of this broker's registration
-	dirs       []*dirs.Dir
-	controller *replication.Controller
-	replicas   *replication.Replicas
-	groups     *groups
-	server     *server
-	listeners  []*listener
+	o            Options
+	conf         *config.Broker
+	lg           *zap.Logger
+	clusterID    string
+	epoch        int64 // of this broker's registration
+	dirs         []*dirs.Dir
+	controller   *replication.Controller
+	replicas     *replication.Replicas
+	coordinators *coordinators
+	server       *server
+	listeners    []*listener
 
 	mu         sync.Mutex // guards the fields below
 	checkpoint clock.Timer
@@ -140,8 +140,8 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.replicas = replication.NewReplicas(replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
 		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress,
-		Became: func(p *replication.Partition) { b.groups.became(p) }, Ended: func(p *replication.Partition) { b.groups.ended(p) }})
-	b.groups = newGroups(b)
+		Became: func(p *replication.Partition) { b.coordinators.became(p) }, Ended: func(p *replication.Partition) { b.coordinators.ended(p) }})
+	b.coordinators = newCoordinators(b)
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
 		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
@@ -160,7 +160,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
-		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.groups.coordinator,
+		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.coordinators.groups,
 		Levels: b.o.levels, Loggers: b.loggers()}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	// Kafka's defaults of 100 KiB are for systems that do not size buffers by
@@ -196,7 +196,7 @@ func (b *Broker) loggers() []string {
 // applied follows a change of the cluster's metadata.
 func (b *Broker) applied(old, image *meta.Image, delta meta.Delta) {
 	b.replicas.Apply(old, image, delta)
-	b.groups.apply(image)
+	b.coordinators.apply(image, delta)
 }
 
 func (b *Broker) openDirs() error {
@@ -419,8 +419,8 @@ func (b *Broker) Close() error {
 			l.Close()
 		}
 	}
-	if b.groups != nil {
-		b.groups.close()
+	if b.coordinators != nil {
+		b.coordinators.close()
 	}
 	if b.replicas != nil {
 		b.replicas.StopCleaning()

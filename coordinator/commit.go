@@ -1,85 +1,78 @@
 package coordinator
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
 // carryOut writes and replays the records of a decision and has it answered.
-func (s *Shard) carryOut(d Decision) {
+func (c *core[M]) carryOut(d Decision, now time.Time) {
 	if len(d.Records) == 0 {
-		s.afterPending(d.Then)
+		c.afterPending(d.Then)
 		return
 	}
-	if s.owed.any() {
+	if c.owed.any() {
 		// Nothing may pass what was decided before.
-		err := s.pay()
-		if err == nil && s.machine == nil {
+		err := c.pay(now)
+		if err == nil && !c.live {
 			err = errLost
 		}
 		if err != nil {
 			if d.Then == nil {
-				s.owe(d.Records, err)
+				c.owe(d.Records, err, now)
 			}
-			s.answer(d.Then, err)
+			c.answer(d.Then, err)
 			return
 		}
 	}
-	left, err := s.commit(d)
+	left, err := c.commit(d, now)
 	switch {
 	case err == nil:
 	case d.Then != nil:
-		s.answer(d.Then, err)
+		c.answer(d.Then, err)
 	case d.Divisible && hopeless(err):
-		s.skip(left, err)
-		if s.owed.any() {
-			_ = s.pay() // it keeps what it cannot write
+		c.skip(left, err, now)
+		if c.owed.any() {
+			_ = c.pay(now) // it keeps what it cannot write
 		}
 	default:
-		s.owe(left, err)
+		c.owe(left, err, now)
 	}
 }
 
-// errLost means that the machine was lost while a decision was carried out: its
-// records may be written.
-var errLost = fmt.Errorf("%w: the state is loaded again", kerr.UnknownServerError)
-
 // afterPending answers a decision without records. What was looked at may not be
 // committed yet: the answer waits for it.
-func (s *Shard) afterPending(then func(error)) {
+func (c *core[M]) afterPending(then func(error)) {
 	switch {
 	case then == nil:
-	case len(s.pending) == 0:
-		s.answer(then, nil)
+	case len(c.pending) == 0:
+		c.answer(then, nil)
 	default:
-		last := s.pending[len(s.pending)-1]
-		s.pending = append(s.pending, pendingCommit{last.done, last.result, then})
+		last := c.pending[len(c.pending)-1]
+		c.pending = append(c.pending, pendingCommit{last.done, last.result, then})
 	}
 }
 
 // commit writes the records of a decision, as one batch or more, and replays
 // them. Where that fails, left are those that were not written.
-func (s *Shard) commit(d Decision) (left []Record, err error) {
+func (c *core[M]) commit(d Decision, now time.Time) (left []Record, err error) {
 	for left = d.Records; len(left) > 0; {
 		n := len(left)
 		if d.Divisible {
-			n = s.fitting(left)
+			n = c.fitting(left)
 		}
-		written, err := s.write(left[:n])
+		written, err := c.write(left[:n], now)
 		if err != nil {
 			return left, err
 		}
 		for i, r := range left[:n] {
-			if err := s.replay(r, Origin{Offset: written.Base + int64(i), Producer: record.NoProducer}); err != nil {
+			if err := c.replay(r, Origin{Offset: written.Base + int64(i), Producer: record.NoProducer}); err != nil {
 				// The log has it, so a machine that is loaded must understand it.
-				s.lg.Error("a record that was just written cannot be replayed", zap.Error(err))
-				s.lose()
+				c.lg.Error("a record that was just written cannot be replayed", zap.Error(err))
+				c.lose()
 				return left[n:], errLost
 			}
 		}
@@ -88,19 +81,19 @@ func (s *Shard) commit(d Decision) (left []Record, err error) {
 		if len(left) == 0 {
 			then = d.Then
 		}
-		if written.Done == nil && len(s.pending) == 0 {
-			s.answer(then, nil)
+		if written.Done == nil && len(c.pending) == 0 {
+			c.answer(then, nil)
 			continue
 		}
-		s.pending = append(s.pending, pendingCommit{written.Done, written.Result, then})
+		c.pending = append(c.pending, pendingCommit{written.Done, written.Result, then})
 	}
 	return nil, nil
 }
 
 // fitting returns how many records, one at least, make a batch that is not too
 // large even uncompressed.
-func (s *Shard) fitting(records []Record) int {
-	room := s.o.Storage.MaxBatch() - record.HeaderSize
+func (c *core[M]) fitting(records []Record) int {
+	room := c.storage.MaxBatch() - record.HeaderSize
 	for i, r := range records {
 		// Each takes its own size and some bytes, as a batch of its own would.
 		if room -= record.SizeUpperBound(r.Key, r.Value, nil) - record.HeaderSize; room < 0 {
@@ -110,50 +103,16 @@ func (s *Shard) fitting(records []Record) int {
 	return len(records)
 }
 
-func (s *Shard) write(records []Record) (Appended, error) {
-	now := s.o.Clock.Now().UnixMilli()
-	s.build.Reset()
+func (c *core[M]) write(records []Record, now time.Time) (Appended, error) {
+	c.build.Reset()
 	for _, r := range records {
-		s.build.Append(now, r.Key, r.Value, nil)
+		c.build.Append(now.UnixMilli(), r.Key, r.Value, nil)
 	}
-	batch, err := s.build.Finish(record.NoProducer)
+	batch, err := c.build.Finish(record.NoProducer)
 	if err != nil {
 		return Appended{}, err
 	}
-	return s.o.Storage.Append(batch)
-}
-
-// firstPending returns the channel that tells of the oldest commit under way.
-func (s *Shard) firstPending() <-chan struct{} {
-	if len(s.pending) == 0 {
-		return nil
-	}
-	return s.pending[0].done
-}
-
-// settle answers the decisions whose records are committed, in order. Where records
-// are not, the machine is lost and loaded again: its state holds what its log may
-// not.
-func (s *Shard) settle() {
-	for len(s.pending) > 0 {
-		p := s.pending[0]
-		var err error
-		if p.done != nil {
-			select {
-			case <-p.done:
-				err = p.result()
-			default:
-				return
-			}
-		}
-		s.pending = s.pending[1:]
-		s.answer(p.then, err) // which may lose the machine, and keeps what is pending
-		if err != nil {
-			s.lg.Warn("records of a coordinator were not committed: its state is loaded again", zap.Error(err))
-			s.lose()
-			return
-		}
-	}
+	return c.storage.Append(batch)
 }
 
 // owed are records that were decided on, that nobody waits for, and that could
@@ -177,26 +136,26 @@ func (o *owed) due(now time.Time) bool { return o.any() && !o.retry.After(now) }
 
 // owe keeps records that could not be written for another attempt, unless none
 // can succeed.
-func (s *Shard) owe(records []Record, err error) {
+func (c *core[M]) owe(records []Record, err error, now time.Time) {
 	if hopeless(err) {
-		s.lg.Error("a coordinator's records cannot be written and are dropped", zap.Int("records", len(records)), zap.Error(err))
+		c.lg.Error("a coordinator's records cannot be written and are dropped", zap.Int("records", len(records)), zap.Error(err))
 		return
 	}
 	if len(records) == 0 {
 		return
 	}
-	o := &s.owed
+	o := &c.owed
 	o.keep(records)
 	o.wait = min(max(2*o.wait, firstRetry), lastRetry)
-	o.retry = s.o.Clock.Now().Add(o.wait)
-	s.lg.Warn("a coordinator's records could not be written, they are tried again", zap.Int("records", len(o.records)), zap.Duration("wait", o.wait), zap.Error(err))
+	o.retry = now.Add(o.wait)
+	c.lg.Warn("a coordinator's records could not be written, they are tried again", zap.Int("records", len(o.records)), zap.Duration("wait", o.wait), zap.Error(err))
 }
 
 // skip drops the first of records, which can never be written, and keeps the
 // rest for the next attempt.
-func (s *Shard) skip(records []Record, err error) {
-	s.owe(records[:1], err) // says so
-	s.owed.keep(records[1:])
+func (c *core[M]) skip(records []Record, err error, now time.Time) {
+	c.owe(records[:1], err, now) // says so
+	c.owed.keep(records[1:])
 }
 
 func (o *owed) keep(records []Record) {
@@ -213,28 +172,23 @@ func (o *owed) keep(records []Record) {
 	}
 }
 
-// hopeless reports whether what failed with err fails for ever.
-func hopeless(err error) bool {
-	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) || errors.Is(err, kerr.InvalidRecord)
-}
-
 // pay writes what is owed. A single record that is too large for any batch is
 // dropped, and the rest goes on.
-func (s *Shard) pay() error {
-	wait := s.owed.wait
-	for s.owed.any() && s.machine != nil {
-		records := s.owed.records
-		s.owed = owed{wait: wait}
-		left, err := s.commit(Decision{Records: records, Divisible: true})
+func (c *core[M]) pay(now time.Time) error {
+	wait := c.owed.wait
+	for c.owed.any() && c.live {
+		records := c.owed.records
+		c.owed = owed{wait: wait}
+		left, err := c.commit(Decision{Records: records, Divisible: true}, now)
 		switch {
 		case err == nil:
 		case hopeless(err):
-			s.skip(left, err)
+			c.skip(left, err, now)
 		default:
-			s.owe(left, err)
+			c.owe(left, err, now)
 			return err
 		}
 	}
-	s.owed.wait = 0
+	c.owed.wait = 0
 	return nil
 }

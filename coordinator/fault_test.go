@@ -56,7 +56,7 @@ func TestDecisionsLargerThanABatch(t *testing.T) {
 		sh := start(m, s, record.None)
 		defer sh.Stop()
 		synctest.Wait()
-		large := func(divisible bool) coordinator.Command {
+		large := func(divisible bool) coordinator.Command[coordinator.Machine] {
 			return func(coordinator.Machine, time.Time) coordinator.Decision {
 				return coordinator.Decision{Records: keyed(0, 100, 50), Divisible: divisible}
 			}
@@ -88,7 +88,7 @@ func TestWhatNobodyWaitsForIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
 		s, m := new(tape), new(list)
-		sh := coordinator.Start(coordinator.Options{New: func() coordinator.Machine { return m }, Storage: s, Clock: clock.System(), Logger: zap.New(core)})
+		sh := coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine { return m }, Storage: s, Clock: clock.System(), Logger: zap.New(core)})
 		defer sh.Stop()
 		synctest.Wait()
 		send := func(records ...coordinator.Record) {
@@ -151,7 +151,7 @@ func TestAPanicCostsTheCommand(t *testing.T) {
 	boom := func(coordinator.Machine, time.Time) coordinator.Decision { panic("boom") }
 	for _, c := range []struct {
 		name string
-		f    coordinator.Command
+		f    coordinator.Command[coordinator.Machine]
 		want error
 	}{
 		{"while deciding", boom, kerr.UnknownServerError},
@@ -172,7 +172,7 @@ func TestAPanicCostsTheCommand(t *testing.T) {
 				core, logs := observer.New(zap.ErrorLevel)
 				s, first, second := new(tape), new(list), new(list)
 				made := []*list{second, first}
-				sh := coordinator.Start(coordinator.Options{New: func() coordinator.Machine {
+				sh := coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine {
 					m := made[len(made)-1]
 					made = made[:len(made)-1]
 					return m

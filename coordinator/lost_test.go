@@ -18,7 +18,7 @@ func TestOwedRecordsSurviveALostMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, m := new(tape), new(list)
 		machines := []*list{m}
-		sh := coordinator.Start(coordinator.Options{New: func() coordinator.Machine {
+		sh := coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine {
 			x := m
 			if len(machines) > 1 || x.loaded != 0 || x.unloaded != nil {
 				x = new(list)
@@ -79,7 +79,7 @@ func (s *slowLog) Load(_ context.Context, f func(record.Batch) error) error {
 func TestStopWhileLoading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowLog{tape: new(tape)}
-		sh := coordinator.Start(coordinator.Options{New: func() coordinator.Machine { return new(list) }, Storage: s, Clock: clock.System()})
+		sh := coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine { return new(list) }, Storage: s, Clock: clock.System()})
 		time.Sleep(1500 * time.Millisecond)
 		at := time.Now()
 		sh.Stop()

@@ -55,7 +55,7 @@ func TestOrigins(t *testing.T) {
 		write(record.BuildControl(nil, record.Control{Type: record.ControlAbort, ProducerID: 7, Epoch: 2}))
 		write(record.BuildControl(nil, record.Control{Type: record.ControlCommit, ProducerID: 9, Epoch: 1}))
 		n := new(notes)
-		sh := coordinator.Start(coordinator.Options{New: func() coordinator.Machine { return n }, Storage: s, Clock: clock.System()})
+		sh := coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine { return n }, Storage: s, Clock: clock.System()})
 		defer sh.Stop()
 		synctest.Wait()
 		if err := sh.Do(t.Context(), func(coordinator.Machine, time.Time) coordinator.Decision {

@@ -144,16 +144,16 @@ func (m *list) Tick(now time.Time) coordinator.Decision {
 func (m *list) Unload(err error) { m.unloaded = err }
 
 // start starts a shard whose first machine is m.
-func start(m *list, s *tape, codec record.Codec) *coordinator.Shard {
+func start(m *list, s *tape, codec record.Codec) *coordinator.Shard[coordinator.Machine] {
 	next := m
-	return coordinator.Start(coordinator.Options{New: func() coordinator.Machine {
+	return coordinator.Start(coordinator.Options[coordinator.Machine]{New: func() coordinator.Machine {
 		m := next
 		next = new(list)
 		return m
 	}, Storage: s, Clock: clock.System(), Codec: codec})
 }
 
-func put(values ...string) coordinator.Command {
+func put(values ...string) coordinator.Command[coordinator.Machine] {
 	return func(coordinator.Machine, time.Time) coordinator.Decision {
 		var d coordinator.Decision
 		for _, v := range values {
@@ -253,7 +253,7 @@ func TestAnswersWaitForCommits(t *testing.T) {
 		defer sh.Stop()
 		synctest.Wait()
 		answers := make(chan string, 4)
-		do := func(name string, f coordinator.Command) {
+		do := func(name string, f coordinator.Command[coordinator.Machine]) {
 			go func() {
 				err := sh.Do(context.Background(), f)
 				answers <- fmt.Sprint(name, " ", err)

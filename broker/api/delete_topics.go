@@ -64,9 +64,6 @@ func (h *Handlers) deleteTopics(c *Call, req *msg.DeleteTopicsRequest) (*msg.Del
 		if e == nil {
 			h.changed(c, "deleted topic", zap.String("topic", t.Name))
 		}
-		if e == nil && h.Groups != nil {
-			h.Groups.TopicDeleted(results[i].Name)
-		}
 	}
 	return resp, nil
 }

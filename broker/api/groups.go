@@ -88,15 +88,26 @@ func (h *Handlers) groupContext(c *Call) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.Context, max(h.Broker.OffsetsCommitTimeout, time.Second))
 }
 
-// run runs a command on the shard of a group.
-func (h *Handlers) run(c *Call, groupID string, f func(m *group.Machine, now time.Time) coordinator.Decision) error {
+// run runs a command on the shard of a group, and returns once what it decided is
+// committed.
+func (h *Handlers) run(c *Call, groupID string, f coordinator.Command[*group.Machine]) error {
 	sh, err := h.Groups.Find(groupID)
 	if err != nil {
 		return err
 	}
+	return runOn(h, c, sh, f)
+}
+
+// runOn runs a command on a shard, and returns once what it decided is committed, with
+// the code that the client is told.
+func runOn[M coordinator.Machine](h *Handlers, c *Call, sh *coordinator.Shard[M], f coordinator.Command[M]) error {
 	ctx, cancel := h.groupContext(c)
 	defer cancel()
-	return sh.Run(ctx, f)
+	err := sh.Do(ctx, f)
+	if err != nil && ctx.Err() == nil {
+		return coordinator.Code(err)
+	}
+	return err
 }
 
 // answer is where one answer is waited for. A second one, which a coordinator

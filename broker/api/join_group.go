@@ -25,7 +25,7 @@ import (
 // together.
 func (h *Handlers) joinGroup(c *Call, req *msg.JoinGroupRequest) (*msg.JoinGroupResponse, error) {
 	refuse := func(err error) *msg.JoinGroupResponse {
-		r := &msg.JoinGroupResponse{ErrorCode: int16(group.Code(err)), GenerationId: -1, MemberId: req.MemberId}
+		r := &msg.JoinGroupResponse{ErrorCode: int16(coordinator.Code(err)), GenerationId: -1, MemberId: req.MemberId}
 		if c.Version() < 7 {
 			r.ProtocolName = new(string)
 		}
@@ -40,9 +40,13 @@ func (h *Handlers) joinGroup(c *Call, req *msg.JoinGroupRequest) (*msg.JoinGroup
 	}
 	answer := make(answer[msg.JoinGroupResponse], 1)
 	client := group.Client{ID: c.Header.ClientID, Host: "/" + c.Session.RemoteHost}
-	sh.Call(func(m *group.Machine, now time.Time) coordinator.Decision {
+	failed := func(err error) { answer.give(refuse(err)) }
+	err = sh.Send(func(m *group.Machine, now time.Time) coordinator.Decision {
 		return m.Join(now, client, c.Version(), req, answer.give)
-	}, func(err error) { answer.give(refuse(err)) })
+	}, failed)
+	if err != nil {
+		failed(err)
+	}
 	resp, err := await(c, answer)
 	if resp == nil {
 		resp = refuse(kerr.NotCoordinator) // the broker stops

@@ -32,12 +32,10 @@ func (h *Handlers) listGroups(c *Call, req *msg.ListGroupsRequest) (*msg.ListGro
 	}
 	for _, sh := range h.Groups.All() {
 		var list []group.Listed
-		ctx, cancel := h.groupContext(c)
-		err := sh.Run(ctx, func(m *group.Machine, _ time.Time) coordinator.Decision {
+		err := runOn(h, c, sh, func(m *group.Machine, _ time.Time) coordinator.Decision {
 			list = m.List()
 			return coordinator.Decision{}
 		})
-		cancel()
 		if err != nil {
 			resp.ErrorCode = int16(h.code(err))
 			continue

@@ -21,7 +21,7 @@ import (
 // assignments.
 func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroupResponse, error) {
 	refuse := func(err error) *msg.SyncGroupResponse {
-		return &msg.SyncGroupResponse{ErrorCode: int16(group.Code(err))}
+		return &msg.SyncGroupResponse{ErrorCode: int16(coordinator.Code(err))}
 	}
 	if req.GroupId == "" {
 		return refuse(kerr.InvalidGroupId), nil
@@ -34,9 +34,13 @@ func (h *Handlers) syncGroup(c *Call, req *msg.SyncGroupRequest) (*msg.SyncGroup
 		return refuse(err), nil
 	}
 	answer := make(answer[msg.SyncGroupResponse], 1)
-	sh.Call(func(m *group.Machine, now time.Time) coordinator.Decision {
+	failed := func(err error) { answer.give(refuse(err)) }
+	err = sh.Send(func(m *group.Machine, now time.Time) coordinator.Decision {
 		return m.Sync(now, c.Version(), req, answer.give)
-	}, func(err error) { answer.give(refuse(err)) })
+	}, failed)
+	if err != nil {
+		failed(err)
+	}
 	resp, err := await(c, answer)
 	if resp == nil {
 		resp = refuse(kerr.NotCoordinator)

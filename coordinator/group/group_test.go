@@ -551,21 +551,6 @@ func (p *players) settle() {
 	}
 }
 
-func TestPartitionOfAGroup(t *testing.T) {
-	// Values of Java's String.hashCode: "" is 0, "polygenelubricants" the least int.
-	for id, want := range map[string]int32{"": 0, "polygenelubricants": 0, "a": 97 % 50, "ab": (97*31 + 98) % 50} {
-		if got := group.Partition(id, 50); got != want {
-			t.Errorf("partition of %q: %d, want %d", id, got, want)
-		}
-	}
-	// Golden values of the 4.3.1 classes, of 7 and of 50 partitions.
-	for id, want := range map[string][2]int32{"my-group": {1, 12}, "console-consumer-12345": {6, 6}, "group-é": {6, 33}, "😀": {2, 49}, "txn-1": {6, 10}, "orders.payments_tx-0": {4, 22}} {
-		if got := [2]int32{group.Partition(id, 7), group.Partition(id, 50)}; got != want {
-			t.Errorf("partitions of %q: %d, want %d", id, got, want)
-		}
-	}
-}
-
 func FuzzReplay(f *testing.F) {
 	b := newBench(f)
 	b.commit(commit("", -1, 1), 8)

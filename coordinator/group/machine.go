@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/klamm-io/klamm/coordinator"
-	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -112,7 +111,7 @@ func (m *Machine) Tick(now time.Time) coordinator.Decision {
 
 // Unload implements coordinator.Machine.
 func (m *Machine) Unload(err error) {
-	code := codeOf(err)
+	code := coordinator.Code(err)
 	for _, g := range m.groups {
 		for x := range g.inOrder {
 			x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: x.id})
@@ -138,26 +137,6 @@ func (x *member) answerSync(r *msg.SyncGroupResponse) {
 		x.sync = nil
 		f(r)
 	}
-}
-
-// codeOf returns the code that a client is told of an error of the log.
-func codeOf(err error) kerr.Code {
-	if err == nil {
-		return kerr.None
-	}
-	var c kerr.Code
-	if !asCode(err, &c) {
-		return kerr.CoordinatorNotAvailable
-	}
-	switch c {
-	case kerr.NotLeaderOrFollower, kerr.KafkaStorageError:
-		return kerr.NotCoordinator
-	case kerr.UnknownTopicOrPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut:
-		return kerr.CoordinatorNotAvailable
-	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
-		return kerr.UnknownServerError
-	}
-	return c
 }
 
 // by makes sure that the group is looked at no later than at t.

@@ -187,7 +187,7 @@ func (m *Machine) replaceStatic(g *group, old, x *member, v int16, now time.Time
 		}
 		return coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
 			if err != nil {
-				answer = &msg.JoinGroupResponse{ErrorCode: int16(codeOf(err)), GenerationId: -1, MemberId: x.id}
+				answer = &msg.JoinGroupResponse{ErrorCode: int16(coordinator.Code(err)), GenerationId: -1, MemberId: x.id}
 			}
 			x.answerJoin(answer)
 		}}
@@ -465,7 +465,7 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 			for y := range g.inOrder {
 				y.assignment = nil
 				if y.sync != nil {
-					y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(codeOf(err))})
+					y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(coordinator.Code(err))})
 					m.alive(g, y, now)
 				}
 			}

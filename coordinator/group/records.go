@@ -1,16 +1,12 @@
 package group
 
 import (
-	"errors"
 	"time"
 
 	"github.com/klamm-io/klamm/coordinator"
-	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
-
-func asCode(err error, c *kerr.Code) bool { return errors.As(err, c) }
 
 // Types of the records of __consumer_offsets, and the versions written.
 const (
