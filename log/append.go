@@ -289,10 +289,13 @@ func (l *Log) Roll() error {
 	return l.latch("roll", l.roll(l.end.Load()))
 }
 
-// roll seals the active segment, writes the producer state that it ends with, and
-// begins one at base. An empty segment is replaced. Nothing is synced: that
+// roll is begin for a log that need not keep an empty segment: it is replaced.
+func (l *Log) roll(base int64) error { return l.begin(base, l.active().Size() == 0) }
+
+// begin seals the active segment, writes the producer state that it ends with, and
+// begins one at base, in the place of the old one or after it. Nothing is synced: that
 // would hold up the append that rolls.
-func (l *Log) roll(base int64) error {
+func (l *Log) begin(base int64, replace bool) error {
 	list := l.list()
 	old := list[len(list)-1]
 	if err := old.Seal(); err != nil {
@@ -301,13 +304,12 @@ func (l *Log) roll(base int64) error {
 	if err := l.writeSnapshot(base); err != nil {
 		return err
 	}
-	empty := old.Size() == 0
-	if empty {
+	if replace {
 		list = list[:len(list)-1]
 	}
 	grown := append(list[:len(list):len(list)], segment.Create(l.segmentOptions(base)))
 	l.setList(grown)
-	if empty {
+	if replace {
 		return old.Delete()
 	}
 	if l.unsealed.Load() == nothingUnsealed {

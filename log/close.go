@@ -76,6 +76,7 @@ func (l *Log) Durable() {
 	if l.finished {
 		l.raiseRecoveryPoint(l.end.Load())
 		l.unsealed.Store(nothingUnsealed)
+		l.active().Synced()
 	}
 }
 

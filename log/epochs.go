@@ -109,7 +109,8 @@ func (e *epochs) write(list []epochEntry, write func(fs vfs.FS, name string, b [
 }
 
 // persist writes a first epoch that was only noted, before the first batch. It
-// is not synced: without the file it is found again in that batch.
+// is not synced: without the file, or with one from before that has no epoch, it
+// is found again in that batch.
 func (e *epochs) persist() error {
 	if !e.pending {
 		return nil

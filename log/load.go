@@ -68,7 +68,10 @@ func (l *Log) load() error {
 		return err
 	}
 	epochsFrom := recovered
-	if list := l.epochs.entries(); !hadEpochs || !l.o.CleanShutdown && len(list) > 0 && list[0].start > l.start.Load() {
+	switch list := l.epochs.entries(); {
+	case !hadEpochs, len(list) == 0:
+		epochsFrom = 0 // the first epoch may not have been durable, see persist
+	case !l.o.CleanShutdown && list[0].start > l.start.Load():
 		epochsFrom = 0 // a log start offset was not durable yet up to which epochs were dropped
 	}
 	if err := l.loadEpochs(epochsFrom); err != nil {

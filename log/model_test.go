@@ -97,8 +97,8 @@ func (m *model) one() {
 		for len(m.records) > 0 && m.records[len(m.records)-1].last >= to {
 			m.records = m.records[:len(m.records)-1]
 		}
-		// A batch that to is inside of goes whole, and what compaction emptied
-		// before it stays or not.
+		// A batch that to is inside of goes whole. Where compaction has left nothing
+		// of what is before to, the log ends there all the same.
 		low := int64(0) // a batch may begin below the log start offset
 		if n := len(m.records); n > 0 {
 			low = m.records[n-1].last + 1

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
@@ -298,6 +299,52 @@ func TestEpochsBelowAStartThatIsGone(t *testing.T) {
 	l := open(t, o)
 	if got := l.EpochAt(1); got != 0 {
 		t.Errorf("epoch at offset 1: %d", got)
+	}
+	check(t, l.Close())
+}
+
+// A power cut may bring back the file without an epoch that there was before the first
+// batch, though that batch is on disk and is not checked again.
+func TestEpochsOfATruncatedLog(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	check(t, l.AssignEpoch(2, 0))
+	appendTo(t, l, plain(t, "a", "b"))
+	check(t, l.TruncateTo(1)) // and the file stays
+	check(t, l.AssignEpoch(3, 0))
+	appendTo(t, l, plain(t, "b"))
+	check(t, l.Flush())
+	o.FS, o.RecoveryPoint = m.CrashClone(vfs.CrashPolicy{}), l.RecoveryPoint()
+	if l = open(t, o); l.EndOffset() != 1 || l.EpochAt(0) != 3 {
+		t.Errorf("log end %d, epoch at offset 0: %d", l.EndOffset(), l.EpochAt(0))
+	}
+	check(t, l.Close())
+}
+
+// Indexes that are made anew for a log of which a power cut has left nothing stay the
+// ones, also if nothing else is to be synced: those from before know other batches.
+func TestIndexesOfALogThatIsEmptyAgain(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0 + 10, "", "lost"}))
+	check(t, l.Close())
+	put(t, m, segment.FileName(o.Dir, 0, segment.LogSuffix), nil)
+	check(t, errors.Join(m.Remove(path.Join(o.Dir, "00000000000000000001.snapshot")), m.SyncDir(o.Dir)))
+	l = open(t, o) // has indexes made
+	l = reopenClean(t, l)
+	appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0 + 100, "", "b"}))
+	l = reopenClean(t, l)
+	o.FS, o.RecoveryPoint = m.CrashClone(vfs.CrashPolicy{}), l.RecoveryPoint()
+	l = open(t, o)
+	if at, ok, err := l.OffsetForTime(t0+50, l.EndOffset()); err != nil || !ok || at.Timestamp != t0+100 {
+		t.Errorf("the record with a later time: %+v, %t, %v", at, ok, err)
+	}
+	b, err := vfs.ReadFile(o.FS, segment.FileName(o.Dir, 0, segment.TimeSuffix))
+	check(t, err)
+	if got := int64(binary.BigEndian.Uint64(b)); len(b) != 12 || got != t0+100 {
+		t.Errorf("time index of %d bytes, the first entry of time %d, want %d", len(b), got, t0+100)
 	}
 	check(t, l.Close())
 }

@@ -33,7 +33,7 @@ func (l *Log) TruncateTo(offset int64) error {
 func (l *Log) truncate(offset int64) error {
 	list := l.list()
 	n := len(list)
-	for list[n-1].Base() >= offset {
+	for list[n-1].Base() > offset { // the name of one that begins there tells the log's end
 		n--
 	}
 	keep := list[:n:n]
@@ -48,11 +48,10 @@ func (l *Log) truncate(offset int64) error {
 	if l.unsealed.Load() >= active.Base() {
 		l.unsealed.Store(nothingUnsealed)
 	}
-	if err := active.Truncate(offset); err != nil {
+	end, err := active.Truncate(offset)
+	if err != nil {
 		return err
 	}
-	// The batch that held offset may have begun before it.
-	end := active.Next()
 	l.lower(end)
 	if err := l.epochs.truncateEnd(end); err != nil {
 		return err
@@ -63,7 +62,19 @@ func (l *Log) truncate(offset int64) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	return l.rebuildProducers(end)
+	if err := l.rebuildProducers(end); err != nil {
+		return err
+	}
+	if active.Next() < end {
+		// Compaction has left nothing of the records before the end: without a file
+		// of that name the log would end below what is committed. And it would begin
+		// above its start, were the first one not kept.
+		if err := l.begin(end, active.Size() == 0 && n > 1); err != nil {
+			return err
+		}
+		return l.active().Materialize()
+	}
+	return nil
 }
 
 // lower moves what readers may see down to end.

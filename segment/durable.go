@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // Seal ends appending: the indexes are completed. Flush makes it all durable.
@@ -53,6 +54,11 @@ func (s *Segment) sync() error {
 	if err := s.data.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", FileName(s.dir, s.base, LogSuffix), err)
 	}
+	return s.syncNames()
+}
+
+// syncNames makes the files' directory entries durable.
+func (s *Segment) syncNames() error {
 	if s.dirSynced.Load() {
 		return nil
 	}
@@ -74,16 +80,26 @@ func (s *Segment) Materialize() error {
 	return s.Sync()
 }
 
-// Truncate drops every batch that ends at or after offset, durably.
-func (s *Segment) Truncate(offset int64) error {
+// Truncate drops every batch that ends at or after offset, durably. It returns where the
+// log ends then: at offset, or at the beginning of the batch that held it. Next may be
+// below, where compaction has left nothing of the records before it.
+func (s *Segment) Truncate(offset int64) (end int64, err error) {
 	if s.size == 0 || offset >= s.next {
-		return nil
+		return offset, nil
 	}
 	pos, _, err := s.locate(offset)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return s.truncate(offset, pos)
+	end = offset
+	err = s.Scan(pos, s.size, HeadersOnly, func(b record.Batch, _ int64) (bool, error) {
+		end = min(end, Describe(b).Base)
+		return false, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return end, s.truncate(offset, pos)
 }
 
 // truncate cuts the file at byte pos and the indexes at offset.

@@ -126,8 +126,10 @@ func (s *Segment) openIndexes(size int64) (*indexes, error) {
 	return &indexes{offsets, times}, nil
 }
 
-// removeIndexes removes the index files, which must not be open.
+// removeIndexes removes the index files, which must not be open. Those that are made
+// then have names that are not durable.
 func (s *Segment) removeIndexes() error {
+	s.dirSynced.Store(false)
 	for _, suffix := range []string{IndexSuffix, TimeSuffix} {
 		if err := s.fs.Remove(s.name(suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -186,7 +188,7 @@ func (s *Segment) reindex() (*indexes, error) {
 		err = errors.Join(x.offsets.Write(), x.times.Write())
 	default:
 		if err = errors.Join(x.offsets.Flush(), x.times.Flush()); err == nil {
-			err = s.fs.SyncDir(s.dir)
+			err = s.syncNames()
 		}
 	}
 	if err != nil {

@@ -202,9 +202,14 @@ func (s *Segment) Next() int64 {
 	return s.next
 }
 
-// Dirty reports whether the indexes lack what a clean start needs. It is for the
-// writer.
-func (s *Segment) Dirty() bool { return s.dirty }
+// Dirty reports whether a clean start needs something that is not on disk though all
+// batches are: last entries of the indexes, or the names of files that were made anew.
+// It is for the writer.
+func (s *Segment) Dirty() bool { return s.dirty || s.opened.Load() && !s.dirSynced.Load() }
+
+// Synced says that all that was written is durable, and the names of the files. It is
+// for the writer.
+func (s *Segment) Synced() { s.dirSynced.Store(true) }
 
 // Incomplete says that the indexes may lack their last entries, as those of a
 // segment that was not closed do, or that the time index has some of batches that

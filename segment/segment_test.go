@@ -151,7 +151,8 @@ func TestIndexesAreThoseOfTheBatches(t *testing.T) {
 					pos = positions[cut]
 				}
 				next, truncated = cut, true
-				must(t, s.Truncate(cut))
+				_, err := s.Truncate(cut)
+				must(t, err)
 			}
 			for at := int64(100); at < next; at++ {
 				if got, err := s.Position(at); err != nil || got != positions[at] {
@@ -201,7 +202,9 @@ func TestTruncateFindsLargestTimestamp(t *testing.T) {
 	for i, ts := range []int64{5, 90, 20, 100} {
 		must(t, s.Append(batch(t, int64(i), 10, ts)))
 	}
-	must(t, s.Truncate(3))
+	if end, err := s.Truncate(3); err != nil || end != 3 {
+		t.Fatal(end, err)
+	}
 	if e, err := s.MaxTimestamp(); err != nil || e.Timestamp != 90 || e.Offset != 1 {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -212,7 +215,9 @@ func TestTruncateFindsLargestTimestamp(t *testing.T) {
 	if e, _ := s.MaxTimestamp(); e.Timestamp != 91 || s.Next() != 4 {
 		t.Errorf("after appending: %+v, next %d", e, s.Next())
 	}
-	must(t, s.Truncate(0))
+	if end, err := s.Truncate(0); err != nil || end != 0 {
+		t.Fatal(end, err)
+	}
 	if e, _ := s.MaxTimestamp(); e.Timestamp != -1 || s.Size() != 0 || s.Next() != 0 {
 		t.Errorf("emptied: %+v, size %d, next %d", e, s.Size(), s.Next())
 	}
