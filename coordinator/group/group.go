@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,18 @@ const consumerProtocol = "consumer"
 // group is one classic group: its members, and the offsets committed under its
 // name. A group of consumers that assign partitions by themselves has offsets
 // only.
+//
+// A record of a group is written when a generation has its assignments, when a static
+// member comes back to one that stands, and when the last member has gone. What it says
+// comes about by Replay alone, in a live group as in one that is loaded:
+//
+//   - Stable and Empty, since when, and the generation and protocol of an Empty group
+//   - the members' assignments, and the id of a static member that has come back
+//   - that there is no such group
+//
+// What happens in between is in memory only, as in Kafka, and lost with the shard: the
+// members that come and go, their joins and syncs, their sessions, and the ids that were
+// given out. Members of a group that was loaded notice nothing, since they were written.
 type group struct {
 	id         string
 	state      State
@@ -65,6 +78,11 @@ type group struct {
 	// asked for their assignment, and until when they may.
 	unsynced map[string]bool
 	syncBy   time.Time
+
+	// emptying: the decision that is being made has the record that it has no members.
+	emptying bool
+	// returning is a static member that has come back, while its new id is written.
+	returning *member
 
 	offsets map[string]map[int32]committed // topic -> partition
 
@@ -112,6 +130,14 @@ func newGroup(id string, now time.Time) *group {
 
 func (g *group) to(s State, now time.Time) {
 	g.state, g.since = s, now
+}
+
+// nextGeneration returns the number of the generation after this one.
+func (g *group) nextGeneration() int32 {
+	if g.generation == math.MaxInt32 {
+		return 1
+	}
+	return g.generation + 1
 }
 
 func (g *group) add(m *member) {
@@ -185,12 +211,20 @@ func (g *group) drop(id string) {
 	}
 }
 
-// replace puts x into the place of old.
-func (g *group) replace(old, x *member) {
+// succeed has x go on as old in all that old was to the group.
+func (g *group) succeed(old, x *member) {
+	leads, unsynced := g.leader == old.id, g.unsynced[old.id]
 	g.exit(old)
 	x.at = old.at
 	g.order[x.at] = x
 	g.enter(x)
+	x.assignment, x.lapses = old.assignment, old.lapses
+	if leads {
+		g.leader = x.id
+	}
+	if unsynced {
+		g.unsynced[x.id] = true
+	}
 }
 
 // note adds a member to a list, if it is short.

@@ -59,6 +59,9 @@ type Machine struct {
 	expiry    time.Time // when offsets are checked for their age next
 	loading   bool
 	undecided undecided
+	// emptied are the groups that have lost their last member in the decision that is
+	// being made.
+	emptied []*group
 }
 
 // NewMachine returns a machine without groups, to be loaded.
@@ -101,6 +104,9 @@ func (m *Machine) Tick(now time.Time) coordinator.Decision {
 		g.looked = now
 		out = append(out, m.look(g, now)...)
 		m.rearm(g)
+	}
+	if len(out) > 0 {
+		return m.decision(out, now) // and the age of offsets in a decision of its own
 	}
 	if !m.expiry.IsZero() && !m.expiry.After(now) {
 		m.expiry = now.Add(m.conf.RetentionChecks)
@@ -303,51 +309,103 @@ func (g *group) idle() bool {
 	return len(g.offsets) == 0 && len(g.members) == 0 && len(g.pending) == 0 && g.kind == ""
 }
 
-// replayGroup takes over the members of a group. A live group has them already,
-// and more: only its removal is news.
+// replayGroup applies the record of a group: a generation that has its assignments, a
+// static member under another id, a group without members, or its removal.
+//
+// What has happened in a live group since the record was decided on is in memory only,
+// and newer. A record that was decided on before it (one that had to wait to be
+// written) changes nothing: the next generation is written again.
 func (m *Machine) replayGroup(id string, value []byte) error {
 	g := m.groups[id]
 	if value == nil {
-		// Somebody may have come while the record waited to be written: the group
-		// lives on, and its next generation is written again.
 		if g != nil && (m.loading || len(g.members) == 0 && len(g.pending) == 0) {
 			m.remove(g)
 		}
-		return nil
-	}
-	if !m.loading {
 		return nil
 	}
 	var v msg.GroupMetadataValue
 	if err := parseValue(&v, value); err != nil {
 		return fmt.Errorf("group %s: %w", id, err)
 	}
-	fresh := newGroup(id, time.UnixMilli(v.CurrentStateTimestamp))
-	if g != nil {
-		fresh.offsets = g.offsets
+	if g == nil || m.loading {
+		m.groups[id] = read(id, &v, g)
+		return nil
 	}
-	fresh.kind, fresh.generation = v.ProtocolType, v.Generation
-	if v.Protocol != nil {
-		fresh.protocol = *v.Protocol
-	}
-	for _, x := range v.Members {
-		rebalance := x.RebalanceTimeout
-		if rebalance < 0 {
-			rebalance = x.SessionTimeout
+	since := time.UnixMilli(v.CurrentStateTimestamp)
+	switch {
+	case g.state == PreparingRebalance && len(g.members) == 0 && len(v.Members) == 0:
+		g.generation, g.protocol = v.Generation, ""
+		g.to(Empty, since)
+	case g.state == CompletingRebalance && g.generation == v.Generation:
+		g.assign(v.Members)
+		g.to(Stable, since)
+	case g.state == Stable && g.generation == v.Generation:
+		for i := range v.Members {
+			g.rename(&v.Members[i])
 		}
-		fresh.add(&member{id: x.MemberId, instance: x.GroupInstanceId, clientID: x.ClientId, clientHost: x.ClientHost,
-			rebalance: millis(rebalance), session: millis(x.SessionTimeout), assignment: x.Assignment,
-			protocols: []msg.JoinGroupRequestProtocol{{Name: fresh.protocol, Metadata: x.Subscription}}})
+		g.assign(v.Members)
+		g.to(Stable, since)
 	}
-	fresh.news = Rebalance{} // they joined long ago
-	if v.Leader != nil && fresh.members[*v.Leader] != nil {
-		fresh.leader = *v.Leader
-	}
-	if len(fresh.members) > 0 {
-		fresh.state = Stable
-	}
-	m.groups[id] = fresh
 	return nil
+}
+
+// read makes the group that a record tells of. Its offsets are those of was, if that is
+// there.
+func read(id string, v *msg.GroupMetadataValue, was *group) *group {
+	g := newGroup(id, time.UnixMilli(v.CurrentStateTimestamp))
+	if was != nil {
+		g.offsets = was.offsets
+	}
+	g.kind, g.generation = v.ProtocolType, v.Generation
+	if v.Protocol != nil {
+		g.protocol = *v.Protocol
+	}
+	for i := range v.Members {
+		g.add(readMember(&v.Members[i], g.protocol))
+	}
+	g.news = Rebalance{} // they joined long ago
+	if v.Leader != nil && g.members[*v.Leader] != nil {
+		g.leader = *v.Leader
+	}
+	if len(g.members) > 0 {
+		g.state = Stable
+	}
+	return g
+}
+
+func readMember(v *msg.GroupMetadataValueMemberMetadata, protocol string) *member {
+	rebalance := v.RebalanceTimeout
+	if rebalance < 0 {
+		rebalance = v.SessionTimeout
+	}
+	return &member{id: v.MemberId, instance: v.GroupInstanceId, clientID: v.ClientId, clientHost: v.ClientHost,
+		rebalance: millis(rebalance), session: millis(v.SessionTimeout), assignment: v.Assignment,
+		protocols: []msg.JoinGroupRequestProtocol{{Name: protocol, Metadata: v.Subscription}}}
+}
+
+// assign gives the members what a record says.
+func (g *group) assign(members []msg.GroupMetadataValueMemberMetadata) {
+	for i := range members {
+		if x := g.members[members[i].MemberId]; x != nil {
+			x.assignment = members[i].Assignment
+		}
+	}
+}
+
+// rename has a static member go on under the id that a record says.
+func (g *group) rename(v *msg.GroupMetadataValueMemberMetadata) {
+	if v.GroupInstanceId == nil {
+		return
+	}
+	old := g.members[g.static[*v.GroupInstanceId]]
+	if old == nil || old.id == v.MemberId {
+		return
+	}
+	x := g.returning
+	if x == nil || x.id != v.MemberId {
+		x = readMember(v, g.protocol)
+	}
+	g.succeed(old, x)
 }
 
 func millis(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }

@@ -151,48 +151,44 @@ func (m *Machine) admit(g *group, x *member, kind string, now time.Time) []coord
 // replaceStatic lets a static member in again under a new id (KIP-345). While
 // the group would choose the same protocol, it need not rebalance.
 func (m *Machine) replaceStatic(g *group, old, x *member, v int16, now time.Time) coordinator.Decision {
-	fenced := int16(kerr.FencedInstanceId)
-	old.answerJoin(&msg.JoinGroupResponse{ErrorCode: fenced, GenerationId: -1, MemberId: old.id})
-	old.answerSync(&msg.SyncGroupResponse{ErrorCode: fenced})
-	leader := g.leader == old.id
-	x.assignment = old.assignment
-	unsynced := g.unsynced[old.id]
-	g.replace(old, x)
-	if leader {
-		g.leader = x.id
+	g.succeed(old, x)
+	if g.state != Stable || g.choose() != g.protocol {
+		fenced := int16(kerr.FencedInstanceId)
+		old.answerJoin(&msg.JoinGroupResponse{ErrorCode: fenced, GenerationId: -1, MemberId: old.id})
+		old.answerSync(&msg.SyncGroupResponse{ErrorCode: fenced})
+		m.alive(g, x, now)
+		return coordinator.Decision{Records: m.rebalance(g, now)}
 	}
-	if unsynced {
-		g.unsynced[x.id] = true
+	// The new id is written, so that it survives a failover. It counts once it is.
+	assignments := make(map[string][]byte, len(g.members))
+	for id, y := range g.members {
+		assignments[id] = y.assignment
 	}
-	m.alive(g, x, now)
-	switch g.state {
-	case Stable:
-		if g.choose() != g.protocol {
-			return coordinator.Decision{Records: m.rebalance(g, now)}
+	answer := m.joined(g, x)
+	if g.leader == x.id {
+		answer.SkipAssignment = v >= 9 // KIP-814: it leads, and the assignment stands
+		if v >= 9 {
+			answer.Members = g.subscriptions()
+		} else {
+			answer.Leader = old.id // an older one would compute an assignment that nobody wants
+			answer.Members = nil
 		}
-		// The new id is written, so that it survives a failover.
-		assignments := make(map[string][]byte, len(g.members))
-		for id, y := range g.members {
-			assignments[id] = y.assignment
-		}
-		answer := m.joined(g, x)
-		if leader {
-			answer.SkipAssignment = v >= 9 // KIP-814: it leads, and the assignment stands
-			if v >= 9 {
-				answer.Members = g.subscriptions()
-			} else {
-				answer.Leader = old.id // an older one would compute an assignment that nobody wants
-				answer.Members = nil
-			}
-		}
-		return coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
-			if err != nil {
-				answer = &msg.JoinGroupResponse{ErrorCode: int16(coordinator.Code(err)), GenerationId: -1, MemberId: x.id}
-			}
-			x.answerJoin(answer)
-		}}
 	}
-	return coordinator.Decision{Records: m.rebalance(g, now)}
+	d := coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
+		g.returning = nil
+		if err != nil {
+			answer = &msg.JoinGroupResponse{ErrorCode: int16(coordinator.Code(err)), GenerationId: -1, MemberId: x.id}
+		} else {
+			m.alive(g, x, now)
+		}
+		if old.g == nil { // it may have waited for the records before these
+			old.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.FencedInstanceId)})
+		}
+		x.answerJoin(answer)
+	}}
+	g.succeed(x, old)
+	g.returning = x
+	return d
 }
 
 // rejoin handles the join of a member that the group has.
@@ -254,13 +250,13 @@ func (m *Machine) rebalance(g *group, now time.Time) []coordinator.Record {
 
 func (m *Machine) prepare(g *group, now time.Time) {
 	g.began = now
-	if g.state == CompletingRebalance {
-		for x := range g.inOrder {
+	for x := range g.inOrder {
+		if g.state == CompletingRebalance {
 			x.assignment = nil
-			if x.sync != nil { // it sent no heartbeats while it waited
-				x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
-				m.alive(g, x, now)
-			}
+		}
+		if x.sync != nil { // it sent no heartbeats while it waited
+			x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(kerr.RebalanceInProgress)})
+			m.alive(g, x, now)
 		}
 	}
 	clear(g.unsynced)
@@ -355,21 +351,18 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 			}
 		}
 	}
-	if g.generation == math.MaxInt32 {
-		g.generation = 0
-	}
-	g.generation++
 	g.initial = false
-	if m.conf.Rebalanced != nil {
-		g.news.Group, g.news.Generation, g.news.Members, g.news.Took = g.id, g.generation, len(g.members), now.Sub(g.began)
-		m.conf.Rebalanced(g.news)
+	if len(g.members) == 0 { // the group is Empty once that is written
+		if g.emptying {
+			return nil
+		}
+		g.emptying = true
+		m.emptied = append(m.emptied, g)
+		g.joinBy = now.Add(retryEmptied)
+		return []coordinator.Record{g.emptied(now)}
 	}
-	g.news = Rebalance{}
-	if len(g.members) == 0 {
-		g.protocol = ""
-		g.to(Empty, now)
-		return []coordinator.Record{g.record(nil, now)}
-	}
+	g.generation = g.nextGeneration()
+	m.tell(g, now)
 	g.protocol = g.choose()
 	g.to(CompletingRebalance, now)
 	clear(g.unsynced)
@@ -382,6 +375,43 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 		m.alive(g, x, now)
 	}
 	return nil
+}
+
+// tell reports a rebalance that has come together.
+func (m *Machine) tell(g *group, now time.Time) {
+	if m.conf.Rebalanced != nil {
+		g.news.Group, g.news.Generation, g.news.Members, g.news.Took = g.id, g.generation, len(g.members), now.Sub(g.began)
+		m.conf.Rebalanced(g.news)
+	}
+	g.news = Rebalance{}
+}
+
+// retryEmptied is when it is tried again to write that a group has no members.
+const retryEmptied = time.Second
+
+// decision returns records with what comes after them. A group that has lost its last
+// member stays in its rebalance until that is written.
+func (m *Machine) decision(records []coordinator.Record, now time.Time) coordinator.Decision {
+	d := coordinator.Decision{Records: records, Divisible: true}
+	emptied := m.emptied
+	if m.emptied = nil; len(emptied) == 0 {
+		return d
+	}
+	for _, g := range emptied {
+		g.emptying = false
+	}
+	d.Then = func(err error) {
+		for _, g := range emptied {
+			switch {
+			case m.groups[g.id] != g:
+			case g.state == Empty:
+				m.tell(g, now)
+			case g.state == PreparingRebalance && len(g.members) == 0:
+				m.by(g, g.joinBy)
+			}
+		}
+	}
+	return d
 }
 
 // leave takes a member out; whoever it has waiting is answered with code.
@@ -435,8 +465,13 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 	case Stable:
 		delete(g.unsynced, x.id)
 		m.alive(g, x, now)
-		reply(g.synced(x))
-		return coordinator.Decision{}
+		answer := g.synced(x)
+		return coordinator.Decision{Then: func(err error) { // once the assignment is committed
+			if err != nil {
+				answer = &msg.SyncGroupResponse{ErrorCode: int16(coordinator.Code(err))}
+			}
+			reply(answer)
+		}}
 	case CompletingRebalance:
 	default:
 		return refuse(kerr.UnknownMemberId)
@@ -458,10 +493,9 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 	}
 	generation := g.generation
 	return coordinator.Decision{Records: []coordinator.Record{g.record(assignments, now)}, Then: func(err error) {
-		if g.state != CompletingRebalance || g.generation != generation {
-			return // another rebalance came first, and told whoever waited
-		}
-		if err != nil {
+		switch {
+		case g.generation != generation:
+		case g.state == CompletingRebalance: // it is not written
 			for y := range g.inOrder {
 				y.assignment = nil
 				if y.sync != nil {
@@ -470,16 +504,15 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 				}
 			}
 			m.prepare(g, now)
-			return
-		}
-		g.to(Stable, now)
-		for y := range g.inOrder {
-			y.assignment = assignments[y.id]
-			if y.sync != nil {
-				m.alive(g, y, now)
-				y.answerSync(g.synced(y))
+		case g.state == Stable:
+			for y := range g.inOrder {
+				if y.sync != nil {
+					m.alive(g, y, now)
+					y.answerSync(g.synced(y))
+				}
 			}
 		}
+		// Where another rebalance came first, it has told whoever waited.
 	}}
 }
 
@@ -533,5 +566,5 @@ func (m *Machine) Leave(now time.Time, groupID string, members []msg.LeaveGroupR
 			out = append(out, m.leave(g, x, kerr.UnknownMemberId, now)...)
 		}
 	}
-	return coordinator.Decision{Records: out}, codes, kerr.None
+	return m.decision(out, now), codes, kerr.None
 }

@@ -118,11 +118,8 @@ func (m *Machine) Delete(groupID string) (coordinator.Decision, kerr.Code) {
 	case g.state != Empty:
 		return coordinator.Decision{}, kerr.NonEmptyGroup
 	}
-	return coordinator.Decision{Records: m.burial(g), Divisible: true, Then: func(err error) {
-		if err == nil && m.groups[groupID] == g && g.state == Empty {
-			m.remove(g)
-		}
-	}}, kerr.None
+	clear(g.pending) // they find no group to join
+	return coordinator.Decision{Records: m.burial(g), Divisible: true}, kerr.None
 }
 
 // burial returns the tombstones of all that a group has written, also in transactions

@@ -36,17 +36,21 @@ func offsetTombstone(group, topic string, partition int32) coordinator.Record {
 	return coordinator.Record{Key: offsetRecordKey(group, topic, partition)}
 }
 
-// record is the record of the group as it is, with the assignments given.
+// record is the record of the group as it is, with the assignments given. It has
+// members.
 func (g *group) record(assignments map[string][]byte, now time.Time) coordinator.Record {
-	v := &msg.GroupMetadataValue{ProtocolType: g.kind, Generation: g.generation, CurrentStateTimestamp: now.UnixMilli()}
-	if len(g.members) > 0 {
-		v.Protocol, v.Leader = &g.protocol, &g.leader
-	}
+	v := &msg.GroupMetadataValue{ProtocolType: g.kind, Generation: g.generation, CurrentStateTimestamp: now.UnixMilli(), Protocol: &g.protocol, Leader: &g.leader}
 	for x := range g.inOrder {
 		v.Members = append(v.Members, msg.GroupMetadataValueMemberMetadata{MemberId: x.id, GroupInstanceId: x.instance, ClientId: x.clientID, ClientHost: x.clientHost,
 			RebalanceTimeout: int32(x.rebalance.Milliseconds()), SessionTimeout: int32(x.session.Milliseconds()),
 			Subscription: x.metadata(g.protocol), Assignment: assignments[x.id]})
 	}
+	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id}), Value: appendValue(groupVersion, v)}
+}
+
+// emptied is the record of a group whose last member has gone: one generation more.
+func (g *group) emptied(now time.Time) coordinator.Record {
+	v := &msg.GroupMetadataValue{ProtocolType: g.kind, Generation: g.nextGeneration(), CurrentStateTimestamp: now.UnixMilli()}
 	return coordinator.Record{Key: appendKey(groupKey, &msg.GroupMetadataKey{Group: g.id}), Value: appendValue(groupVersion, v)}
 }
 
