@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -38,7 +39,8 @@ type replayed struct {
 	then []func(error) // of records that are not committed yet, in order
 	open int           // requests without an answer
 
-	healed bool // every record can be written
+	healed    bool // every record can be written
+	committed int  // records of the log
 }
 
 func (b *replayed) do(d coordinator.Decision) {
@@ -59,11 +61,13 @@ func (b *replayed) do(d coordinator.Decision) {
 		}
 		b.log = append(b.log, r)
 	}
-	then := d.Then
-	if then == nil {
-		then = func(error) {}
-	}
-	b.then = append(b.then, then)
+	end := len(b.log)
+	b.then = append(b.then, func(err error) {
+		b.committed = max(b.committed, end)
+		if d.Then != nil {
+			d.Then(err)
+		}
+	})
 }
 
 // commit has the oldest n decisions committed.
@@ -111,11 +115,14 @@ func (b *replayed) act(p *player) {
 				req.Assignments = append(req.Assignments, msg.SyncGroupRequestAssignment{MemberId: x.id, Assignment: fmt.Append(nil, b.r.IntN(1000))})
 			}
 		}
+		generation, member := p.generation, p.member
 		b.do(b.m.Sync(b.now, 3, req, once(b, "a sync", func(a *msg.SyncGroupResponse) {
 			p.busy = false
 			switch kerr.Code(a.ErrorCode) {
 			case kerr.None:
-				p.synced = true
+				if p.synced = true; !b.told(member, generation, a.Assignment) {
+					b.t.Fatalf("%s is told its assignment %q of generation %d, which is not committed", member, a.Assignment, generation)
+				}
 				return
 			case kerr.UnknownMemberId, kerr.FencedInstanceId:
 				p.member = ""
@@ -123,6 +130,22 @@ func (b *replayed) act(p *player) {
 			p.generation = 0
 		})))
 	}
+}
+
+// told reports whether a committed record says that a member has an assignment.
+func (b *replayed) told(member string, generation int32, assignment []byte) bool {
+	for _, r := range b.log[:b.committed] {
+		var v msg.GroupMetadataValue
+		if r.Value == nil || parseValue(&v, r.Value) != nil || v.Generation != generation {
+			continue
+		}
+		for _, x := range v.Members {
+			if x.MemberId == member && bytes.Equal(x.Assignment, assignment) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // once counts a request, and fails if it is answered twice.
