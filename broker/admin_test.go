@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -191,7 +192,7 @@ func TestLongStrings(t *testing.T) {
 		r := start(t, "auto.create.topics.enable=false")
 		for _, g := range all {
 			key := wire.Key(*g.API)
-			if row := r.server.rows.Lookup(key); row == nil || g.Version != row.API.Max {
+			if row := r.server.tables[api.Broker].Lookup(key); row == nil || g.Version != row.API.Max {
 				continue
 			}
 			body, err := hex.DecodeString(g.Hex)

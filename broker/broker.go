@@ -171,7 +171,7 @@ func (b *Broker) start(ctx context.Context) error {
 	if b.o.Config.Explicit("socket.send.buffer.bytes") {
 		b.server.sendBuffer = b.conf.SocketSendBuffer
 	}
-	b.server.serve(handlers.Table(), b.listeners)
+	b.server.serve(handlers.Tables(), b.listeners)
 	b.scheduleCheckpoint()
 	b.scheduleUpkeep()
 	b.scheduleFlush()
@@ -232,15 +232,21 @@ func (b *Broker) full(id int32) (err error) {
 }
 
 func (b *Broker) bind() error {
-	for _, l := range b.conf.Listeners {
-		if l.Protocol != "PLAINTEXT" {
-			return fmt.Errorf("listener %s: security protocol %s is not supported yet", l, l.Protocol)
+	kinds := []struct {
+		kind      api.Kind
+		listeners []config.Listener
+	}{{api.Broker, b.conf.Listeners}, {api.Controller, b.conf.ControllerListeners}}
+	for _, of := range kinds {
+		for _, l := range of.listeners {
+			if l.Protocol != "PLAINTEXT" {
+				return fmt.Errorf("listener %s: security protocol %s is not supported yet", l, l.Protocol)
+			}
+			socket, err := b.o.Listen("tcp", l.Address())
+			if err != nil {
+				return fmt.Errorf("listener %s: %w", l, err)
+			}
+			b.listeners = append(b.listeners, &listener{l.Name, of.kind, true, socket})
 		}
-		socket, err := b.o.Listen("tcp", l.Address())
-		if err != nil {
-			return fmt.Errorf("listener %s: %w", l, err)
-		}
-		b.listeners = append(b.listeners, &listener{l.Name, true, socket})
 	}
 	return nil
 }
@@ -253,6 +259,9 @@ func (b *Broker) register(ctx context.Context) error {
 		r.Unclean = r.Unclean || !d.Clean()
 	}
 	for _, l := range b.listeners {
+		if l.kind != api.Broker {
+			continue
+		}
 		host, port := hostPort(l.Addr())
 		for _, a := range b.conf.Advertised {
 			if a.Name == l.name {
@@ -372,6 +381,9 @@ func (b *Broker) Addrs() []string {
 func (b *Broker) Bootstrap() []string {
 	var out []string
 	for _, l := range b.listeners {
+		if l.kind != api.Broker {
+			continue
+		}
 		host, port := hostPort(l.Addr())
 		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 			host = "localhost"

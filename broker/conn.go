@@ -71,7 +71,7 @@ func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, 
 	c.frames = newFrames(c.ctx, nc, &srv.buffers, srv.memory)
 	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch, network: srv.networks[listener]}
 	c.slot.pool = srv.pool
-	c.session = api.Session{ID: id, Listener: listener.name}
+	c.session = api.Session{ID: id, Listener: listener.name, Kind: listener.kind}
 	if listener.open {
 		c.session.Principal = anonymous
 	}
@@ -275,7 +275,7 @@ func (c *conn) handle(frame []byte) error {
 		}
 		return fmt.Errorf("%w: %w", api.ErrMalformed, err)
 	}
-	row := c.srv.rows.Lookup(header.Key)
+	row := c.srv.tables[c.session.Kind].Lookup(header.Key)
 	if row == nil {
 		return fmt.Errorf("%w: %s is not served", wire.ErrUnknownAPI, header.Key)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -66,7 +67,7 @@ func TestEveryRequestIsAnswered(t *testing.T) {
 		answered := make(map[string]bool)
 		for _, g := range all {
 			key := wire.Key(*g.API)
-			if r.server.rows.Lookup(key) == nil {
+			if r.server.tables[api.Broker].Lookup(key) == nil {
 				continue
 			}
 			what := fmt.Sprintf("%s v%d %s", g.Name, g.Version, g.Variant)
@@ -98,7 +99,7 @@ func TestEveryRequestIsAnswered(t *testing.T) {
 			p.Close()
 			answered[fmt.Sprint(key, g.Version)] = true
 		}
-		for key, row := range r.server.rows {
+		for key, row := range r.server.tables[api.Broker] {
 			if row == nil {
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/klamm-io/klamm/broker/api"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -205,11 +206,11 @@ func TestUnknownApiVersionsVersion(t *testing.T) {
 	advertised := make(map[wire.Key]msg.ApiVersionsResponseApiVersion)
 	for _, k := range resp.ApiKeys {
 		advertised[wire.Key(k.ApiKey)] = k
-		if r.server.rows.Lookup(wire.Key(k.ApiKey)) == nil {
+		if r.server.tables[api.Broker].Lookup(wire.Key(k.ApiKey)) == nil {
 			t.Errorf("%s is advertised and not served", wire.Key(k.ApiKey))
 		}
 	}
-	for key, row := range r.server.rows {
+	for key, row := range r.server.tables[api.Broker] {
 		if _, ok := advertised[wire.Key(key)]; ok != (row != nil && !row.Hidden) {
 			t.Errorf("%s: served %v, advertised %v", wire.Key(key), row != nil, ok)
 		}

@@ -84,7 +84,7 @@ func serve(t testing.TB, overrides []string, handlers map[wire.Key]func(c *api.C
 		}
 		rows[key] = &api.Row{API: row, Handle: handle}
 	}
-	r.server.serve(rows, []*listener{{"PLAINTEXT", true, socket}})
+	r.server.serve(&api.Tables{api.Broker: rows}, []*listener{{"PLAINTEXT", api.Broker, true, socket}})
 	t.Cleanup(func() { r.server.quit(time.Second) })
 	return r
 }

@@ -25,7 +25,7 @@ type server struct {
 	pool       *pool
 	memory     *memory // nil: no limit
 	buffers    buffers
-	rows       api.Table
+	tables     *api.Tables
 	repeats    *api.Repeats // of connections that are closed over a request
 	maxRequest int
 	// networks are made before the first connection and not changed after.
@@ -64,6 +64,7 @@ type limits struct {
 // listener accepts the connections of one of the broker's listeners.
 type listener struct {
 	name string
+	kind api.Kind
 	open bool // its clients need not authenticate
 	net.Listener
 }
@@ -84,8 +85,8 @@ func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
 }
 
 // serve starts to accept connections.
-func (s *server) serve(rows api.Table, listeners []*listener) {
-	s.rows = rows
+func (s *server) serve(tables *api.Tables, listeners []*listener) {
+	s.tables = tables
 	s.listeners = listeners
 	for _, l := range listeners {
 		s.networks[l] = newNetwork(s.networkThreads)

@@ -30,6 +30,7 @@ type Slot interface {
 type Session struct {
 	ID         uint64
 	Listener   string // name of the listener that accepted it
+	Kind       Kind   // of that listener
 	LocalHost  string // the address that the client dialled, as the socket tells it
 	LocalPort  int32
 	RemoteHost string
@@ -48,6 +49,17 @@ func (s *Session) Close() {
 		s.fetch.Release()
 	}
 }
+
+// Kind says whom the clients of a listener talk to: this process as a broker, or as a
+// controller (controller.listener.names). Each kind has a table of APIs of its own.
+type Kind int
+
+// The kinds of listeners.
+const (
+	Broker Kind = iota
+	Controller
+	kinds
+)
 
 // Call is one request on its way through a handler. It is valid until the
 // handler returns.

@@ -33,8 +33,9 @@ func (h *Handlers) apiVersions(c *Call, req *msg.ApiVersionsRequest) (*msg.ApiVe
 		}
 		c.Session.SoftwareName, c.Session.SoftwareVersion = req.ClientSoftwareName, req.ClientSoftwareVersion
 	}
-	resp.ApiKeys = make([]msg.ApiVersionsResponseApiVersion, 0, len(h.rows))
-	for _, r := range h.rows {
+	rows := h.tables[c.Session.Kind]
+	resp.ApiKeys = make([]msg.ApiVersionsResponseApiVersion, 0, len(rows))
+	for _, r := range rows {
 		if r != nil && !r.Hidden {
 			low, high := r.API.Advertised()
 			resp.ApiKeys = append(resp.ApiKeys, msg.ApiVersionsResponseApiVersion{ApiKey: int16(r.API.Key), MinVersion: low, MaxVersion: high})

@@ -10,23 +10,35 @@ import (
 //	v1   request: EndpointType; response: EndpointType
 //	v2   request: IncludeFencedBrokers; response: Brokers.IsFenced
 
-// describeCluster answers DescribeCluster (key 60, v0-v2). This is a listener of
-// brokers: who asks it for controllers is told so.
+// describeCluster answers DescribeCluster (key 60, v0-v2): with the brokers on a listener
+// of brokers, with the controllers on one of controllers (KIP-919). Who asks one for the
+// other is told so.
 func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*msg.DescribeClusterResponse, error) {
 	resp := new(msg.DescribeClusterResponse)
 	resp.SetDefaults()
 	const brokers, controllers = 1, 2
-	if c.Version() >= 1 && req.EndpointType != brokers {
-		err := kerr.Refuse(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", req.EndpointType)
-		if req.EndpointType == controllers {
-			err = kerr.Refuse(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
+	names := map[int8]string{brokers: "BROKER", controllers: "CONTROLLER"}
+	here := int8(brokers)
+	if c.Session.Kind == Controller {
+		here = controllers
+	}
+	if asked := req.EndpointType; asked != here && (c.Version() >= 1 || here == controllers) {
+		err := kerr.Refuse(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", asked)
+		if names[asked] != "" {
+			err = kerr.Refuse(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type %s, but we wanted an endpoint of type %s", names[here], names[asked])
 		}
 		resp.ErrorCode, resp.ErrorMessage = int16(h.code(err)), text(err)
 		return resp, nil
 	}
+	resp.EndpointType = here
 	resp.ClusterId = h.ClusterID
 	resp.ControllerId = h.controllerID()
 	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
+	if here == controllers { // this node is the only one
+		host, port := h.here(c.Session)
+		resp.Brokers = []msg.DescribeClusterResponseDescribeClusterBroker{{BrokerId: h.NodeID, Host: host, Port: port}}
+		return resp, nil
+	}
 	for _, b := range h.Controller.Image().Brokers() {
 		if b.Fenced && !(c.Version() >= 2 && req.IncludeFencedBrokers) {
 			continue

@@ -35,11 +35,14 @@ type Handlers struct {
 	sessions *fetchSessions
 	repeats  *Repeats
 	ids      producerIDs
-	rows     Table
+	tables   *Tables
 }
 
-// Table is the table of APIs that are served, by key.
+// Table is the table of APIs that a kind of listener serves, by key.
 type Table []*Row
+
+// Tables has the table of each kind of listener.
+type Tables [kinds]Table
 
 // Lookup returns the row of an API, or nil if it is not served.
 func (t Table) Lookup(key wire.Key) *Row {
@@ -49,12 +52,14 @@ func (t Table) Lookup(key wire.Key) *Row {
 	return t[key]
 }
 
-// Table returns the rows of every API that is served. ApiVersions advertises
-// just these, but for those that are hidden.
-func (h *Handlers) Table() Table {
-	if h.rows != nil {
-		return h.rows
+// Tables returns the rows of every API that is served, on the listeners that Kafka
+// serves it on. ApiVersions advertises just the rows of its listener, but for those that
+// are hidden.
+func (h *Handlers) Tables() *Tables {
+	if h.tables != nil {
+		return h.tables
 	}
+	h.tables = new(Tables)
 	h.changes.lg, h.changes.clock = h.Logger.Named("api"), h.Clock
 	h.sessions = newFetchSessions(h.Broker.FetchSessionSlots, h.Clock)
 	h.repeats = NewRepeats(h.Clock, 1)
@@ -107,12 +112,20 @@ func (h *Handlers) Table() Table {
 		row(wire.ListConfigResources, h.listConfigResources),
 		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
 	} {
-		for int(r.API.Key) >= len(h.rows) {
-			h.rows = append(h.rows, nil)
+		h.tables[Broker].put(&r)
+		// The log of the metadata is not replicated by Fetch.
+		if r.API.Controller && r.API.Key != wire.Fetch {
+			h.tables[Controller].put(&r)
 		}
-		h.rows[r.API.Key] = &r
 	}
-	return h.rows
+	return h.tables
+}
+
+func (t *Table) put(r *Row) {
+	for int(r.API.Key) >= len(*t) {
+		*t = append(*t, nil)
+	}
+	(*t)[r.API.Key] = r
 }
 
 func api(key wire.Key) *wire.API {
@@ -160,12 +173,8 @@ func (h *Handlers) leader(topic string, index, epoch int32) (*replication.Partit
 // the address that it advertises, or else the one that the client dialled.
 func (h *Handlers) endpoint(s *Session, b *meta.Broker) (host string, port int32, ok bool) {
 	if b.ID == h.NodeID {
-		for _, l := range h.Broker.Advertised {
-			if l.Name == s.Listener {
-				return l.Host, int32(l.Port), true
-			}
-		}
-		return s.LocalHost, s.LocalPort, true
+		host, port = h.here(s)
+		return host, port, true
 	}
 	for _, e := range b.Endpoints {
 		if e.Name == s.Listener {
@@ -173,6 +182,17 @@ func (h *Handlers) endpoint(s *Session, b *meta.Broker) (host string, port int32
 		}
 	}
 	return "", 0, false
+}
+
+// here returns where a client of a session reaches this node: at the address that the
+// listener advertises, or else the one that the client dialled.
+func (h *Handlers) here(s *Session) (host string, port int32) {
+	for _, l := range h.Broker.Advertised {
+		if l.Name == s.Listener {
+			return l.Host, int32(l.Port)
+		}
+	}
+	return s.LocalHost, s.LocalPort
 }
 
 // controllerID is the broker that clients send admin requests to. Every broker
