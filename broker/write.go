@@ -9,19 +9,10 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
-
-// region is what a fetch answers with: a piece of a log segment.
-type region interface {
-	prim.Region
-	File() vfs.File
-	Pos() int64
-	Failed(err error)
-}
 
 // answerBuffer is what one answer is encoded in. No connection keeps one between
 // two answers.
@@ -117,10 +108,7 @@ func (w *writer) weave(a *answerBuffer) error {
 			return err
 		}
 		at = cut.At
-		r, ok := cut.Records.Region.(region)
-		if !ok {
-			return fmt.Errorf("a region of type %T cannot be read", cut.Records.Region)
-		}
+		r := cut.Records.Region
 		if r.Len() >= sendfileFrom {
 			if out, err = w.flush(out); err != nil {
 				return err
@@ -130,7 +118,7 @@ func (w *writer) weave(a *answerBuffer) error {
 				if errors.Is(err, syscall.EIO) || errors.Is(err, io.ErrUnexpectedEOF) { // of the file, not of the socket
 					r.Failed(err)
 				}
-				return fmt.Errorf("send %d bytes at %d of a segment: %w", r.Len(), r.Pos(), err)
+				return fmt.Errorf("send %d bytes at %d of a segment: %w", r.Len(), r.Pos, err)
 			}
 			if handled {
 				continue
@@ -143,10 +131,8 @@ func (w *writer) weave(a *answerBuffer) error {
 				}
 			}
 			n := min(size-off, limit-len(out))
-			got, err := r.File().ReadAt(out[len(out):len(out)+n], r.Pos()+int64(off))
-			if got < n {
-				r.Failed(err)
-				return fmt.Errorf("read %d of %d bytes at %d of a segment: %w", got, n, off, err)
+			if err := r.ReadInto(out[len(out):len(out)+n], off); err != nil {
+				return err
 			}
 			out = out[:len(out)+n]
 			off += n
@@ -160,13 +146,13 @@ func (w *writer) weave(a *answerBuffer) error {
 }
 
 // sendfile has the kernel send a region. handled is false where it cannot.
-func (w *writer) sendfile(r region) (handled bool, err error) {
-	f, release := r.File().OSFile()
+func (w *writer) sendfile(r *prim.Region) (handled bool, err error) {
+	f, release := r.File.OSFile()
 	defer release()
 	if f == nil {
 		return false, nil
 	}
-	return sendRegion(w.conn, f, r.Pos(), r.Len())
+	return sendRegion(w.conn, f, r.Pos, r.Len())
 }
 
 func (w *writer) add(out, b []byte, limit int) ([]byte, error) {

@@ -18,21 +18,21 @@ import (
 func (l *Log) Each(offset, limit int64, f func(record.Batch) error) error {
 	var buf []byte
 	for offset < limit {
-		chunk, err := l.Read(offset, limit, 1<<20, true)
+		region, err := l.Read(offset, limit, 1<<20, true)
 		if err != nil {
 			return err
 		}
-		n := chunk.Len()
+		n := region.Len()
 		if n == 0 { // compaction has left nothing from there on
-			chunk.Release()
+			region.Release()
 			return nil
 		}
 		if cap(buf) < n {
 			buf = make([]byte, n)
 		}
 		buf = buf[:n]
-		err = chunk.ReadInto(buf)
-		chunk.Release()
+		err = region.ReadInto(buf, 0)
+		region.Release()
 		if err != nil {
 			return err
 		}

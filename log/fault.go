@@ -100,7 +100,7 @@ func (l *Log) writable() error {
 	return l.Err()
 }
 
-// ReadFailed latches the log after an error of reading a chunk of it.
+// ReadFailed latches the log after an error of reading a region of it.
 func (l *Log) ReadFailed(err error) { l.readError(err) }
 
 // readError makes what a reader met into an error of the log. One of the disk

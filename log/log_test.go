@@ -358,11 +358,11 @@ func TestOnDisk(t *testing.T) {
 	c, err := l.Read(5, 10, 1<<20, true)
 	check(t, err)
 	b := make([]byte, c.Len())
-	f, release := c.File().OSFile()
+	f, release := c.File.OSFile()
 	if f == nil {
 		t.Fatal("no file to send from")
 	}
-	if _, err := f.ReadAt(b, c.Pos()); err != nil || record.Batch(b).BaseOffset() != 5 {
+	if _, err := f.ReadAt(b, c.Pos); err != nil || record.Batch(b).BaseOffset() != 5 {
 		t.Errorf("file of the region: %v", err)
 	}
 	release()

@@ -9,25 +9,19 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// Chunk is a range of a segment's file that holds batches. It implements
-// prim.Region, and must be released exactly once.
-type Chunk = segment.Region
-
-var _ prim.Region = (*Chunk)(nil)
-
 // Read returns batches from the one that holds offset on, below limit, which is
 // a batch boundary such as the high watermark or the log end. At most maxBytes
 // of them, so that the last one may be cut off; with minOne a first batch that
-// is larger comes whole, without it nothing. At the end the chunk is empty. The
+// is larger comes whole, without it nothing. At the end the region is empty. The
 // error is an *OutOfRangeError if offset is outside the log.
-func (l *Log) Read(offset, limit int64, maxBytes int, minOne bool) (*Chunk, error) {
+func (l *Log) Read(offset, limit int64, maxBytes int, minOne bool) (*prim.Region, error) {
 	for {
 		end, start := l.end.Load(), l.start.Load()
 		if offset < start || offset > end {
 			return nil, &OutOfRangeError{offset, start, end}
 		}
 		if limit = min(limit, end); offset >= limit {
-			return new(Chunk), nil
+			return new(prim.Region), nil
 		}
 		list := l.list()
 		i := max(sort.Search(len(list), func(i int) bool { return list[i].Base() > offset })-1, 0)

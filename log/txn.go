@@ -13,6 +13,7 @@ import (
 	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -124,10 +125,10 @@ func (l *Log) segmentOf(offset int64) *segment.Segment {
 }
 
 // ReadCommitted is Read for a reader that leaves out what was aborted: aborted
-// are the transactions that the chunk may have data of. Were the two read apart,
+// are the transactions that the region may have data of. Were the two read apart,
 // compaction could come between them: the data is in what was read before it, and
 // the transaction no longer in what was read after it.
-func (l *Log) ReadCommitted(offset, limit int64, maxBytes int, minOne bool) (c *Chunk, aborted []index.AbortedTxn, err error) {
+func (l *Log) ReadCommitted(offset, limit int64, maxBytes int, minOne bool) (c *prim.Region, aborted []index.AbortedTxn, err error) {
 	for {
 		swaps := l.swaps.Load()
 		if c, err = l.Read(offset, limit, maxBytes, minOne); err != nil || c.Len() == 0 {

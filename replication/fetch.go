@@ -4,6 +4,7 @@ import (
 	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Reader says who reads a partition, and so which of its records there are for it.
@@ -30,8 +31,8 @@ type Fetch struct {
 
 // Fetched is what a partition answers a Fetch.
 type Fetched struct {
-	// Chunk is what was read, nil for nothing. Whoever asked releases it.
-	Chunk *log.Chunk
+	// Region is what was read, nil for nothing. Whoever asked releases it.
+	Region *prim.Region
 	// High, Stable and Start are the high watermark, the last stable offset and the
 	// log start offset.
 	High, Stable, Start int64
@@ -90,17 +91,17 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		return out, nil
 	}
 	if f.Reader == ReadCommitted {
-		out.Chunk, out.Aborted, err = l.ReadCommitted(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
+		out.Region, out.Aborted, err = l.ReadCommitted(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
 	} else {
-		out.Chunk, err = l.Read(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
+		out.Region, err = l.Read(f.Offset, limit, max(f.MaxBytes, 0), f.MinOne)
 	}
 	if err != nil {
-		out.Chunk = nil
+		out.Region = nil
 		return out, err
 	}
-	if out.Chunk.Len() == 0 {
-		out.Chunk.Release()
-		out.Chunk = nil
+	if out.Region.Len() == 0 {
+		out.Region.Release()
+		out.Region = nil
 	}
 	return out, nil
 }

@@ -229,9 +229,9 @@ func (s *script) onPartition(command string) {
 
 func (s *script) fetch(p *replication.Partition, f replication.Fetch) (out replication.Fetched, b []byte, err error) {
 	f.MaxBytes, f.MinOne = 1<<20, true
-	if out, err = p.Fetch(f); err == nil && out.Chunk != nil {
-		if b, err = out.Chunk.Bytes(); err == nil {
-			out.Chunk.Release()
+	if out, err = p.Fetch(f); err == nil && out.Region != nil {
+		if b, err = out.Region.Bytes(); err == nil {
+			out.Region.Release()
 		}
 	}
 	return out, b, err

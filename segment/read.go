@@ -1,11 +1,7 @@
 package segment
 
 import (
-	"fmt"
-	"io"
-	"sync/atomic"
-
-	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -42,65 +38,11 @@ func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 	return pos, end, err
 }
 
-// Region is a range of a segment's file that holds batches, the last of which
-// may be cut off. It keeps the file open until Release.
-type Region struct {
-	// Owner, if not nil, is told when the region cannot be read.
-	Owner interface{ ReadFailed(error) }
-
-	s        *Segment
-	file     vfs.File
-	pos      int64
-	n        int
-	released atomic.Bool
-}
-
-// Len returns the number of bytes.
-func (r *Region) Len() int { return r.n }
-
-// File returns the file, nil if the region is empty.
-func (r *Region) File() vfs.File { return r.file }
-
-// Pos returns where in the file the region begins.
-func (r *Region) Pos() int64 { return r.pos }
-
-// Bytes reads the region.
-func (r *Region) Bytes() ([]byte, error) {
-	b := make([]byte, r.n)
-	return b, r.ReadInto(b)
-}
-
-// ReadInto reads the first len(b) bytes of the region.
-func (r *Region) ReadInto(b []byte) error {
-	switch {
-	case len(b) > r.n:
-		return fmt.Errorf("region of %d bytes: %w", r.n, io.ErrUnexpectedEOF)
-	case len(b) == 0:
-		return nil
-	}
-	err := fill(r.file, b, r.pos)
-	if err != nil {
-		r.Failed(err)
-	}
-	return err
-}
-
-// Failed says that reading the region's file has failed, to who owns the log: it
-// is read after the log was asked.
-func (r *Region) Failed(err error) {
-	if r.Owner != nil {
-		r.Owner.ReadFailed(err)
-	}
-}
-
-// Release gives the file up. It must be called exactly once.
-func (r *Region) Release() {
-	if r.released.Swap(true) {
-		panic("region released twice")
-	}
-	if r.s != nil {
-		r.s.release()
-	}
+// ReleaseRegion takes back what Read has given out: the files may be closed. Only
+// [prim.Region.Release] calls it.
+func (s *Segment) ReleaseRegion() {
+	// An error of closing what was only read from tells nobody anything.
+	_ = s.release()
 }
 
 // Read returns whole batches from the one that holds offset, or else the first
@@ -109,18 +51,18 @@ func (r *Region) Release() {
 // even one fits, it is empty, or with minOne that batch alone. past reports that
 // it is empty because no batch here ends at or after offset. The error is
 // ErrClosed if the segment is gone.
-func (s *Segment) Read(offset, limit int64, maxBytes int, minOne bool) (r *Region, past bool, err error) {
+func (s *Segment) Read(offset, limit int64, maxBytes int, minOne bool) (r *prim.Region, past bool, err error) {
 	if !s.acquire() {
 		return nil, false, ErrClosed
 	}
 	r, past, err = s.read(offset, limit, maxBytes, minOne)
-	if err != nil || r.s == nil {
+	if err != nil || r.Holder == nil {
 		s.release()
 	}
 	return r, past, err
 }
 
-func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (r *Region, past bool, err error) {
+func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (r *prim.Region, past bool, err error) {
 	s.mu.Lock()
 	size, next := s.size, s.next
 	s.mu.Unlock()
@@ -129,7 +71,7 @@ func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (r *Regio
 		return nil, false, err
 	}
 	if pos == end {
-		return new(Region), true, nil
+		return new(prim.Region), true, nil
 	}
 	stop := size
 	if limit < next {
@@ -145,13 +87,13 @@ func (s *Segment) read(offset, limit int64, maxBytes int, minOne bool) (r *Regio
 		}
 	}
 	if n <= 0 {
-		return new(Region), false, nil
+		return new(prim.Region), false, nil
 	}
 	f, err := s.file()
 	if err != nil {
 		return nil, false, err
 	}
-	return &Region{s: s, file: f, pos: pos, n: int(n)}, false, nil
+	return &prim.Region{Holder: s, File: f, Pos: pos, Size: int(n)}, false, nil
 }
 
 // Position returns the byte at which the first batch begins that ends at or

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -106,9 +105,9 @@ func (s *fetchScratch) Release() {
 // drop gives back what was read.
 func (s *fetchScratch) drop() {
 	for i := range s.reads {
-		if c := s.reads[i].chunk; c != nil {
+		if c := s.reads[i].region; c != nil {
 			c.Release()
-			s.reads[i].chunk = nil
+			s.reads[i].region = nil
 		}
 	}
 }
@@ -116,7 +115,7 @@ func (s *fetchScratch) drop() {
 // read is what a fetch found in one partition.
 type read struct {
 	p         *replication.Partition // nil if it is not here
-	chunk     *log.Chunk             // nil if nothing was read
+	region    *prim.Region           // nil if nothing was read
 	code      kerr.Code
 	high      int64
 	lso       int64
@@ -214,8 +213,8 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough b
 			continue
 		}
 		waits = true
-		if r.chunk != nil {
-			total += r.chunk.Len()
+		if r.region != nil {
+			total += r.region.Len()
 		}
 		if r.diverging.Epoch >= 0 {
 			enough = true
@@ -261,7 +260,7 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 		}
 		return err // without offsets, as Kafka leaves them
 	}
-	r.chunk, r.high, r.lso, r.start = got.Chunk, got.High, got.Stable, got.Start
+	r.region, r.high, r.lso, r.start = got.Region, got.High, got.Stable, got.Start
 	r.diverging.Epoch, r.diverging.EndOffset = got.DivergingEpoch, got.DivergingEnd
 	if ask.Reader == replication.ReadCommitted && got.DivergingEpoch < 0 {
 		r.aborted = noAborted
@@ -313,8 +312,8 @@ func (h *Handlers) fill(c *Call, s *fetchScratch, t turn) {
 	var out *msg.FetchResponseFetchableTopicResponse
 	for i, f := range t.parts {
 		r := &s.reads[i]
-		s.sent[i] = r.chunk != nil
-		news := r.chunk != nil || r.code != kerr.None || r.diverging.Epoch >= 0 || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
+		s.sent[i] = r.region != nil
+		news := r.region != nil || r.code != kerr.None || r.diverging.Epoch >= 0 || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
 		f.told, f.high, f.start, f.lso, f.code = true, r.high, r.start, r.lso, r.code
 		f.warned = r.code != kerr.None
 		if t.session != nil && !t.fresh && !news {
@@ -340,8 +339,8 @@ func (h *Handlers) fillOne(c *Call, resp *msg.FetchResponse, d *msg.FetchRespons
 	d.DivergingEpoch.Epoch, d.DivergingEpoch.EndOffset = r.diverging.Epoch, r.diverging.EndOffset
 	d.AbortedTransactions = r.aborted
 	d.Records = prim.Records{B: noRecords}
-	if r.chunk != nil {
-		d.Records = prim.Records{Region: r.chunk}
+	if r.region != nil {
+		d.Records = prim.Records{Region: r.region}
 	}
 	if c.Version() >= 16 && (r.code == kerr.NotLeaderOrFollower || r.code == kerr.FencedLeaderEpoch) {
 		topic := f.topic

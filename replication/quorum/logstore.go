@@ -119,12 +119,12 @@ func (s *Log) GetLog(index uint64, l *raft.Log) error {
 	if len(s.offsets) == 0 || index < s.first || index-s.first >= uint64(len(s.offsets)) {
 		return raft.ErrLogNotFound
 	}
-	chunk, err := s.log.Read(s.offsets[index-s.first], s.log.EndOffset(), 1, true)
+	region, err := s.log.Read(s.offsets[index-s.first], s.log.EndOffset(), 1, true)
 	if err != nil {
 		return fmt.Errorf("metadata entry %d: %w", index, err)
 	}
-	defer chunk.Release()
-	data, err := chunk.Bytes()
+	defer region.Release()
+	data, err := region.Bytes()
 	if err != nil {
 		return fmt.Errorf("metadata entry %d: %w", index, err)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/klamm-io/klamm/tests/systems"
 )
 
-// The log that is read has batches of 16 KB, so that chunks of 1 MB end inside
+// The log that is read has batches of 16 KB, so that regions of 1 MB end inside
 // of one, as they mostly do.
 const (
 	readRecords = 16
@@ -151,19 +151,19 @@ func sendRange(c *net.TCPConn, l *log.Log, from, to int64, more func() bool) (se
 		return 0, err
 	}
 	for from < to && more() {
-		chunk, err := l.Read(from, to, bareChunk, true)
+		region, err := l.Read(from, to, bareChunk, true)
 		if err != nil {
 			return sent, err
 		}
-		n := chunk.Len()
+		n := region.Len()
 		if n < len(in) {
-			chunk.Release()
+			region.Release()
 			return sent, fmt.Errorf("read %d bytes at offset %d of %d", n, from, to)
 		}
-		f, release := chunk.File().OSFile()
-		err = sendfile(c, f, chunk.Pos(), n)
+		f, release := region.File.OSFile()
+		err = sendfile(c, f, region.Pos, n)
 		release()
-		chunk.Release()
+		region.Release()
 		if err != nil {
 			return sent, err
 		}

@@ -34,16 +34,12 @@ type Tag struct {
 // Tags are unknown tagged fields in rising order of tag.
 type Tags []Tag
 
-// Region is a piece of a file that stands for record bytes in a response, so
-// that they can be sent without being read first. Len is its size in bytes.
-type Region interface{ Len() int }
-
 // Records are the record bytes of a Produce request or a Fetch response: either
 // B, which aliases the frame it was decoded from, or a Region of a file. The
 // zero value is null.
 type Records struct {
 	B      []byte
-	Region Region
+	Region *Region
 }
 
 // IsNull reports whether r stands for a null on the wire.
