@@ -38,14 +38,14 @@ type Options struct {
 	ClusterID string         // of a new cluster; "" picks one
 	FS        vfs.FS         // nil means the operating system
 	Clock     clock.Clock    // nil means the system's
-	// Logger is told what the broker does; nil logs nothing. Clients can change the
+	// Logger logs what the broker does; nil logs nothing. Clients can change the
 	// levels of what is below it, but not to less than its core lets through,
 	// unless that is one of levels.New.
 	Logger *zap.Logger
 	// Listen opens a listening socket; nil means net.Listen. Together with the
 	// client's Dial it puts the broker on another network, such as memnet.
 	Listen func(network, address string) (net.Listener, error)
-	// Progress, if not nil, is told how far Start has come with opening the
+	// Progress, if not nil, is notified how far Start has come with opening the
 	// partitions. It is called by several goroutines.
 	Progress func(replication.Progress)
 	// Fatal is called if the metadata log can no longer be written; the broker

@@ -41,7 +41,7 @@ type conn struct {
 	// closed by it.
 	touched atomic.Int64
 	busy    atomic.Bool // a request is being handled
-	rested  atomic.Bool // no request came since it was told to rest
+	rested  atomic.Bool // no request came since it was asked to rest
 	slot    slot
 
 	// mu guards pending: the answers that wait for their turn, oldest first.

@@ -35,7 +35,7 @@ func newCoordinators(b *Broker) *coordinators {
 	return c
 }
 
-// apply follows a change of the metadata: clients are told of as many partitions as
+// apply follows a change of the metadata: FindCoordinator counts as many partitions as
 // there are, and the offsets of deleted topics go.
 func (c *coordinators) apply(image *meta.Image, delta meta.Delta) {
 	for topic, s := range c.of {

@@ -7,7 +7,7 @@ import (
 
 // pool is the request-handler pool: num.io.threads requests run at once, and at
 // most queued.max.requests more wait for a slot with their frames in memory.
-// Whoever comes after those does not even queue, and so reads no further from
+// A request that comes after those does not even queue, and so reads no further from
 // its socket.
 type pool struct {
 	slots chan struct{}

@@ -41,7 +41,7 @@ type writer struct {
 	pool *buffers
 	// network is that of the connection's listener.
 	network network
-	// progress is told whenever the peer has taken a part of an answer.
+	// progress is called whenever the peer has taken a part of an answer.
 	progress func()
 }
 

@@ -2,8 +2,8 @@ package config
 
 import "strings"
 
-// The lists say which keys klamm acts on. Whoever makes a key work moves it
-// here; whoever starts on a feature adds its keys to planned.
+// The lists say which keys klamm acts on. A change that makes a key work moves it
+// here; one that begins a feature adds its keys to planned.
 const (
 	brokerActed = `
 advertised.listeners auto.create.topics.enable background.threads broker.id broker.rack compression.gzip.level

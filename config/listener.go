@@ -42,7 +42,7 @@ func parseListener(s string, protocols map[string]string) (Listener, error) {
 }
 
 // parseListeners reads a list whose names must differ, and whose addresses must
-// unless they are only told to clients.
+// unless they are only advertised to clients.
 func parseListeners(key string, items []string, protocols map[string]string, bind bool) ([]Listener, error) {
 	var all []Listener
 	for _, item := range items {

@@ -98,7 +98,7 @@ func (c *constraint) compileRange(v string) error {
 	return errors.Join(err, err2, err3)
 }
 
-// rule is the rule that a value breaks, in Kafka's words: a client is told them.
+// rule is the rule that a value breaks, in Kafka's words: clients are sent them.
 type rule string
 
 func (r rule) Error() string { return string(r) }

@@ -112,7 +112,7 @@ func (c *core[M]) loaded(now time.Time) error {
 	return nil
 }
 
-// decide runs one command and carries out what it decides. failed is told if there is
+// decide runs one command and carries out what it decides. failed is called if there is
 // no machine, or if the command panics.
 func (c *core[M]) decide(now time.Time, decide Command[M], failed func(error)) {
 	if !c.live { // a command before it lost the machine
@@ -202,22 +202,22 @@ func (c *core[M]) settle() {
 	}
 }
 
-// lose gives up the machine: what it has in memory may be half a change. Whoever
-// waits is told to look for the coordinator again.
+// lose gives up the machine: what it has in memory may be half a change. Clients that
+// wait are sent to look for the coordinator again.
 func (c *core[M]) lose() {
 	// What is written and not yet committed is loaded with the rest, if it gets
 	// committed: loading waits until that is known.
 	c.drop(kerr.NotCoordinator)
 }
 
-// end gives up the machine and what is owed, for good. Whoever waits is told err.
+// end gives up the machine and what is owed, for good. Callers that wait get err.
 func (c *core[M]) end(err error) {
 	c.owed = owed{}
 	c.drop(err)
 	c.pending = nil
 }
 
-// drop answers with err whoever waits for the machine or for a commit.
+// drop answers callers that wait for the machine or for a commit with err.
 func (c *core[M]) drop(err error) {
 	if !c.live {
 		return

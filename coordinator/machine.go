@@ -46,7 +46,7 @@ type Machine interface {
 	// Tick does what is due at now. Afterwards Next is later than now, or the zero
 	// time.
 	Tick(now time.Time) Decision
-	// Unload is told that this broker no longer coordinates: whoever waits must
+	// Unload says that this broker no longer coordinates: requests that wait must
 	// be answered with err.
 	Unload(err error)
 }

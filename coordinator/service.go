@@ -24,7 +24,7 @@ type ServiceOptions[M Machine] struct {
 // of a key (a group id, a transactional id). It is safe for concurrent use.
 //
 // Invariant: of a partition there is one shard at most, in the newest leader epoch that
-// Elect was told; the one before it has stopped before it is loaded.
+// Elect was called with; the one before it has stopped before it is loaded.
 type Service[M Machine] struct {
 	o ServiceOptions[M]
 
@@ -155,7 +155,7 @@ func (s *Service[M]) All() []*Shard[M] {
 	return out
 }
 
-// Code returns the code that a client is told of an error from a shard or of its
+// Code returns the code that a client is sent for an error from a shard or of its
 // storage.
 func Code(err error) kerr.Code {
 	if err == nil {

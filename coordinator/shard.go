@@ -78,7 +78,7 @@ func Start[M Machine](o Options[M]) *Shard[M] {
 }
 
 // Stop ends the shard: commands are refused with kerr.NotCoordinator from then
-// on, and whoever waits is answered so.
+// on, and so are callers that wait.
 func (s *Shard[M]) Stop() {
 	s.stop()
 	<-s.stopped
@@ -123,7 +123,7 @@ func (s *Shard[M]) Send(decide Command[M], failed func(error)) error {
 		defer s.mu.Unlock()
 		return kerr.CoordinatorLoadInProgress
 	}
-	// Whoever ends the shard takes the list and sets err at once, so that no
+	// The end of the shard takes the list and sets err in one step, so that no
 	// command is left behind.
 	s.commands = append(s.commands, command[M]{decide, failed})
 	s.mu.Unlock()
@@ -259,7 +259,7 @@ func (s *Shard[M]) arm(next time.Time) {
 	}
 }
 
-// end makes the shard refuse everything with err and answers whoever waits. The
+// end makes the shard refuse everything with err and answers callers that wait. The
 // first error stands.
 func (s *Shard[M]) end(err error) {
 	s.mu.Lock()

@@ -3,7 +3,7 @@
 // formats.
 //
 // All are derived from the segment's batches and may lag behind them after a
-// crash: whoever opens a segment rebuilds what it cannot trust.
+// crash: opening a segment rebuilds what it cannot trust.
 package index
 
 import (

@@ -1,7 +1,7 @@
 // Package isr decides what a partition leader knows of its replicas: who is in
 // sync, how far each has fetched, and so where the high watermark stands.
 //
-// It is pure: it reads no clock and does no I/O, and whoever owns a [State]
+// It is pure: it reads no clock and does no I/O, and the owner of a [State]
 // guards it.
 package isr
 

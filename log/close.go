@@ -55,7 +55,7 @@ func (l *Log) Unsynced() bool {
 }
 
 // Finish ends appending, and writes what Close would without syncing it. It is
-// for who syncs many logs at once ([vfs.Syncer]), calls Durable, and closes them
+// for callers that sync many logs with one call ([vfs.Syncer]), call Durable, and close them
 // then.
 func (l *Log) Finish() error {
 	l.shape.Lock()

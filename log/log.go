@@ -41,7 +41,7 @@ type Options struct {
 	// Fault is shared by the logs of a directory: a storage error of one stops
 	// all of them. Nil means that the log has its own.
 	Fault *Fault
-	// Checked, if not nil, is told during recovery of bytes that were checked.
+	// Checked, if not nil, is called during recovery with the number of bytes that were checked.
 	Checked func(bytes int64)
 	// Background runs f soon, on another goroutine, or not at all once the owner
 	// is closing. Nil leaves it to Flush to sync what a roll left unsynced.
@@ -246,7 +246,7 @@ func (l *Log) AssignEpoch(epoch int32, startOffset int64) error {
 	return l.assignEpoch(epoch, startOffset, vfs.WriteFileAtomic)
 }
 
-// AssignEpochUnsynced is AssignEpoch for who syncs many logs at once, before any
+// AssignEpochUnsynced is AssignEpoch for callers that sync many logs with one call, before any
 // of them serves ([vfs.Syncer]).
 func (l *Log) AssignEpochUnsynced(epoch int32, startOffset int64) error {
 	return l.assignEpoch(epoch, startOffset, vfs.WriteFileRenamed)

@@ -38,7 +38,7 @@ func (l *Log) sortOut(names []string) ([]int64, error) {
 		case segment.CleanedSuffix:
 			cleaned = append(cleaned, strings.TrimSuffix(name, ext))
 		case segment.DeletedSuffix, ".tmp":
-			// The topic id's may have been written anew and renamed since names was read.
+			// The topic id's may have been rewritten and renamed since names was read.
 			if err := l.fs.Remove(path.Join(l.dir, name)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 				return nil, err
 			}

@@ -253,7 +253,7 @@ func (l *Log) dropTxns(offset int64) error {
 	return nil
 }
 
-// checkTxnIndexes makes transaction indexes anew that cannot be read.
+// checkTxnIndexes rebuilds transaction indexes that cannot be read.
 func (l *Log) checkTxnIndexes(names []string) error {
 	var with []int64
 	there := make(map[string]bool)

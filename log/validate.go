@@ -200,7 +200,7 @@ func sub(a, b int64) int64 {
 	return d
 }
 
-// rebuild writes the records anew with offset deltas 0, 1, 2, ...
+// rebuild rewrites the records with offset deltas 0, 1, 2, ...
 func (v *validator) rebuild(b record.Batch, codec record.Codec) (record.Batch, error) {
 	bld := record.NewBuilder(codec, v.cfg.level(codec))
 	it := b.Iterate(0)

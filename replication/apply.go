@@ -242,7 +242,7 @@ func (r *Replicas) deleteDelay(image *meta.Image, topic string) time.Duration {
 // is not open, and sets its files aside.
 func (r *Replicas) discard(t *meta.Topic, index int32, p *Partition, delay time.Duration) {
 	name := dirs.Name(t.Name, index)
-	d := r.forgetFound(name) // another topic of that name begins anew
+	d := r.forgetFound(name) // another topic of that name begins empty
 	if p != nil {
 		d = p.Dir
 		r.count.Add(-1)

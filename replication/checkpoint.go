@@ -35,7 +35,7 @@ func (r *Replicas) checkpoint(d *dirs.Dir) error {
 }
 
 // checkpointGone takes the offsets of deleted partitions out of the checkpoint
-// files, if one of names is among them: a partition that is made anew must not be
+// files, if one of names is among them: a partition that is created again must not be
 // taken for the old one after a crash.
 func (r *Replicas) checkpointGone(names []string) error {
 	var err error

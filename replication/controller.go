@@ -146,7 +146,7 @@ func (c *Controller) activate() {
 		c.mu.Lock()
 		switch {
 		case c.ctx.Err() != nil || !c.leads:
-		case err != nil: // it is about to be told of another election, or its log has failed
+		case err != nil: // another election is about to be reported, or its log has failed
 			c.mu.Unlock()
 			time.Sleep(activateAgain)
 			continue

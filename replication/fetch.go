@@ -13,7 +13,7 @@ type Reader uint8
 // The kinds of readers.
 const (
 	ReadUncommitted Reader = iota // a consumer: up to the high watermark
-	ReadCommitted                 // a consumer: up to the last stable offset, and it is told of aborted transactions
+	ReadCommitted                 // a consumer: up to the last stable offset, and it is sent the aborted transactions
 	Replica                       // a follower: up to the log end
 )
 
@@ -31,7 +31,7 @@ type Fetch struct {
 
 // Fetched is what a partition answers a Fetch.
 type Fetched struct {
-	// Region is what was read, nil for nothing. Whoever asked releases it.
+	// Region is what was read, nil for nothing. The caller releases it.
 	Region *prim.Region
 	// High, Stable and Start are the high watermark, the last stable offset and the
 	// log start offset.
@@ -47,7 +47,7 @@ type Fetched struct {
 // Fetch reads records for a reader. What there is for it is decided here alone.
 //
 // A follower that asks for an offset has every record below it: that may move the
-// high watermark, and wake who waits for it. The errors are codes, and those of
+// high watermark, and wake those that wait for it. The errors are codes, and those of
 // the log.
 func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	out.DivergingEpoch, out.DivergingEnd = -1, -1

@@ -100,7 +100,7 @@ func (p *Partition) Append(b []byte, acks Acks, o log.AppendOptions) (log.Append
 	return p.AppendIn(-1, b, acks, o)
 }
 
-// AppendIn is Append for who may write in one leader epoch only, -1 for any: once
+// AppendIn is Append for callers that may write in one leader epoch only, -1 for any: once
 // another has begun, nothing is appended and the error is kerr.NotLeaderOrFollower.
 func (p *Partition) AppendIn(epoch int32, b []byte, acks Acks, o log.AppendOptions) (log.AppendInfo, *Commit, error) {
 	p.leadership.RLock()
@@ -156,7 +156,7 @@ func (p *Partition) startFlush() {
 // one.
 func (p *Partition) flush() {
 	for {
-		// Whoever is about to append goes first and shares this sync.
+		// Appends that are about to happen go first and share this sync.
 		runtime.Gosched()
 		p.syncs <- struct{}{}
 		err := log.Caught(p.lg, "flush", p.log.Flush)
@@ -294,7 +294,7 @@ func (p *Partition) close() error {
 // stop has the partition take nothing from then on, but for what is being appended.
 func (p *Partition) stop() { p.closed.Store(true) }
 
-// end has nothing be appended from then on, and tells whoever waits.
+// end refuses appends from then on, and wakes those that wait.
 func (p *Partition) end() {
 	p.leadership.Lock()
 	p.closed.Store(true)

@@ -37,7 +37,7 @@ type Options struct {
 	// when this broker no longer holds it; in order for each partition. What the
 	// metadata say next of it waits for the call.
 	Became, Ended func(*Partition)
-	// Progress, if not nil, is told from time to time while Start opens
+	// Progress, if not nil, is notified from time to time while Start opens
 	// partitions. It is called by several goroutines.
 	Progress func(Progress)
 }
@@ -212,7 +212,7 @@ func kept[T ~int64](limit T) T {
 }
 
 // Missing returns why this broker has no replica to answer from, as the code
-// that a client is told: the topic or partition does not exist, is led
+// that a client is sent: the topic or partition does not exist, is led
 // elsewhere, or its log cannot be opened.
 func (r *Replicas) Missing(image *meta.Image, topic string, index int32) error {
 	p := image.Partition(topic, index)

@@ -170,7 +170,7 @@ type progress struct {
 	checked atomic.Int64
 
 	mu   sync.Mutex // guards last
-	last time.Time  // when it was told last
+	last time.Time  // when it was reported last
 }
 
 func (p *progress) openedOne() {
@@ -178,7 +178,7 @@ func (p *progress) openedOne() {
 	p.tell()
 }
 
-// progressStep is how many bytes are checked before that is told.
+// progressStep is how many bytes are checked before that is reported.
 const progressStep = 8 << 20
 
 func (p *progress) checkedSome(bytes int64) {
@@ -254,7 +254,7 @@ func (r *Replicas) sweep(m *meta.Image) error {
 		}
 	}
 	for _, d := range r.o.Dirs {
-		// A partition that is made anew must not be taken for another one of its name.
+		// A partition that is created again must not be taken for another one of its name.
 		if err := d.DropFound(func(name string) bool { return r.found[name] != d }); err != nil {
 			r.lg.Error("cannot take partitions out of checkpoint files", zap.String("dir", d.Path), zap.Error(err))
 		}

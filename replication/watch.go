@@ -1,6 +1,6 @@
 package replication
 
-// Watcher is told when a partition has new records to read. Moved must not
+// Watcher is notified when a partition has new records to read. Moved must not
 // block.
 type Watcher interface{ Moved(p *Partition) }
 
@@ -24,7 +24,7 @@ type Watch struct {
 	at   int // in p.watchers[mark]; guarded by p.mu
 }
 
-// Watch has w told when mark moves, or the partition's role changes, until x ends.
+// Watch has w notified when mark moves, or the partition's role changes, until x ends.
 func (p *Partition) Watch(x *Watch, mark Mark, w Watcher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -177,7 +177,7 @@ func (s *Segment) Retire() ([]string, error) {
 // the directory.
 func (s *Segment) Delete() error {
 	s.discard.Store(true)
-	s.opening.Lock() // whoever makes indexes right now is waited for
+	s.opening.Lock() // a caller that makes indexes right now is waited for
 	suffix := s.suffix
 	s.opening.Unlock()
 	if s.refs.CompareAndSwap(1, 0) {

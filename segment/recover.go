@@ -28,11 +28,11 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Recover checks the batches, makes both indexes anew and cuts a torn tail off.
+// Recover checks the batches, rebuilds both indexes and cuts a torn tail off.
 // Batches that end below offset from were checked before and are known to be on
 // disk: of them only the headers are read. It returns the number of bytes cut.
 // Recovering again changes nothing. A *DamagedError leaves the data file as it
-// is. Only a cut is synced; Flush does the rest. checked, if not nil, is told of bytes that were
+// is. Only a cut is synced; Flush does the rest. checked, if not nil, is called with the number of bytes that were
 // gone through.
 func (s *Segment) Recover(from int64, checked func(bytes int64)) (cut int64, err error) {
 	s.resetPosition()

@@ -50,7 +50,7 @@ type Segment struct {
 	// opening is held while files are opened. It guards suffix, and the change
 	// of opened and index from nil.
 	opening sync.Mutex
-	data    vfs.File    // for who has seen opened
+	data    vfs.File    // for those that have seen opened
 	opened  atomic.Bool // data is
 	index   atomic.Pointer[indexes]
 	entries atomic.Int32 // in the larger index
@@ -149,7 +149,7 @@ func (s *Segment) file() (vfs.File, error) {
 	return s.fileLocked()
 }
 
-// fileLocked is file for who holds opening.
+// fileLocked is file for callers that hold opening.
 func (s *Segment) fileLocked() (vfs.File, error) {
 	if s.opened.Load() {
 		return s.data, nil
@@ -203,7 +203,7 @@ func (s *Segment) Next() int64 {
 }
 
 // Dirty reports whether a clean start needs something that is not on disk though all
-// batches are: last entries of the indexes, or the names of files that were made anew.
+// batches are: last entries of the indexes, or the names of files that were rebuilt.
 // It is for the writer.
 func (s *Segment) Dirty() bool { return s.dirty || s.opened.Load() && !s.dirSynced.Load() }
 

@@ -9,7 +9,7 @@ import (
 const tailBatches = 32
 
 // tail knows the last batches: where they are, so that reads at the end of the
-// log touch no index, and what the indexes are to be told. They learn of the
+// log touch no index, and what the indexes are to learn. They learn of the
 // older half at once, so that of many logs an append touches few cache lines.
 type tail struct {
 	from    int64                   // offset from which on it knows all batches

@@ -93,7 +93,7 @@ type Answer struct {
 	Wait func()
 	// Size is about what the answer holds in memory while it is pending, in bytes.
 	Size int
-	// Done, where not nil, is told when Response was written or dropped.
+	// Done, if not nil, is notified when Response was written or dropped.
 	Done Releaser
 }
 

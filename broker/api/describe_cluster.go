@@ -11,8 +11,8 @@ import (
 //	v2   request: IncludeFencedBrokers; response: Brokers.IsFenced
 
 // describeCluster answers DescribeCluster (key 60, v0-v2): with the brokers on a listener
-// of brokers, with the controllers on one of controllers (KIP-919). Who asks one for the
-// other is told so.
+// of brokers, with the controllers on one of controllers (KIP-919). A client that asks one for the
+// other gets an error.
 func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*msg.DescribeClusterResponse, error) {
 	resp := new(msg.DescribeClusterResponse)
 	resp.SetDefaults()

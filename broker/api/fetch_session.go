@@ -13,7 +13,7 @@ import (
 )
 
 // fetched is one partition of a fetch, and where it is part of a session, what
-// the client was told of it last.
+// the client was sent of it last.
 type fetched struct {
 	topic  string // as the request names it; "" where it names an id
 	id     prim.UUID
@@ -46,7 +46,7 @@ type fetchKey struct {
 func (f *fetched) key() fetchKey { return fetchKey{f.topic, f.id, f.index} }
 
 // fetchSession is a fetch session (KIP-227): the partitions that a client
-// fetches, so that it need not name them each time, nor be told of those that
+// fetches, so that it need not name them each time, nor be sent those that
 // did not change. While it is busy, its partitions belong to the request; the
 // other fields are guarded by the sessions' mutex.
 type fetchSession struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/klamm-io/klamm/replication"
 )
 
-// fetchWait is a fetch that waits for records. It is told by the partitions
+// fetchWait is a fetch that waits for records. It is notified by the partitions
 // that it watches, and by a timer.
 type fetchWait struct {
 	*alarm
@@ -62,7 +62,7 @@ func (w *fetchWait) wait(c *Call) {
 	}
 }
 
-// watch has the wait be told of every partition that was read, when mark moves.
+// watch has the wait notified of every partition that was read, when mark moves.
 func (w *fetchWait) watch(reads []read, mark replication.Mark) {
 	w.watched = resize(w.watched, len(reads))
 	for i := range reads {

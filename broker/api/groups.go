@@ -99,7 +99,7 @@ func (h *Handlers) run(c *Call, groupID string, f coordinator.Command[*group.Mac
 }
 
 // runOn runs a command on a shard, and returns once what it decided is committed, with
-// the code that the client is told.
+// the code that the client is sent.
 func runOn[M coordinator.Machine](h *Handlers, c *Call, sh *coordinator.Shard[M], f coordinator.Command[M]) error {
 	ctx, cancel := h.groupContext(c)
 	defer cancel()

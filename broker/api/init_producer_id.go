@@ -28,7 +28,7 @@ func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg
 		return resp, nil
 	}
 	if req.TransactionalId != nil {
-		code := kerr.CoordinatorNotAvailable // FindCoordinator has told the client that there is none
+		code := kerr.CoordinatorNotAvailable // FindCoordinator has answered that there is none
 		if *req.TransactionalId == "" {
 			code = kerr.InvalidRequest
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
-// logCodes maps the errors of a log to what a client is told.
+// logCodes maps the errors of a log to what a client is sent.
 var logCodes = []struct {
 	err  error
 	code kerr.Code

@@ -231,7 +231,7 @@ func (h *Handlers) topicMetadata(c *Call, image *meta.Image, t *meta.Topic, ops 
 	return out
 }
 
-// leaderOf returns the leader of a partition as a client is told it.
+// leaderOf returns the leader of a partition as it is sent to clients.
 func (h *Handlers) leaderOf(c *Call, image *meta.Image, p *meta.Partition) (int32, kerr.Code) {
 	if p.Leader == meta.NoLeader {
 		return p.Leader, kerr.LeaderNotAvailable

@@ -26,7 +26,7 @@ import (
 //	v9   compact and tagged fields
 //	v10  response: Responses.PartitionResponses.CurrentLeader, NodeEndpoints
 //	v11  TRANSACTION_ABORTABLE may be answered (KIP-890)
-//	v12  a transaction need not be told of its partitions first (KIP-890)
+//	v12  partitions need not be added to a transaction first (KIP-890)
 //	v13  request: TopicData.TopicId, without TopicData.Name; response: Responses.TopicId, without Responses.Name
 
 // adminClient is the one client id that may write to the cluster's own topics.

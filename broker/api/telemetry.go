@@ -10,7 +10,7 @@ import (
 
 // GetTelemetrySubscriptions has one version, 0.
 
-// What a client is told that pushes no metrics.
+// The answer to a client that is to push no metrics.
 const (
 	telemetryInterval = 300_000 // milliseconds
 	telemetryMaxBytes = 1 << 20

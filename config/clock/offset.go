@@ -6,7 +6,7 @@ import (
 )
 
 // Offset runs with another clock but ahead of it, and can be moved on: what
-// waits then has as much less to wait. It is how a running broker is told that
+// waits then has as much less to wait. It is how a running broker learns that
 // a week has passed.
 type Offset struct {
 	base Clock

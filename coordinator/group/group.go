@@ -247,7 +247,7 @@ func (g *group) first() *member {
 	return g.order[g.front]
 }
 
-// closeUp drops the places of members that have left. Whoever goes through the
+// closeUp drops the places of members that have left. A loop that goes through the
 // order meanwhile has the old one.
 func (g *group) closeUp() {
 	order := make([]*member, 0, len(g.members)+8)

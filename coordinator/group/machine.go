@@ -28,7 +28,7 @@ type Config struct {
 	RetentionChecks time.Duration // offsets.retention.check.interval.ms
 	// NewID returns a part of a member id that nobody else gets.
 	NewID func() string
-	// Rebalanced, if not nil, is told of every rebalance that has come together. It
+	// Rebalanced, if not nil, is notified of every rebalance that has come together. It
 	// must not block.
 	Rebalanced func(Rebalance)
 }
@@ -188,7 +188,7 @@ func (m *Machine) rearm(g *group) {
 	}
 }
 
-// alive starts the session of a member anew.
+// alive restarts the session of a member.
 func (m *Machine) alive(g *group, x *member, now time.Time) {
 	x.lapses = now.Add(x.session)
 	m.by(g, x.lapses)

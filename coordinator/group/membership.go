@@ -414,7 +414,7 @@ func (m *Machine) decision(records []coordinator.Record, now time.Time) coordina
 	return d
 }
 
-// leave takes a member out; whoever it has waiting is answered with code.
+// leave takes a member out; its requests that wait are answered with code.
 func (m *Machine) leave(g *group, x *member, code kerr.Code, now time.Time) []coordinator.Record {
 	x.answerJoin(&msg.JoinGroupResponse{ErrorCode: int16(code), GenerationId: -1, MemberId: x.id})
 	x.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(code)})
@@ -512,7 +512,7 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 				}
 			}
 		}
-		// Where another rebalance came first, it has told whoever waited.
+		// Where another rebalance came first, it has answered the members that waited.
 	}}
 }
 

@@ -198,7 +198,7 @@ func (m *Machine) committed(p place) bool {
 }
 
 // expire drops offsets that are older than their retention, and groups that are
-// left with nothing. What a transaction is about to commit anew stays.
+// left with nothing. What a transaction is about to commit again stays.
 func (m *Machine) expire(now time.Time) []coordinator.Record {
 	var out []coordinator.Record
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {

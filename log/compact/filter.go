@@ -178,7 +178,7 @@ func (f *Filter) choose(b record.Batch) (sum chosen, err error) {
 	sum.maxTimestamp = record.NoTimestamp
 	var run span
 	m := f.Map
-	marked := m.superseded.covers(base, b.LastOffset()) // the first pass has told already
+	marked := m.superseded.covers(base, b.LastOffset()) // the first pass has found that already
 	if control || marked {
 		m = nil
 	}

@@ -18,7 +18,7 @@ type Facts struct {
 type Dirtiness struct {
 	FirstDirty       int64   // offset where an Indexer starts
 	FirstUncleanable int64   // offset where it ends; base of a segment
-	Reset            bool    // FirstDirty as given was outside the log and must be stored anew
+	Reset            bool    // FirstDirty as given was outside the log and must be stored again
 	CleanBytes       int64   // in segments that begin below FirstDirty
 	CleanableBytes   int64   // in segments from that of FirstDirty to FirstUncleanable
 	Ratio            float64 // cleanable of clean and cleanable bytes

@@ -112,7 +112,7 @@ func (p *partition) find(s Severity, file string, at, offset int64, what, advice
 
 // derived is how bad it is that a file derived from the batches of segment i is
 // wrong: a broker that runs may not have written all of it, and after an unclean
-// stop the next start makes it anew.
+// stop the next start rebuilds it.
 func (p *partition) derived(i int) (Severity, string) {
 	switch {
 	case p.d.running && i == len(p.segments)-1:

@@ -245,7 +245,7 @@ func lower(fs vfs.FS, name, partition string, to int64) error {
 	return vfs.WriteFileAtomic(fs, name, []byte(strings.Join(lines, "\n")))
 }
 
-// rebuild removes a derived file that is made anew by reading the log from
+// rebuild removes a derived file that is rebuilt by reading the log from
 // offset from on. With snapshots, those after it go too, so that it is read.
 func rebuild(fs vfs.FS, name string, from int64, snapshots bool) error {
 	dir := path.Dir(name)

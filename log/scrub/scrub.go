@@ -73,7 +73,7 @@ type Options struct {
 	FS      vfs.FS // nil means the operating system
 	Threads int    // partitions checked at once; 0 means 2
 	Locked  bool   // the caller has locked the directories, so that no broker runs
-	// Progress is told now and then how many bytes of data files have been read,
+	// Progress is notified now and then how many bytes of data files have been read,
 	// of how many. It is called by one goroutine at a time.
 	Progress func(read, total int64)
 }

@@ -94,7 +94,7 @@ func finishSwap(fs vfs.FS, dir string, base, end int64) error {
 		return err
 	}
 	if !slices.Contains(names, path.Base(segment.FileName(dir, base, segment.TxnSuffix))+segment.SwapSuffix) {
-		// Aborted transactions are found anew by reading the log from here on.
+		// Aborted transactions are found again by reading the log from here on.
 		if err := rebuild(fs, segment.FileName(dir, base, segment.TxnSuffix), base, true); err != nil {
 			return err
 		}

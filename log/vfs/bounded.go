@@ -15,7 +15,7 @@ import (
 // Bounded returns a file system that keeps at most limit files of inner open. A
 // File of it is a place in a file: its descriptor is closed when others need
 // room and opened again by the next use. A file with writes that were not synced
-// is synced before it is closed, since an error of writing back is told to who
+// is synced before it is closed, since an error of writing back is returned to the one who
 // has the file open.
 //
 // Files that are renamed, alone or with the directory that holds them, are
@@ -162,7 +162,7 @@ func (b *bounded) makeRoom() {
 }
 
 // shrink closes descriptors until no more than limit are open, or none is left
-// that may be closed. An error of closing is told to the next user of that file.
+// that may be closed. An error of closing is returned to the next user of that file.
 func (b *bounded) shrink(limit int) {
 	for f := b.victim(limit); f != nil; f = b.victim(limit) {
 		f.evict()

@@ -8,7 +8,7 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// EndPoint is a listener of a broker as clients are told of it.
+// EndPoint is a listener of a broker as it is advertised to clients.
 type EndPoint struct {
 	Name string // of the listener
 	Host string

@@ -29,7 +29,7 @@ type Options struct {
 }
 
 // Conversion is a plan to convert a log directory. Its steps are taken in order;
-// each is durable when it is done, and a plan that is made anew after one that
+// each is durable when it is done, and a plan that is made again after one that
 // was interrupted goes on where that ended.
 type Conversion struct {
 	Directory // as it was found

@@ -98,7 +98,7 @@ func Open(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error
 
 // Make makes a directory, and those above it, whose entries are durable.
 func Make(fs vfs.FS, dir string) error {
-	// The directory's own entry is synced even if it is there: whoever made it
+	// The directory's own entry is synced even if it is there: its maker
 	// may have died before it did so.
 	made := []string{path.Dir(dir)} // parents that get an entry
 	for at := made[0]; at != path.Dir(at); at = path.Dir(at) {

@@ -191,7 +191,7 @@ func (m *Image) TopicCount() int { return m.topics.Len() }
 func (m *Image) PartitionCount() int { return m.partitions }
 
 // Colliding returns a topic whose name equals name once '.' is read as '_', or
-// nil: the two could not be told apart in metric names.
+// nil: metric names could not distinguish the two.
 func (m *Image) Colliding(name string) *Topic {
 	if !strings.ContainsAny(name, "._") {
 		return nil

@@ -11,7 +11,7 @@ import (
 
 // Ideal is a metadata quorum without disk, network and time, for tests and
 // simulation: an entry is committed when it is appended, and each node applies it
-// when it is told to. It is safe for concurrent use.
+// when it is asked to. It is safe for concurrent use.
 type Ideal struct {
 	mu      sync.Mutex
 	entries []idealEntry
@@ -31,7 +31,7 @@ type IdealNode struct {
 	subscribers []Subscriber
 	elected     func(leads bool)
 
-	// applying is held while entries are applied and subscribers are told.
+	// applying is held while entries are applied and subscribers are notified.
 	applying sync.Mutex
 	applied  int
 	image    *meta.Image // guarded by quorum.mu
@@ -126,7 +126,7 @@ func (n *IdealNode) Barrier(context.Context) (uint64, error) {
 	n.applying.Lock()
 	defer n.applying.Unlock()
 	for {
-		// What contradicts the image was told to who appended it.
+		// What contradicts the image was returned to its appender.
 		if more, _ := n.step(); !more {
 			break
 		}

@@ -17,7 +17,7 @@ type MetadataLog interface {
 	// Image returns the metadata after the newest entry that was applied here.
 	Image() *meta.Image
 	// Append has records written as one entry. It returns the entry's index after
-	// every subscriber of this node has been told of it. term is that of the
+	// every subscriber of this node has been notified of it. term is that of the
 	// election which made this node the leader: in a later one the entry changes
 	// nothing, and ErrStale is returned, since the decision that it came from did
 	// not see what another leader has written.
@@ -31,7 +31,7 @@ type MetadataLog interface {
 	Barrier(ctx context.Context) (term uint64, err error)
 	// Standing returns how the quorum stands.
 	Standing() Standing
-	// Close leaves the quorum. Subscribers are told of nothing once it has
+	// Close leaves the quorum. Subscribers are notified of nothing once it has
 	// returned, and closing it again does nothing.
 	Close() error
 }
@@ -44,7 +44,7 @@ type Update struct {
 	Index    uint64     // of the last entry that New contains
 }
 
-// Subscriber is told of every update of a node's image, one after the other, after
+// Subscriber is notified of every update of a node's image, one after the other, after
 // Image returns the new one. It must not wait for disk, network or locks that are
 // held over them: everything that happens to the metadata waits for it.
 type Subscriber func(Update)

@@ -34,9 +34,9 @@ type NodeOptions struct {
 	Voters []raft.Server
 	// Timing changes how long raft waits; nil leaves that to its defaults.
 	Timing func(*raft.Config)
-	// Subscribers are told of every update, each after the one before it.
+	// Subscribers are notified of every update, each after the one before it.
 	Subscribers []Subscriber
-	// Elected is told when this node begins and ceases to lead, in order. It must
+	// Elected is notified when this node begins and ceases to lead, in order. It must
 	// not block. It may be nil.
 	Elected func(leads bool)
 	// Fatal is called once, from a goroutine of its own, when this node can no

@@ -60,7 +60,7 @@ func (call *Call) appendBuffers(bufs net.Buffers) net.Buffers {
 	return bufs
 }
 
-// free gives the buffer back and lets go of record bytes.
+// free gives the buffer back and drops the record bytes.
 func (call *Call) free() {
 	if call.buf != nil && cap(*call.buf) <= maxPooled {
 		buffers.Put(call.buf)

@@ -27,13 +27,13 @@ var (
 	// ErrClosed means that the connection was closed by this side.
 	ErrClosed = errors.New("connection closed")
 	// ErrTimeout means that an answer, or a connection, did not come in time. The
-	// connection is closed then: later answers could not be told apart from a lost one.
+	// connection is closed then: later answers could not be distinguished from a lost one.
 	ErrTimeout = errors.New("request timed out")
 	// ErrBusy means that as many requests are under way as may be.
 	ErrBusy = errors.New("too many requests in flight")
 	// ErrProtocol means that the broker broke the protocol. The connection is
-	// closed then. Only the call whose answer it was is told so; the others are
-	// told ErrClosed.
+	// closed then. Only the call whose answer it was gets this error; the others
+	// get ErrClosed.
 	ErrProtocol = errors.New("broker broke the protocol")
 	// ErrVersion means that client and broker have no version of an API in
 	// common.
@@ -125,7 +125,7 @@ type Call struct {
 	// it. Otherwise they are valid only until Done returns.
 	Keep bool
 
-	// Done is told once how it went, on a goroutine of the connection: it must
+	// Done is called once with how it went, on a goroutine of the connection: it must
 	// not block, and must not call Close. Resp is filled in if err is nil.
 	Done func(err error)
 
@@ -226,7 +226,7 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Abort closes the connection without waiting; requests under way are told err.
+// Abort closes the connection without waiting; requests under way fail with err.
 func (c *Conn) Abort(err error) {
 	c.mu.Lock()
 	first := c.err == nil
@@ -363,7 +363,7 @@ func (c *Conn) arm(at time.Time) {
 }
 
 // expire closes the connection if a request is overdue or nothing was asked for
-// long, and else sets the timer anew.
+// long, and else resets the timer.
 func (c *Conn) expire() {
 	now := time.Now()
 	c.mu.Lock()
@@ -547,7 +547,7 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 	case id != call.id:
 		err = fmt.Errorf("%w: %s answered request %d, want %d (%s)", ErrProtocol, c.addr, id, call.id, apiName(call.Req))
 	}
-	if err != nil { // the call is still pending and will be told
+	if err != nil { // the call is still pending and will be completed
 		c.fault = err
 		c.mu.Unlock()
 		c.finishAll(silent)

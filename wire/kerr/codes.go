@@ -113,7 +113,7 @@ const (
 	IneligibleReplica                  Code = 107 // proposed ISR holds a fenced or shutting-down replica
 	NewLeaderElected                   Code = 108 // change applied, and leadership moved with it
 	OffsetMovedToTieredStorage         Code = 109 // data at that offset is only in remote storage
-	FencedMemberEpoch                  Code = 110 // member epoch refused: drop partitions and join anew
+	FencedMemberEpoch                  Code = 110 // member epoch refused: drop partitions and rejoin
 	UnreleasedInstanceId               Code = 111 // previous holder of the instance id must leave first
 	UnsupportedAssignor                Code = 112 // server assignor name not configured
 	StaleMemberEpoch                   Code = 113 // member epoch is behind: take the newer one from a heartbeat

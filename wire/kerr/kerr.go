@@ -11,7 +11,7 @@ import "strconv"
 // use [Code.Err] where None must become a nil error.
 type Code int16
 
-// Refresh says what a client must look up anew before it tries again.
+// Refresh says what a client must look up again before it tries again.
 type Refresh uint8
 
 const (
@@ -73,7 +73,7 @@ func (c Code) Retriable() bool {
 	return f != nil && f.retriable
 }
 
-// Refresh returns what to look up anew before the next try.
+// Refresh returns what to look up again before the next try.
 func (c Code) Refresh() Refresh {
 	if f := c.fact(); f != nil {
 		return f.refresh

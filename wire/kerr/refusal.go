@@ -2,7 +2,7 @@ package kerr
 
 import "fmt"
 
-// Refusal is an error that a client is told: a code of the protocol with words
+// Refusal is an error that a client is sent: a code of the protocol with words
 // of its own.
 type Refusal struct {
 	Code   Code

@@ -10,7 +10,7 @@ import (
 )
 
 // pair is one connection: two ends and the two streams between them. Its mutex
-// guards all four; nobody waits while holding it (sync.Cond lets go of it).
+// guards all four; nobody waits while holding it (sync.Cond releases it).
 type pair struct {
 	n      *Network
 	mu     sync.Mutex

@@ -109,7 +109,7 @@ func (n *Network) Heal() {
 
 // BreakAfter breaks each connection once it has carried bytes more bytes (at
 // least 1) in the direction from one place to another. What follows in that
-// write is lost although the writer is told that all was written; the reader
+// write is lost although the write has succeeded; the reader
 // gets what arrived, then both sides see the connection reset.
 func (n *Network) BreakAfter(from, to string, bytes int64) {
 	n.change(func(rs []rule) []rule {

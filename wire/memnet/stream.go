@@ -183,7 +183,7 @@ func (s *stream) drop() {
 	s.seen = max(s.seen, s.read)
 }
 
-// free lets go of memory and timers; both ends have closed.
+// free releases memory and timers; both ends have closed.
 func (s *stream) free() {
 	s.drop()
 	s.ring = nil

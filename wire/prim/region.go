@@ -28,7 +28,7 @@ type Region struct {
 
 	// Holder keeps the file open until the region is released; nil if nobody has to.
 	Holder interface{ ReleaseRegion() }
-	// Owner is told when the region cannot be read, if it is not nil: that is found out
+	// Owner is notified when the region cannot be read, if it is not nil: that is found out
 	// after the log was asked.
 	Owner interface{ ReadFailed(error) }
 

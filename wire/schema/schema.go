@@ -1,5 +1,5 @@
 // Package schema holds the message schemas of the Kafka protocol (release
-// 4.3.1) and parses them. The notation is told in README.md beside this file.
+// 4.3.1) and parses them. The notation is described in README.md beside this file.
 // Package wire/gen turns the schemas into Go; tests walk messages with them.
 package schema
 

@@ -165,7 +165,7 @@ func (f *benchFlags) settle(ctx context.Context, p *client.Producer) error {
 	if err == nil {
 		return nil
 	}
-	p.Close(waiting) // it has ended: what is left is told to have failed
+	p.Close(waiting) // it has ended: what is left fails
 	if ctx.Err() == nil && waiting.Err() != nil {
 		return nil // the failures say it
 	}

@@ -171,7 +171,7 @@ func (d *segmentDump) batch(b []byte, at int64) {
 		a.Codec().String(), a.Transactional(), a.Control(), batch.MaxTimestamp(), len(b), at, valid)
 }
 
-// legacy shows what can be told of an entry of version 0 or 1, which Kafka 4 no
+// legacy shows what is known of an entry of version 0 or 1, which Kafka 4 no
 // longer writes.
 func (d *segmentDump) legacy(b []byte, at int64) {
 	offset := int64(binary.BigEndian.Uint64(b))

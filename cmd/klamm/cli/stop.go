@@ -115,7 +115,7 @@ func closing(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// abandonAfter is how long a command may go on after it was told to stop. It is
+// abandonAfter is how long a command may go on after it was asked to stop. It is
 // the last resort against calls that nothing can interrupt, such as opening a
 // FIFO that nobody writes to.
 const abandonAfter = 2 * closingGrace
