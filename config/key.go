@@ -214,7 +214,7 @@ func parseSynonyms(cell string) (all []Synonym) {
 	return all
 }
 
-// unitOf tells the unit by the end of a key's name.
+// unitOf finds the unit by the end of a key's name.
 func unitOf(name string) string {
 	for _, u := range [...]struct{ end, unit string }{
 		{".bytes.per.second", "bytes/s"}, {".bytes", "bytes"}, {".ms", "ms"}, {".millis", "ms"},

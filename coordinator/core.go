@@ -102,7 +102,7 @@ func (c *core[M]) marker(b record.Batch) (err error) {
 	return err
 }
 
-// loaded tells the machine that it has the whole log.
+// loaded says to the machine that it has the whole log.
 func (c *core[M]) loaded(now time.Time) error {
 	var d Decision
 	if err := c.guard("loaded", func() { d = c.machine.Loaded(now) }); err != nil {
@@ -228,7 +228,7 @@ func (c *core[M]) drop(err error) {
 	for _, p := range pending {
 		c.answer(p.then, err)
 	}
-	// Its own panic was logged, and there is nobody else to tell.
+	// Its own panic was logged, and there is nobody else to return it to.
 	_ = c.guard("unload", func() { m.Unload(err) })
 }
 

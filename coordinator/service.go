@@ -42,7 +42,7 @@ func NewService[M Machine](o ServiceOptions[M]) *Service[M] {
 	return &Service[M]{o: o, epochs: make(map[int32]int32), shards: make(map[int32]*Shard[M])}
 }
 
-// SetPartitions tells how many partitions the topic has, 0 for no topic.
+// SetPartitions sets how many partitions the topic has, 0 for no topic.
 func (s *Service[M]) SetPartitions(n int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

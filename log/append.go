@@ -30,7 +30,7 @@ type AppendOptions struct {
 	ProduceVersion int16 // of the request; 0 means none that limits the codec
 }
 
-// AppendInfo tells what an append did.
+// AppendInfo describes what an append did.
 type AppendInfo struct {
 	BaseOffset, LastOffset int64
 	LogAppendTime          int64 // ms, -1 with create times
@@ -49,7 +49,7 @@ const zstdSince = 7
 // Refusals wrap ErrCorrupt, ErrTooLarge, ErrListTooLarge, ErrInvalidRecord,
 // ErrInvalidTimestamp, ErrUnsupportedCompression, ErrOutOfOrderSequence,
 // ErrProducerEpoch, ErrTxnState or ErrCoordinatorFenced and leave the log as it
-// was; a *BatchError tells about single records. ErrStorage latches the log.
+// was; a *BatchError describes single records. ErrStorage latches the log.
 func (l *Log) Append(b []byte, o AppendOptions) (AppendInfo, error) {
 	cfg := l.config.Load()
 	now := l.now()

@@ -24,7 +24,7 @@ type CompactOptions struct {
 	Throttle func(n int) error
 }
 
-// CompactResult tells what a round did.
+// CompactResult describes what a round did.
 type CompactResult struct {
 	Next     int64 // where the next round begins
 	Segments int   // that were read
@@ -32,7 +32,7 @@ type CompactResult struct {
 	Filtered compact.Stats
 }
 
-// Dirtiness tells how much there is to compact, and whether it is due.
+// Dirtiness returns how much there is to compact, and whether it is due.
 func (l *Log) Dirtiness(firstDirty int64, now time.Time) (compact.Dirtiness, error) {
 	_, d, err := l.measure(firstDirty, now)
 	return d, err

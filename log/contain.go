@@ -9,7 +9,7 @@ import (
 
 // Contain runs a background job. A panic of it is logged and ends that job only.
 func Contain(lg *zap.Logger, job string, f func()) {
-	// The error was logged, and a job has nobody else to tell.
+	// The error was logged, and a job has nobody else to return it to.
 	_ = Caught(lg, job, func() error {
 		f()
 		return nil

@@ -31,7 +31,7 @@ func (f *Fault) Err() error {
 	return nil
 }
 
-// Set makes err the error, unless there is one already, and tells who watches.
+// Set makes err the error, unless there is one already, and notifies those that watch.
 func (f *Fault) Set(err error) {
 	f.mu.Lock()
 	first := f.err.CompareAndSwap(nil, &err)

@@ -236,7 +236,7 @@ func (l *Log) lastWithData(bases []int64) (int, error) {
 }
 
 // follows checks that a segment goes on where the one before it ends. empty
-// tells that it does not, but that there is nothing in it: a crash may leave a
+// means that it does not, but that there is nothing in it: a crash may leave a
 // new file and take away what was before it, as long as nothing was synced.
 func (l *Log) follows(before, s *segment.Segment, base int64) (empty bool, err error) {
 	end := before.Next()

@@ -43,7 +43,7 @@ func (l *Log) dropSnapshots(drop func(at int64) bool) error {
 	return nil
 }
 
-// distrustSnapshots removes snapshots that tell of batches that are not there, and
+// distrustSnapshots removes snapshots of batches that are not there, and
 // after an unclean stop torn ones and those above the offset from which on batches
 // are checked: a power cut may have taken some away that they tell of. One above
 // the log's end must not come back once the log has other batches.

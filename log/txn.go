@@ -286,7 +286,7 @@ func (l *Log) checkTxnIndexes(names []string) error {
 		if _, err := index.ParseTxns(b); err == nil {
 			continue
 		}
-		l.o.Logger.Warn("made unreadable transaction index anew", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Int64("segment", s.Base()))
+		l.o.Logger.Warn("rebuilt unreadable transaction index", zap.String("topic", l.o.Topic), zap.Int32("partition", l.o.Partition), zap.Int64("segment", s.Base()))
 		entries, err := l.abortedIn(s)
 		if err == nil {
 			err = vfs.WriteFileAtomic(l.fs, file, entries)

@@ -139,7 +139,7 @@ func (r *Replicas) change(s *slot, m *meta.Partition) {
 	r.transition(p, m, (*log.Log).AssignEpoch)
 }
 
-// transition gives a partition the role that the metadata say, and tells of it.
+// transition gives a partition the role that the metadata say, and calls Became.
 func (r *Replicas) transition(p *Partition, m *meta.Partition, assign func(l *log.Log, epoch int32, start int64) error) {
 	changed := false
 	err := log.Caught(r.lg, "transition", func() (err error) {
@@ -308,7 +308,7 @@ func (r *Replicas) configure(t *replicatedTopic, image *meta.Image) {
 	})
 }
 
-// flushes tells of a topic with a flush.ms.
+// flushes notes that a topic has a flush.ms.
 func (r *Replicas) flushes(c *config.Topic) {
 	if r.o.Flushing != nil && LogConfig(c).FlushInterval > 0 {
 		r.o.Flushing()

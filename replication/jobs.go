@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// jobs does work on partitions away from who tells of it. Jobs that have a key in
+// jobs does work on partitions away from the goroutine that asks for it. Jobs that have a key in
 // common run in the order in which they were added; others run side by side. It is
 // safe for concurrent use.
 type jobs struct {

@@ -189,7 +189,7 @@ func (p *Partition) Abandon(c *Commit) {
 	}
 }
 
-// advanced publishes a new high watermark, answers the produces below it, and tells
+// advanced publishes a new high watermark, answers the produces below it, and notifies
 // who waits for it. mu is held.
 func (p *Partition) advanced() {
 	high := p.state.HighWatermark()
@@ -208,7 +208,7 @@ func (p *Partition) dropCommits(err error) {
 	p.flushes.settle(math.MaxInt64, err)
 }
 
-// fail tells all who wait that the log directory is offline.
+// fail answers all that wait: the log directory is offline.
 func (p *Partition) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,7 +245,7 @@ func (p *Partition) deleteBelow(offset int64) (moved bool, err error) {
 }
 
 // Deletion asks for the records of a partition below an offset to be deleted, as
-// [Partition.DeleteRecords] does it, and tells what became of that.
+// [Partition.DeleteRecords] does it, and holds the result.
 type Deletion struct {
 	Partition *Partition
 	Offset    int64

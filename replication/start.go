@@ -160,7 +160,7 @@ func (r *Replicas) epochSyncing(n int) (assign func(l *log.Log, epoch int32, sta
 	return (*log.Log).AssignEpochUnsynced, (*dirs.Dir).SyncAll
 }
 
-// progress tells how far Start has come: to who wants to know, and in the log
+// progress reports how far Start has come: to Options.Progress, and in the log
 // where it takes long.
 type progress struct {
 	o       *Options
@@ -350,7 +350,7 @@ func (r *Replicas) dropOffsets(d *dirs.Dir, name string) error {
 	return r.checkpointGone([]string{name})
 }
 
-// openLog opens a log; known tells that it was there before.
+// openLog opens a log; known says that it was there before.
 func (r *Replicas) openLog(dir *dirs.Dir, t *meta.Topic, index int32, c *config.Topic, known bool, checked func(bytes int64)) (*log.Log, error) {
 	name := dirs.Name(t.Name, index)
 	o := log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,

@@ -50,14 +50,14 @@ func (x *Watch) End() {
 	*x = Watch{}
 }
 
-// moved tells who watches a mark. p.mu is held.
+// moved notifies those that watch a mark. p.mu is held.
 func (p *Partition) moved(mark Mark) {
 	for _, x := range p.watchers[mark] {
 		x.w.Moved(p)
 	}
 }
 
-// wake tells everybody who watches. p.mu is held.
+// wake notifies all that watch. p.mu is held.
 func (p *Partition) wake() {
 	for mark := range marks {
 		p.moved(mark)

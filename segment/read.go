@@ -41,7 +41,7 @@ func (s *Segment) locate(offset int64) (pos, end int64, err error) {
 // ReleaseRegion takes back what Read has given out: the files may be closed. Only
 // [prim.Region.Release] calls it.
 func (s *Segment) ReleaseRegion() {
-	// An error of closing what was only read from tells nobody anything.
+	// An error of closing what was only read from does not matter.
 	_ = s.release()
 }
 

@@ -72,7 +72,7 @@ func (s *Segment) publish(x *indexes, b Info) error {
 	return nil
 }
 
-// enter tells the indexes of the batches of the tail before number n. The caller
+// enter puts into the indexes the batches of the tail before number n. The caller
 // holds mu.
 func (s *Segment) enter(x *indexes, n int32) error {
 	t := &s.tail
@@ -88,7 +88,7 @@ func (s *Segment) enter(x *indexes, n int32) error {
 	return nil
 }
 
-// enterAll tells the indexes of all that they lack.
+// enterAll puts into the indexes all that they lack.
 func (s *Segment) enterAll(x *indexes) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,7 @@ type indexer struct {
 	max      index.TimeEntry // largest timestamp and the last offset of its batch
 }
 
-// add tells the indexes of the batch at pos.
+// add puts the batch at pos into the indexes.
 func (i *indexer) add(x *indexes, last, timestamp, pos int64, size int) error {
 	if timestamp > i.max.Timestamp {
 		i.max = index.TimeEntry{Timestamp: timestamp, Offset: last}

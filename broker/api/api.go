@@ -31,7 +31,7 @@ type Session struct {
 	ID         uint64
 	Listener   string // name of the listener that accepted it
 	Kind       Kind   // of that listener
-	LocalHost  string // the address that the client dialled, as the socket tells it
+	LocalHost  string // the address that the client dialled, as the socket has it
 	LocalPort  int32
 	RemoteHost string
 	Principal  string // such as User:ANONYMOUS; "" until the client is authenticated

@@ -11,7 +11,7 @@ import (
 	"github.com/klamm-io/klamm/replication/control"
 )
 
-// changeLog tells, a line each, what clients have changed and who they were. Of
+// changeLog logs, a line each, what clients have changed and who they were. Of
 // a burst only the first lines are written, and one that counts the others.
 type changeLog struct {
 	lg    *zap.Logger

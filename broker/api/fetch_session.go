@@ -258,7 +258,7 @@ func (f *fetchSession) change(req *msg.FetchRequest) {
 }
 
 // rotate moves the partitions that were sent with data to the end, so that the
-// others come first next time. sent tells for each whether it was.
+// others come first next time. sent says for each whether it was.
 func (f *fetchSession) rotate(sent []bool) {
 	n := 0
 	for _, yes := range sent {

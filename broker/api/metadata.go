@@ -124,7 +124,7 @@ func misnamed(req *msg.MetadataRequest, version int16) kerr.Code {
 	return kerr.None
 }
 
-// refuseMetadata answers every topic with an error, and tells of no broker.
+// refuseMetadata answers every topic with an error, and names no broker.
 func refuseMetadata(req *msg.MetadataRequest, resp *msg.MetadataResponse, code kerr.Code) {
 	resp.ErrorCode = int16(code)
 	for _, t := range req.Topics {

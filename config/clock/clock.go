@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Clock tells the time and runs functions later. Implementations are safe for
+// Clock has the time and runs functions later. Implementations are safe for
 // concurrent use.
 type Clock interface {
 	// Now returns the current time.

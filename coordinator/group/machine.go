@@ -349,7 +349,7 @@ func (m *Machine) replayGroup(id string, value []byte) error {
 	return nil
 }
 
-// read makes the group that a record tells of. Its offsets are those of was, if that is
+// read makes the group that a record describes. Its offsets are those of was, if that is
 // there.
 func read(id string, v *msg.GroupMetadataValue, was *group) *group {
 	g := newGroup(id, time.UnixMilli(v.CurrentStateTimestamp))

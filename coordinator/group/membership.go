@@ -362,7 +362,7 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 		return []coordinator.Record{g.emptied(now)}
 	}
 	g.generation = g.nextGeneration()
-	m.tell(g, now)
+	m.report(g, now)
 	g.protocol = g.choose()
 	g.to(CompletingRebalance, now)
 	clear(g.unsynced)
@@ -377,8 +377,8 @@ func (m *Machine) complete(g *group, now time.Time) []coordinator.Record {
 	return nil
 }
 
-// tell reports a rebalance that has come together.
-func (m *Machine) tell(g *group, now time.Time) {
+// report reports a rebalance that has come together.
+func (m *Machine) report(g *group, now time.Time) {
 	if m.conf.Rebalanced != nil {
 		g.news.Group, g.news.Generation, g.news.Members, g.news.Took = g.id, g.generation, len(g.members), now.Sub(g.began)
 		m.conf.Rebalanced(g.news)
@@ -405,7 +405,7 @@ func (m *Machine) decision(records []coordinator.Record, now time.Time) coordina
 			switch {
 			case m.groups[g.id] != g:
 			case g.state == Empty:
-				m.tell(g, now)
+				m.report(g, now)
 			case g.state == PreparingRebalance && len(g.members) == 0:
 				m.by(g, g.joinBy)
 			}

@@ -8,7 +8,7 @@
 // [Map], until it is full. A [Filter] then reads all segments up to there, batch
 // by batch, and returns what of each goes into the cleaned segment. Both need to
 // know what transactions the batches belong to: each gets its own [Txns].
-// [Measure] tells whether a log is worth a round and how far it may go, [Group]
+// [Measure] decides whether a log is worth a round and how far it may go, [Group]
 // which segments become one.
 //
 // The rules are those of Kafka's Cleaner, LogCleanerManager and

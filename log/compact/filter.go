@@ -140,7 +140,7 @@ func (f *Filter) filter(raw []byte) (kept []byte, v Verdict, count int32, err er
 	return kept, v, sum.count, at(b, err)
 }
 
-// lastOfProducer reports whether b tells the sequence number, or at least the
+// lastOfProducer reports whether b holds the sequence number, or at least the
 // epoch, up to which its producer has come.
 func (f *Filter) lastOfProducer(b record.Batch) bool {
 	if b.ProducerID() <= record.NoProducerID {

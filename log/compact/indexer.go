@@ -38,7 +38,7 @@ func (x *Indexer) Latest() int64 { return x.latest }
 // Stats returns what was read.
 func (x *Indexer) Stats() Stats { return x.stats }
 
-// Passed tells that there are no more batches below offset next, although those
+// Passed says that there are no more batches below offset next, although those
 // before may have ended earlier: the base offset of the segment that comes next.
 // It does nothing once the map was full.
 func (x *Indexer) Passed(next int64) {

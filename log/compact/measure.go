@@ -14,7 +14,7 @@ type Facts struct {
 	MinRatio float64 // min.cleanable.dirty.ratio; no ratio is above NaN
 }
 
-// Dirtiness tells how much of a log a round could clean, and whether it should.
+// Dirtiness says how much of a log a round could clean, and whether it should.
 type Dirtiness struct {
 	FirstDirty       int64   // offset where an Indexer starts
 	FirstUncleanable int64   // offset where it ends; base of a segment
@@ -27,7 +27,7 @@ type Dirtiness struct {
 	Due              bool    // the log should be cleaned
 }
 
-// Measure tells how dirty a log is. Of several logs that are due, the one with
+// Measure returns how dirty a log is. Of several logs that are due, the one with
 // the highest ratio comes first.
 //
 // A round does not touch the active segment, the segment of the last stable

@@ -60,7 +60,7 @@ func leftover(name string) (suffix string, ok bool) {
 	return "", false
 }
 
-// dirKind tells partition directories apart.
+// dirKind distinguishes partition directories.
 type dirKind int8
 
 const (
@@ -84,7 +84,7 @@ func (k dirKind) advice() string {
 	return "remove the directory once nothing in it is missed"
 }
 
-// parseDirName tells what the name of a partition directory says: TOPIC-N,
+// parseDirName parses what the name of a partition directory says: TOPIC-N,
 // TOPIC-N.HEX-future, TOPIC-N.HEX-delete or TOPIC-N.HEX-stray.
 func parseDirName(name string) (dirKind, bool) {
 	kind := liveDir

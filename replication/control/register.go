@@ -30,7 +30,7 @@ type Registration struct {
 // is known only when it is applied.
 //
 // What an unclean broker writes next must not pass for what a consumer has read
-// already: the leader epochs that end here tell the two apart (KIP-101, KIP-320).
+// already: the leader epochs that end here distinguish the two (KIP-101, KIP-320).
 func RegisterBroker(f Facts, b Registration) []meta.Record {
 	var out []meta.Record
 	if f.Image.Feature(metadataVersion) == 0 {

@@ -1,4 +1,4 @@
-// Package convert tells whose a log directory is, and turns the directory of a
+// Package convert finds out whose a log directory is, and turns the directory of a
 // JVM broker into one of klamm's and back.
 //
 // Partition directories are the same for both, and so are the records of the

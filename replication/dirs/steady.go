@@ -2,7 +2,7 @@ package dirs
 
 import "time"
 
-// SteadyClock tells the time for what must not be done too early, such as
+// SteadyClock has the time for what must not be done too early, such as
 // removing old records. A clock that jumps ahead is not followed until it has
 // run evenly for a while: records would look old that are not. The zero value is
 // ready; it is owned by one goroutine.
@@ -23,7 +23,7 @@ const (
 	jumpHold = time.Hour
 )
 
-// Before tells when the clock was last known to be right, before the start; it
+// Before returns when the clock was last known to be right, before the start; it
 // shows wall now. A broker that was away for long cannot tell that from a clock
 // that is wrong.
 func (s *SteadyClock) Before(known, wall time.Time) {

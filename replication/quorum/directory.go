@@ -18,7 +18,7 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// Form tells whose raft wrote a metadata directory. The records in it are the
+// Form says whose raft wrote a metadata directory. The records in it are the
 // same; the quorum's own state is not.
 type Form int8
 
@@ -56,7 +56,7 @@ type KRaft struct {
 	Voters  []msg.VotersRecordVoter // with kraft.version 1
 }
 
-// FormOf tells whose raft wrote the metadata directory dir. It reads a few small
+// FormOf finds out whose raft wrote the metadata directory dir. It reads a few small
 // files and the beginning of others, and writes nothing. What the log says goes
 // before quorum-state, which a broker of the other kind may have replaced.
 func FormOf(fs vfs.FS, dir string) (Form, error) {

@@ -147,7 +147,7 @@ func (n *Node) watch() {
 	}
 }
 
-// fail tells, once, that this node cannot go on. It may be called with locks held.
+// fail reports, once, that this node cannot go on. It may be called with locks held.
 func (n *Node) fail(err error) {
 	if n.broken.Swap(true) {
 		return

@@ -479,7 +479,7 @@ func (c *Conn) finish(call *Call, err error) {
 	call.Done(err)
 }
 
-// readLoop reads answers until the connection closes, then tells the calls that
+// readLoop reads answers until the connection closes, then fails the calls that
 // are left.
 func (c *Conn) readLoop() {
 	r := bufio.NewReaderSize(c.nc, 32<<10)

@@ -343,7 +343,7 @@ func (l *listener) drain() {
 	}
 }
 
-// IsReset reports whether err tells of a connection that the peer or a fault
+// IsReset reports whether err is that of a connection that the peer or a fault
 // reset.
 func IsReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

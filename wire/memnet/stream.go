@@ -119,7 +119,7 @@ func (s *stream) wait(cond *sync.Cond) {
 	cond.Wait()
 }
 
-// put copies what fits of b into the ring. broke tells that the stream reached
+// put copies what fits of b into the ring. broke says that the stream reached
 // the count at which it breaks.
 func (s *stream) put(b []byte) (n int, broke bool) {
 	n = min(len(b), s.limit-s.len())

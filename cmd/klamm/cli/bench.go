@@ -34,7 +34,7 @@ func newBench(g *globals) *cobra.Command {
 	return group("bench", "Measure a cluster", newBenchProduce(g), newBenchConsume(g), newBenchLatency(g))
 }
 
-// benchHelp tells what all benchmarks share.
+// benchHelp describes what all benchmarks share.
 const benchHelp = `Latencies are in milliseconds, MB are 10^6 bytes of values. With --rate the load is an open loop: each record is due at a time that does
 not depend on how the cluster keeps up, and its latency counts from then (no coordinated omission). Without, records are sent as fast
 as the producer takes them, and a latency counts from the call. The topic is created if it does not exist.`

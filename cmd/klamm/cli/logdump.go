@@ -96,7 +96,7 @@ func (f *dumpFlags) run(cmd *cobra.Command, g *globals, files []string) (err err
 // it fails. With flat, values are text rather than objects.
 type reader func(f *dumpFlags, name string, flat bool) error
 
-// fileKind tells by its name what a file is.
+// fileKind finds by its name what a file is.
 func fileKind(path string) (kind string, read reader) {
 	name, _ := splitLeftover(filepath.Base(path))
 	switch {

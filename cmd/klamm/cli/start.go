@@ -106,7 +106,7 @@ Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or
 	return cmd
 }
 
-// stopError tells, in one line, what was not well when a broker stopped. The
+// stopError says, in one line, what was not well when a broker stopped. The
 // signal that stopped it did not interrupt anything.
 type stopError struct{ error }
 
