@@ -38,7 +38,11 @@ type Options[M Machine] struct {
 	Logger  *zap.Logger  // nil logs nothing
 }
 
-// Shard runs one machine on one partition. Its methods are safe for concurrent use.
+// Shard runs one machine on one partition. Its methods are safe for concurrent use, and
+// none of them may be called by the machine or by a command, which would wait for itself.
+//
+// Invariant: only the shard's goroutine uses the core, and commands run in the order in
+// which Send took them.
 type Shard[M Machine] struct {
 	storage Storage
 	clock   clock.Clock

@@ -21,8 +21,8 @@ import (
 
 // ControllerOptions says how a controller is started.
 type ControllerOptions struct {
-	NodeID int32
-	FS     vfs.FS
+	NodeID int32  // of this node
+	FS     vfs.FS // that Dir is in
 	Dir    string // of the metadata log; made if it is missing
 	Clock  clock.Clock
 	Logger *zap.Logger

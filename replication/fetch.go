@@ -19,14 +19,14 @@ const (
 
 // Fetch asks a leader for records.
 type Fetch struct {
-	Reader   Reader
-	Follower int32 // of Replica: who it is
+	Reader   Reader // who reads
+	Follower int32  // of Replica: who it is
 
-	Offset      int64
+	Offset      int64 // of the first record
 	LeaderEpoch int32 // that the reader knows of, -1 for any (KIP-320)
 	LastEpoch   int32 // of the record before Offset, as the reader has it; -1 if it does not say (KIP-595)
-	MaxBytes    int
-	MinOne      bool // a first batch that is larger comes whole
+	MaxBytes    int   // of record bytes
+	MinOne      bool  // a first batch that is larger comes whole
 }
 
 // Fetched is what a partition answers a Fetch.

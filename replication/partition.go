@@ -29,12 +29,23 @@ const (
 
 // Partition is one replica of a partition on this broker: its log, and while
 // this broker leads, what it knows of the followers. It is safe for concurrent
-// use.
+// use. Every method answers in the role that the partition has when it is called.
+//
+// Invariants:
+//   - Records come in by Append only while this broker leads, and by AppendAsFollower only
+//     while another does; what was checked in one leader epoch is not appended in another.
+//   - Log start <= high watermark <= log end. The high watermark falls only where the
+//     metadata have made this broker a follower and its log is truncated.
+//   - An append with acks=all is answered without an error once every in-sync replica has
+//     its records, and the in-sync set has at least min.insync.replicas.
+//   - A truncation has lowered every checkpoint, durably, before anything is appended.
+//
+// The exported fields do not change.
 type Partition struct {
 	Topic   string
-	TopicID prim.UUID
+	TopicID prim.UUID // zero for a topic of a cluster that had none
 	Index   int32
-	Dir     *dirs.Dir
+	Dir     *dirs.Dir // the log directory that holds it
 
 	log    *log.Log
 	node   int32
@@ -245,7 +256,8 @@ func (p *Partition) deleteBelow(offset int64) (moved bool, err error) {
 }
 
 // Deletion asks for the records of a partition below an offset to be deleted, as
-// [Partition.DeleteRecords] does it, and holds the result.
+// [Partition.DeleteRecords] does it, and holds the result: Low or Err, which are set when
+// [Replicas.DeleteRecords] returns.
 type Deletion struct {
 	Partition *Partition
 	Offset    int64

@@ -23,11 +23,11 @@ import (
 
 // Options says how the replicas of a broker are opened.
 type Options struct {
-	NodeID int32
-	FS     vfs.FS
-	Dirs   []*dirs.Dir
+	NodeID int32       // of this broker
+	FS     vfs.FS      // that Dirs are in
+	Dirs   []*dirs.Dir // open and locked; the caller unlocks them after Close
 	Broker *config.Broker
-	Static *config.Static
+	Static *config.Static // what topics inherit
 	Clock  clock.Clock
 	Logger *zap.Logger
 	// Flushing, if not nil, is called when a topic gets a flush.ms: FlushEvery may
@@ -49,7 +49,17 @@ type Progress struct {
 }
 
 // Replicas are the partitions that this broker holds. They follow the metadata:
-// [Replicas.Apply] creates, changes and deletes them.
+// [Replicas.Apply] creates, changes and deletes them. The calls come in this order: Start,
+// Apply for each update after the image that Start got, StopCleaning, Close. All else may
+// be called by any goroutine in between.
+//
+// Invariants:
+//   - A partition is here if the newest image that was followed names this broker among its
+//     replicas, its directory is well and its log could be opened.
+//   - What the metadata ask of one partition is done in the order of the entries, one piece
+//     of work at a time.
+//   - A topic that is created again under its old name never gets the records of the old
+//     one: directories go by the topic's id.
 type Replicas struct {
 	o  Options
 	lg *zap.Logger

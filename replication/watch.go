@@ -1,8 +1,12 @@
 package replication
 
-// Watcher is notified when a partition has new records to read. Moved must not
-// block.
-type Watcher interface{ Moved(p *Partition) }
+// Watcher is notified when a partition has new records to read.
+type Watcher interface {
+	// Moved is called with the lock of the partition held, for each time that the mark
+	// moves or the role changes. It must not block, and must not call a method of the
+	// partition.
+	Moved(p *Partition)
+}
 
 // Mark is what a watcher of a partition waits for.
 type Mark uint8

@@ -51,7 +51,14 @@ const namesKept = 5
 // kept while the rebalance is under way: it sends no heartbeats yet.
 const newMemberTimeout = 5 * time.Minute
 
-// Machine is the state of one shard. See [coordinator.Machine].
+// Machine is the state of one shard. See [coordinator.Machine], which says who calls it.
+//
+// Invariants:
+//   - A group is in due, at the latest when it must be looked at, while there is a time at
+//     which something happens in it by itself.
+//   - Every join and sync that waits is held by one member, and answered once: with the
+//     rebalance, with the member's end, or by Unload.
+//   - What Replay changes, nothing else does; see [group].
 type Machine struct {
 	conf      Config
 	groups    map[string]*group

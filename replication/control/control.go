@@ -26,7 +26,8 @@ type Chance interface {
 // Facts are what a decision goes by beside the request.
 type Facts struct {
 	// Image is the newest metadata. The records of the decision apply to it.
-	Image  *meta.Image
+	Image *meta.Image
+	// Chance is asked in an order that the request alone gives.
 	Chance Chance
 	// Full returns why a broker can hold no other partition, nil if it can. It may
 	// be nil, and then every live broker can.

@@ -41,15 +41,16 @@ func CheckTopicName(name string) error {
 
 // TopicSpec asks for a topic.
 type TopicSpec struct {
-	Name              string
-	Partitions        int32             // -1 means the broker's num.partitions
-	ReplicationFactor int16             // -1 means default.replication.factor
-	Assignment        map[int32][]int32 // partition -> replicas, instead of the two
-	Configs           map[string]*string
+	Name              string             // checked by the decision
+	Partitions        int32              // -1 means the broker's num.partitions
+	ReplicationFactor int16              // -1 means default.replication.factor
+	Assignment        map[int32][]int32  // partition -> replicas, instead of the two
+	Configs           map[string]*string // a nil value is refused
 }
 
 // TopicResult is what became of one TopicSpec, of a deletion, or of a request
-// for more partitions.
+// for more partitions. Where Err is not nil, nothing was done, and of the other fields
+// only what the request named is set.
 type TopicResult struct {
 	Name              string
 	ID                prim.UUID

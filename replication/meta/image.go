@@ -20,26 +20,31 @@ import (
 // NoLeader is the leader of a partition that has none.
 const NoLeader = -1
 
-// Partition is one partition as the controller knows it.
+// Partition is one partition as the controller knows it. It does not change: an apply
+// makes another one.
+//
+// Invariants: InSync is a part of Replicas and never empty once the partition had a
+// leader; Leader is NoLeader or one of InSync, or was elected uncleanly; every change of
+// the partition raises PartitionEpoch, and every change of its leader LeaderEpoch.
 type Partition struct {
-	Replicas       []int32
-	InSync         []int32
-	Removing       []int32
-	Adding         []int32
+	Replicas       []int32     // broker ids, the preferred leader first
+	InSync         []int32     // of Replicas: who has all that is committed
+	Removing       []int32     // of Replicas: those that a reassignment takes out
+	Adding         []int32     // of Replicas: those that a reassignment brings in
 	Directories    []prim.UUID // of the replicas, in their order
-	EligibleLeader []int32     // KIP-966
-	LastKnownELR   []int32
-	Leader         int32
+	EligibleLeader []int32     // not in sync, and have all that is committed (KIP-966)
+	LastKnownELR   []int32     // were EligibleLeader, and stopped uncleanly since (KIP-966)
+	Leader         int32       // a broker id, or NoLeader
 	LeaderEpoch    int32
 	PartitionEpoch int32
 	Recovering     bool // elected uncleanly, and not yet recovered
 }
 
-// Topic is one topic. Partitions is indexed by partition id.
+// Topic is one topic. It does not change.
 type Topic struct {
 	Name       string
-	ID         prim.UUID
-	Partitions []*Partition
+	ID         prim.UUID    // that no topic before it had, whatever its name
+	Partitions []*Partition // by partition id
 }
 
 // Internal reports whether the topic is one of the cluster's own.
@@ -67,15 +72,15 @@ type Endpoint struct {
 	Protocol int16 // security protocol: 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL
 }
 
-// Broker is one registered broker.
+// Broker is one registered broker. It does not change: an apply makes another one.
 type Broker struct {
 	ID           int32
-	Epoch        int64
-	Incarnation  prim.UUID
+	Epoch        int64     // of the registration: the index of its entry
+	Incarnation  prim.UUID // of the process
 	Endpoints    []Endpoint
-	Rack         *string
-	Fenced       bool
-	ShuttingDown bool
+	Rack         *string // nil for none
+	Fenced       bool    // leads nothing, and is in no in-sync set
+	ShuttingDown bool    // gives up what it leads
 	LogDirs      []prim.UUID
 	// CordonedLogDirs get no new partitions; nil means that the broker did not
 	// say. It and Features are kept for the JVM broker.
