@@ -51,7 +51,7 @@ func (r *Replicas) checkpointGone(names []string) error {
 // of those that did not open, the one that was found.
 func (r *Replicas) offsets(d *dirs.Dir, file string, of func(*log.Log) (int64, bool)) func() map[string]int64 {
 	return func() map[string]int64 {
-		out := d.OfKept(file)
+		out := d.OfQuarantined(file)
 		r.Each(func(p *Partition) bool {
 			if p.Dir == d {
 				if offset, ok := of(p.log); ok {

@@ -43,7 +43,7 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 			err = errors.Join(err, fmt.Errorf("log directory %s is offline: %w", d.Path, d.Err()))
 		case failed[i] != nil:
 			err = errors.Join(err, fmt.Errorf("log directory %s: %w", d.Path, failed[i]))
-		case d.KeepsSome():
+		case d.HasQuarantined():
 			// What did not open must be looked at again at the next start.
 		default:
 			if e := d.MarkClean(brokerEpoch); e != nil {

@@ -119,7 +119,7 @@ func (r *Replicas) toOpen(m *meta.Image) (all []opening) {
 			case err != nil:
 				into.slots[i].failed.Store(true)
 				if d := r.foundAt(name); d != nil {
-					d.Keep(name)
+					d.Quarantine(name)
 				}
 			default:
 				all = append(all, opening{t, &c, int32(i), into.slots[i]})
@@ -206,7 +206,7 @@ func (p *progress) tell() {
 func (r *Replicas) quarantine(t *meta.Topic, index int32, err error) {
 	fields := []zap.Field{zap.String("topic", t.Name), zap.Int32("partition", index), zap.Error(err)}
 	if d := r.foundAt(dirs.Name(t.Name, index)); d != nil {
-		d.Keep(dirs.Name(t.Name, index))
+		d.Quarantine(dirs.Name(t.Name, index))
 		dir := d.File(dirs.Name(t.Name, index))
 		fields = append(fields, zap.String("advice", "look at it with 'klamm log verify "+dir+"', then stop the broker and see what 'klamm log repair --dry-run "+dir+"' would do"))
 	}

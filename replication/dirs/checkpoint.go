@@ -71,23 +71,23 @@ func writeCheckpoint(fs vfs.FS, name string, offsets map[string]int64) error {
 	return vfs.WriteFileAtomic(fs, name, b)
 }
 
-// Keep notes that a partition's directory did not open and stays as it is.
-func (d *Dir) Keep(name string) {
+// Quarantine notes that a partition's directory did not open and stays as it is.
+func (d *Dir) Quarantine(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.kept == nil {
-		d.kept = make(map[string]bool)
+	if d.quarantined == nil {
+		d.quarantined = make(map[string]bool)
 	}
-	d.kept[name] = true
+	d.quarantined[name] = true
 }
 
-// OfKept returns the offsets that a checkpoint file had of the partitions whose
+// OfQuarantined returns the offsets that a checkpoint file had of the partitions whose
 // directories stay as they are.
-func (d *Dir) OfKept(file string) map[string]int64 {
+func (d *Dir) OfQuarantined(file string) map[string]int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := make(map[string]int64)
-	for name := range d.kept {
+	for name := range d.quarantined {
 		if offset, ok := d.found[file][name]; ok {
 			out[name] = offset
 		}
@@ -95,11 +95,11 @@ func (d *Dir) OfKept(file string) map[string]int64 {
 	return out
 }
 
-// KeepsSome reports whether a partition's directory did not open.
-func (d *Dir) KeepsSome() bool {
+// HasQuarantined reports whether a partition's directory did not open.
+func (d *Dir) HasQuarantined() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.kept) > 0
+	return len(d.quarantined) > 0
 }
 
 // FirstDirty returns the first offset of a partition that was never compacted.
@@ -153,7 +153,7 @@ func (d *Dir) Forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.found[log.CleanerFile], name)
-	delete(d.kept, name)
+	delete(d.quarantined, name)
 	if d.gone == nil {
 		d.gone = make(map[string]bool)
 	}

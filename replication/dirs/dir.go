@@ -35,11 +35,11 @@ type Dir struct {
 
 	writing sync.Mutex // held while a checkpoint file is written
 
-	mu       sync.Mutex                  // guards what follows
-	found    map[string]map[string]int64 // by checkpoint file: offsets by partition directory, as they were found; the cleaner's changes
-	kept     map[string]bool             // partition directories that did not open and are left as they are
-	gone     map[string]bool             // partition directories of topics that were deleted, which checkpoint files may still have
-	replicas int                         // partitions in here
+	mu          sync.Mutex                  // guards what follows
+	found       map[string]map[string]int64 // by checkpoint file: offsets by partition directory, as they were found; the cleaner's changes
+	quarantined map[string]bool             // partition directories that did not open and are left as they are
+	gone        map[string]bool             // partition directories of topics that were deleted, which checkpoint files may still have
+	replicas    int                         // partitions in here
 }
 
 // Identity is what meta.properties says of a node.

@@ -23,7 +23,7 @@ func NewRetention(began time.Time, lg *zap.Logger) *Retention {
 	return &Retention{began: began, lg: lg}
 }
 
-// Before tells when a broker was last here; see SteadyClock.Before.
+// Before takes when a broker was last here; see SteadyClock.Before.
 func (r *Retention) Before(known time.Time) { r.steady.Before(known, r.began) }
 
 // Retain goes through the logs that each goes through, at now

@@ -23,7 +23,7 @@ const (
 	jumpHold = time.Hour
 )
 
-// Before returns when the clock was last known to be right, before the start; it
+// Before takes when the clock was last known to be right, before the start; it
 // shows wall now. A broker that was away for long cannot tell that from a clock
 // that is wrong.
 func (s *SteadyClock) Before(known, wall time.Time) {
