@@ -235,7 +235,7 @@ func TestNames(t *testing.T) {
 					t.Errorf("%s is taken for a partition's directory", name)
 				}
 			}
-			if DeletedName(topic, index) == DeletedName(topic, index) {
+			if first, second := DeletedName(topic, index), DeletedName(topic, index); first == second {
 				t.Errorf("two deleted directories of %s-%d have one name", topic, index)
 			}
 		}
