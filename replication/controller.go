@@ -28,6 +28,10 @@ type ControllerOptions struct {
 	Logger *zap.Logger
 	// Transport joins the voters; nil means that this node is the only one.
 	Transport raft.Transport
+	// Forward returns the way to another node, which leads as far as this one knows; nil
+	// if there is no other node. Its error is kerr.NotController where that is worth
+	// another try.
+	Forward func(leader int32) (Channel, error)
 	// Applied is called with every image after it is in place, in order. It must
 	// not wait: see quorum.Subscriber.
 	Applied func(old, new *meta.Image, delta meta.Delta)
@@ -43,8 +47,9 @@ type ControllerOptions struct {
 	Fatal func(error)
 }
 
-// Controller is how a broker changes the cluster's metadata: it has package
-// control decide, and the metadata log write. It is safe for concurrent use.
+// Controller is how a broker changes the cluster's metadata. While it is active it has
+// package control decide, and the metadata log write; else the active one on another node
+// is asked. It is safe for concurrent use.
 //
 // Invariant: it decides only while it is active, one decision at a time, and each
 // sees the image that the one before left. It is active in a term from when it has
