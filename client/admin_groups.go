@@ -143,7 +143,7 @@ func (a *Admin) GroupOffsets(ctx context.Context, group string, tps ...TopicPart
 // SetGroupOffsets commits offsets for a group that has no members.
 func (a *Admin) SetGroupOffsets(ctx context.Context, group string, offsets map[TopicPartition]Offset) error {
 	return a.onGroup(ctx, group, "OffsetCommit", func(ctx context.Context, id int32) error {
-		return a.cl.commitOffsets(ctx, id, group, "", -1, nil, offsets)
+		return a.cl.setOffsets(ctx, id, group, offsets)
 	})
 }
 

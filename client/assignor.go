@@ -121,9 +121,7 @@ type topicPartitions struct {
 // byTopic groups partitions, both sorted.
 func byTopic(tps []TopicPartition) (out []topicPartitions) {
 	tps = slices.Clone(tps)
-	slices.SortFunc(tps, func(a, b TopicPartition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	slices.SortFunc(tps, compareTopicPartitions)
 	for _, tp := range tps {
 		if n := len(out); n == 0 || out[n-1].topic != tp.Topic {
 			out = append(out, topicPartitions{topic: tp.Topic})

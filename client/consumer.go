@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,10 +12,6 @@ import (
 
 	"github.com/klamm-io/klamm/wire/kerr"
 )
-
-// ErrNoReset means that a partition has no valid position and auto.offset.reset
-// is none.
-var ErrNoReset = errors.New("no position, and auto.offset.reset is none")
 
 // Consumer reads records of partitions that it is assigned, or that its group
 // shares out. Poll, Subscribe, Assign, Seek, Commit and Close are for one
@@ -67,6 +62,7 @@ type position struct {
 	told      bool      // lastErr is for Poll: no try before Poll has returned it
 	highWater int64     // -1 before the first fetch
 	committed int64     // -1 if nothing is
+	unplaced  bool      // the group has still to say where to begin; fetching is set until then
 	epoch     int32     // of the last record
 }
 
@@ -130,8 +126,11 @@ func (c *Consumer) Subscribe(topics ...string) error {
 }
 
 // Assign makes the consumer read exactly these partitions from these positions,
-// without a group's help.
+// without a group's help, in place of what was subscribed or assigned before.
 func (c *Consumer) Assign(at map[TopicPartition]Position) {
+	if c.group != nil {
+		c.group.assign()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for tp := range at {
@@ -167,25 +166,63 @@ func (c *Consumer) Assignment() (tps []TopicPartition) {
 	for tp := range c.assigned {
 		tps = append(tps, tp)
 	}
-	slices.SortFunc(tps, func(a, b TopicPartition) int {
-		if a.Topic != b.Topic {
-			if a.Topic < b.Topic {
-				return -1
-			}
-			return 1
-		}
-		return int(a.Partition - b.Partition)
-	})
+	slices.SortFunc(tps, compareTopicPartitions)
 	return tps
+}
+
+// give assigns partitions that the group shares out. They are read once begin
+// has said from where.
+func (c *Consumer) give(tps []TopicPartition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := make(map[TopicPartition]Position, len(tps))
+	for _, tp := range tps {
+		c.cl.want(tp.Topic)
+		at[tp] = Position{}
+	}
+	c.replace(at)
+	for _, p := range c.assigned {
+		p.unplaced, p.fetching, p.known = true, true, false
+	}
+}
+
+// begin has assigned partitions read from their committed offsets, or from where
+// reset says. Those that the application has moved meanwhile stay there.
+func (c *Consumer) begin(tps []TopicPartition, committed map[TopicPartition]Offset) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	to, _ := c.o.reset()
+	for _, tp := range tps {
+		p := c.assigned[tp]
+		if p == nil || !p.unplaced {
+			continue
+		}
+		p.unplaced, p.fetching = false, false
+		if o, ok := committed[tp]; ok {
+			p.next, p.known, p.committed = o.At, true, o.At
+		} else {
+			p.wanted, p.next, p.known = to, to.n, !to.lookup
+		}
+	}
+	c.look()
 }
 
 // Seek makes the next Poll return records of an assigned partition from there.
 func (c *Consumer) Seek(tp TopicPartition, to Position) error {
+	unplaced, err := c.seek(tp, to)
+	if unplaced {
+		c.group.seeked(tp)
+	}
+	return err
+}
+
+// seek reports whether the group still looked for a place to begin.
+func (c *Consumer) seek(tp TopicPartition, to Position) (unplaced bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.assigned[tp]
 	if old == nil {
-		return fmt.Errorf("seek: %v is not assigned", tp)
+		return false, fmt.Errorf("seek: %v is not assigned", tp)
 	}
 	p := newPosition(tp, to)
 	p.paused, p.highWater, p.committed = old.paused, old.highWater, old.committed
@@ -193,7 +230,7 @@ func (c *Consumer) Seek(tp TopicPartition, to Position) error {
 	c.assigned[tp] = p
 	c.ready = slices.DeleteFunc(c.ready, func(x *position) bool { return x == old })
 	c.look()
-	return nil
+	return old.unplaced, nil
 }
 
 // Pause keeps Poll from returning records of partitions until Resume.
@@ -232,11 +269,13 @@ func (c *Consumer) Position(tp TopicPartition) (next, end int64, ok bool) {
 // valid. Errors of single partitions are returned as often as they happen; Poll
 // may be called on.
 func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
+	reads := true
+	if c.group != nil {
+		defer c.group.returned()
+	}
 	for {
 		if c.group != nil {
-			if err := c.group.poll(ctx); err != nil {
-				return nil, err
-			}
+			reads = c.group.polled()
 		}
 		c.mu.Lock()
 		if c.closed {
@@ -249,7 +288,11 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 			c.look() // what failed may be tried again
 			return nil, err
 		}
-		records, err := c.take()
+		var records []Record
+		var err error
+		if reads {
+			records, err = c.take()
+		}
 		changed := c.changed
 		c.mu.Unlock()
 		if len(records) > 0 || err != nil {
@@ -257,7 +300,7 @@ func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 		}
 		var rejoin <-chan struct{}
 		if c.group != nil {
-			rejoin = c.group.wakeUp()
+			rejoin = c.group.wake
 		}
 		select {
 		case <-changed:

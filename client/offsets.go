@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -19,6 +20,11 @@ type TopicPartition struct {
 
 // String returns topic-partition.
 func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic, tp.Partition) }
+
+// compareTopicPartitions orders by topic, then by number.
+func compareTopicPartitions(a, b TopicPartition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
 
 // Position is a place in a partition: an offset, or one that the broker must
 // look up. The zero value is offset 0; see the functions that return one.

@@ -1,0 +1,59 @@
+package client
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/klamm-io/klamm/wire/kerr"
+)
+
+// beats reports whether heartbeats are to be sent: as long as there is a
+// generation, while the application works as well as during a rebalance, until
+// JoinGroup is sent. The Java client sends them while SyncGroup waits, too; but
+// a broker reads nothing behind it, and counts that member as alive.
+func (m *member) beats() bool { return m.holds() || m.state == memberAssigning }
+
+// stepBeat sends a heartbeat when it is time.
+func (m *member) stepBeat(now time.Time) {
+	if m.beats() && m.beat.due(now) {
+		m.beat.at = now.Add(m.o.heartbeat)
+		m.do(beatRequest{id: m.begin(&m.beat), broker: m.coordinator, who: m.who})
+	}
+}
+
+// beaten has the answer to a heartbeat. One that is lost, or that a broker
+// refuses which coordinates the group no more, says nothing of the membership.
+func (m *member) beaten(now time.Time, id uint64, err error) {
+	if !m.beat.ended(id) {
+		return
+	}
+	if err != nil {
+		err = fmt.Errorf("heartbeat: %w", err)
+	}
+	code, ends := ofMembership(err)
+	switch {
+	case err == nil:
+		m.beat.tries = 0
+		m.confirmed(now)
+	case code == kerr.RebalanceInProgress:
+		m.beat.tries = 0
+		m.confirmed(now)
+		if m.state == memberStable { // else it knows already
+			m.lastErr = err
+			m.note("rejoin", err)
+			m.call()
+		}
+	case ends:
+		m.dismissed(now, code, err)
+	case ofCoordinator(err):
+		m.failed(&m.beat, now)
+		m.lostCoordinator(now, m.beat.broker, err)
+	case retriable(err):
+		m.failed(&m.beat, now)
+		m.note("heartbeat failed, try again", err)
+	default:
+		m.failed(&m.beat, now)
+		m.tell(fmt.Errorf("group %s: %w", m.o.group, err))
+	}
+	m.step(now)
+}
