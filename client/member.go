@@ -333,9 +333,9 @@ func (m *member) dismissed(now time.Time, code kerr.Code, err error) {
 
 // stopCalls forgets every request of a membership.
 func (m *member) stopCalls() {
-	for _, a := range []*attempt{&m.join, &m.beat, &m.place} {
-		m.drop(a)
-	}
+	m.drop(&m.join)
+	m.drop(&m.place)
+	m.beat.id = 0 // its answer may still say what is wrong
 	m.sync = syncRequest{}
 	m.unplaced, m.held = nil, false
 }
@@ -380,11 +380,13 @@ func (m *member) lostCoordinator(now time.Time, broker int32, err error) {
 	}
 	m.note("coordinator lost", err)
 	m.coordinator = -1
-	for _, a := range []*attempt{&m.beat, &m.place} {
-		if a.id != 0 {
-			m.drop(a)
-			m.failed(a, now)
-		}
+	if m.beat.id != 0 {
+		m.beat.id = 0
+		m.failed(&m.beat, now)
+	}
+	if m.place.id != 0 {
+		m.drop(&m.place)
+		m.failed(&m.place, now)
 	}
 	if m.join.id != 0 && m.state != memberAssigning {
 		m.drop(&m.join)

@@ -24,11 +24,14 @@ func (m *member) stepBeat(now time.Time) {
 // beaten has the answer to a heartbeat. One that is lost, or that a broker
 // refuses which coordinates the group no more, says nothing of the membership.
 func (m *member) beaten(now time.Time, id uint64, err error) {
-	if !m.beat.ended(id) {
-		return
-	}
 	if err != nil {
 		err = fmt.Errorf("heartbeat: %w", err)
+	}
+	if !m.beat.ended(id) { // sent in a generation that is over
+		if err != nil {
+			m.note("late answer", err)
+		}
+		return
 	}
 	code, ends := ofMembership(err)
 	switch {

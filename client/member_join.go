@@ -143,7 +143,7 @@ func (m *member) stepJoin(now time.Time) {
 
 // joinAgain has the member go back to JoinGroup after a pause.
 func (m *member) joinAgain(now time.Time, err error) {
-	m.drop(&m.beat)
+	m.beat.id = 0
 	m.state, m.who.generation, m.lastErr = memberJoining, -1, err
 	m.failed(&m.join, now)
 	m.note("group not joined, try again", err)
@@ -209,7 +209,7 @@ func (m *member) groupSynced(now time.Time, id uint64, mine []TopicPartition, er
 	m.lastErr = nil
 	if !slices.Equal(m.joined, m.topics) { // subscribed anew meanwhile: these are not to be read
 		m.note("rejoin", errors.New("the subscription changed during the join"))
-		m.drop(&m.beat)
+		m.beat.id = 0
 		m.state, m.leads, m.who.generation = memberJoining, nil, -1
 		m.step(now)
 		return
@@ -241,7 +241,7 @@ func (m *member) refused(now time.Time, err error) {
 	case code == kerr.RebalanceInProgress, code == kerr.MemberIdRequired, retriable(err):
 		m.joinAgain(now, err)
 	default:
-		m.drop(&m.beat)
+		m.beat.id = 0
 		m.failed(&m.join, now)
 		m.state, m.who.generation = memberUnjoined, -1
 		m.tell(fmt.Errorf("join group %s: %w", m.o.group, err))
