@@ -347,7 +347,9 @@ func revokes(e *errand) bool { return e.kind == revokeCommit }
 // offsets, if there are any, the coordinator is told. A static member stays: it
 // is expected back within its session.
 func (m *member) depart(kind errandKind, offsets map[TopicPartition]Offset, reason string) {
-	aside := m.join.id != 0 // a broker reads nothing behind a JoinGroup or SyncGroup that waits
+	// A broker reads nothing behind a request that it holds back, as it does with
+	// JoinGroup and SyncGroup.
+	aside := m.join.id != 0 || m.place.id != 0 || m.beat.id != 0
 	m.stopCalls()
 	if len(offsets) > 0 {
 		m.errands = append(m.errands, &errand{kind: kind, who: m.who, last: true, offsets: offsets})
