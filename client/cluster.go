@@ -27,6 +27,7 @@ const (
 	forData  purpose = iota // produce, fetch
 	forGroup                // coordinator
 	forAdmin                // metadata and the rest
+	forLeaving              // LeaveGroup, past a JoinGroup that the coordinator holds back
 )
 
 type connKey struct {

@@ -3,13 +3,16 @@ package client
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
-// findCoordinator asks which broker coordinates a group, once.
-func (c *cluster) findCoordinator(ctx context.Context, group string) (int32, error) {
+// findCoordinator asks which broker coordinates a group, once. A broker that does
+// not answer within patience has the next one asked; 0 means
+// request.timeout.ms.
+func (c *cluster) findCoordinator(ctx context.Context, group string, patience time.Duration) (int32, error) {
 	var found BrokerInfo
 	err := c.anyConn(ctx, func(cn versioned) error {
 		v, err := cn.Version(wire.FindCoordinator)
@@ -22,7 +25,7 @@ func (c *cluster) findCoordinator(ctx context.Context, group string) (int32, err
 		} else {
 			req.Key = group
 		}
-		if err := cn.DoVersion(ctx, req, resp, v, 0); err != nil {
+		if err := cn.DoVersion(ctx, req, resp, v, patience); err != nil {
 			return err
 		}
 		if v < 4 {
@@ -64,7 +67,7 @@ func (c *cluster) learnBroker(b BrokerInfo) {
 // another one as often as the errors say that it moved.
 func (c *cluster) onCoordinator(ctx context.Context, group, what string, f func(broker int32) error) error {
 	return c.retryFor(ctx, what+" of group "+group, func() error {
-		id, err := c.findCoordinator(ctx, group)
+		id, err := c.findCoordinator(ctx, group, 0)
 		if err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func (g *group) perform(a action) {
 	switch a := a.(type) {
 	case findRequest:
 		g.send(a.id, func(ctx context.Context) func(*member, time.Time) {
-			broker, err := g.c.cl.findCoordinator(ctx, g.id)
+			broker, err := g.c.cl.findCoordinator(ctx, g.id, g.patience()/3)
 			return func(m *member, now time.Time) { m.found(now, a.id, broker, err) }
 		})
 	case joinRequest:

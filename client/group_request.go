@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -96,10 +97,13 @@ func (g *group) sendSync(ctx context.Context, r syncRequest) ([]TopicPartition, 
 	return mine, nil
 }
 
-// sendBeat sends a heartbeat. It does not wait as long as other requests do: a
-// coordinator that is silent must be known as dead well within the session.
+// patience is how long a heartbeat may take. Other requests may take longer, but
+// a coordinator that is silent must be known as dead, and another one be found,
+// well within the session.
+func (g *group) patience() time.Duration { return min(g.c.o.RequestTimeout, g.c.o.SessionTimeout/3) }
+
+// sendBeat sends a heartbeat.
 func (g *group) sendBeat(ctx context.Context, r beatRequest) error {
-	o := &g.c.o
 	cn, err := g.c.cl.broker(ctx, r.broker, forGroup)
 	if err != nil {
 		return err
@@ -110,7 +114,7 @@ func (g *group) sendBeat(ctx context.Context, r beatRequest) error {
 	}
 	req := &msg.HeartbeatRequest{GroupId: g.id, GenerationId: r.who.generation, MemberId: r.who.member, GroupInstanceId: g.instance()}
 	resp := new(msg.HeartbeatResponse)
-	if err := lost(cn.DoVersion(ctx, req, resp, v, min(o.RequestTimeout, o.SessionTimeout/3)), cn); err != nil {
+	if err := lost(cn.DoVersion(ctx, req, resp, v, g.patience()), cn); err != nil {
 		return err
 	}
 	return codeOf(resp.ErrorCode)
@@ -120,7 +124,7 @@ func (g *group) sendBeat(ctx context.Context, r beatRequest) error {
 func (g *group) sendLeave(ctx context.Context, r leaveRequest) error {
 	use := forGroup
 	if r.aside {
-		use = forAdmin
+		use = forLeaving
 	}
 	cn, err := g.c.cl.broker(ctx, r.broker, use)
 	if err != nil {

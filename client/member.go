@@ -349,7 +349,7 @@ func revokes(e *errand) bool { return e.kind == revokeCommit }
 func (m *member) depart(kind errandKind, offsets map[TopicPartition]Offset, reason string) {
 	// A broker reads nothing behind a request that it holds back, as it does with
 	// JoinGroup and SyncGroup.
-	aside := m.join.id != 0 || m.place.id != 0 || m.beat.id != 0
+	aside := m.join.id != 0 && m.state != memberAssigning || m.place.id != 0 || m.beat.id != 0
 	m.stopCalls()
 	if len(offsets) > 0 {
 		m.errands = append(m.errands, &errand{kind: kind, who: m.who, last: true, offsets: offsets})

@@ -336,12 +336,13 @@ func TestOffsetsDoNotEndTheMembership(t *testing.T) {
 	})
 }
 
-// delay holds back what is asked with a key, for d.
+// delay holds back what is asked with a key, for d. Metadata is held back from a
+// join on: before, there would be none.
 func delay(f *fake, k wire.Key, d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.script = func(_ int32, h wire.RequestHeader, _ msg.Request) (msg.Response, string) {
-		if h.Key == k {
+		if h.Key == k && (k != wire.Metadata || f.count(wire.JoinGroup) > 0) {
 			time.Sleep(d)
 		}
 		return nil, ""
