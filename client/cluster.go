@@ -24,10 +24,10 @@ var errLost = errors.New("connection lost before the answer came")
 type purpose uint8
 
 const (
-	forData  purpose = iota // produce, fetch
-	forGroup                // coordinator
-	forAdmin                // metadata and the rest
-	forLeaving              // LeaveGroup, past a JoinGroup that the coordinator holds back
+	forData    purpose = iota // produce, fetch
+	forGroup                  // coordinator
+	forAdmin                  // metadata and the rest
+	forLeaving                // LeaveGroup, past a JoinGroup that the coordinator holds back
 )
 
 type connKey struct {

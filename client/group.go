@@ -24,13 +24,14 @@ type group struct {
 	c    *Consumer
 	id   string
 	wake chan struct{} // buffered: Poll is to look again
-	kick chan struct{} // buffered: the deadline may have changed
+	kick chan struct{} // buffered: the deadline is earlier than it was
 
 	mu       sync.Mutex // guards the fields below; taken before Consumer.mu
 	m        *member
 	requests map[uint64]context.CancelFunc // under way
 	waiters  map[uint64]chan error         // of commits
 	waiterID uint64
+	timed    time.Time  // what the timer of run is set to; zero for nothing
 	left     chan error // buffered: how close ended
 }
 
@@ -57,6 +58,7 @@ func (g *group) run() {
 	for {
 		g.mu.Lock()
 		at := g.m.deadline()
+		g.timed = at
 		g.mu.Unlock()
 		wait := time.Hour
 		if !at.IsZero() {
@@ -81,7 +83,9 @@ func (g *group) event(f func(m *member, now time.Time)) {
 	for _, a := range g.m.take() {
 		g.perform(a)
 	}
-	notify(g.kick)
+	if at := g.m.deadline(); !at.IsZero() && (g.timed.IsZero() || at.Before(g.timed)) {
+		notify(g.kick)
+	}
 }
 
 // notify puts a token into a buffered channel unless there is one.

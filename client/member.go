@@ -13,12 +13,12 @@ import (
 type memberState uint8
 
 const (
-	// memberIdle: not subscribed. Partitions are assigned by hand, and the group only
-	// keeps offsets.
+	// memberIdle: not subscribed. Partitions are assigned by hand, and the group
+	// only keeps offsets.
 	memberIdle memberState = iota
-	// memberUnjoined: subscribed, and in no generation: not yet, or thrown out, or gone
-	// because the application did not poll. The next Poll drops what the
-	// application may still read, without a commit, and joins.
+	// memberUnjoined: subscribed, and in no generation: not yet, or thrown out, or
+	// gone because the application did not poll, or told Poll why not. The next
+	// Poll drops what the application has, without a commit, and joins.
 	memberUnjoined
 	// memberJoining: no partitions; JoinGroup is under way or about to be sent.
 	memberJoining
@@ -28,11 +28,11 @@ const (
 	memberSyncing
 	// memberStable: has its partitions and reads them.
 	memberStable
-	// memberCalled: has its partitions, and is to join again with the next Poll: the
-	// group rebalances, or the subscription or the partitions changed.
+	// memberCalled: has its partitions, and is to join again with the next Poll:
+	// the group rebalances, or the subscription or the partitions changed.
 	memberCalled
-	// memberPreparing: Poll has come, and waits until positions are committed before
-	// the partitions are given up.
+	// memberPreparing: Poll has come, and waits until positions are committed
+	// before the partitions are given up.
 	memberPreparing
 	// memberFenced: another consumer has this one's group.instance.id. Only Subscribe
 	// and Assign lead out.
@@ -238,11 +238,11 @@ func (m *member) step(now time.Time) {
 		m.nudged = true
 		m.do(wakePoll{})
 	}
-	m.stepErrands(now)
-	switch {
-	case m.state == memberPreparing && !slices.ContainsFunc(m.errands, revokes):
+	if m.state == memberPreparing && !slices.ContainsFunc(m.errands, revokes) {
 		m.giveUp()
-	case m.state == memberClosing && len(m.errands) == 0:
+	}
+	m.stepErrands(now)
+	if m.state == memberClosing && len(m.errands) == 0 {
 		err := m.closeErr
 		m.shut()
 		m.do(groupClosed{err})
@@ -298,13 +298,13 @@ func (m *member) deadline() time.Time {
 }
 
 // dismissed ends the membership on the coordinator's word.
-func (m *member) dismissed(now time.Time, code kerr.Code, err error) {
+func (m *member) dismissed(code kerr.Code, err error) {
 	m.lastErr = err
 	if code == kerr.FencedInstanceId {
 		m.stopCalls()
-		m.who, m.state, m.fence = noGroup, memberFenced, err
+		m.who, m.state, m.fence = noGroup, memberFenced, fmt.Errorf("group %s: %w", m.o.group, err)
 		m.refuseCommits(err)
-		m.join.tries, m.join.at = 0, now // tells at once, or the next Poll
+		m.join = attempt{} // tells at once, or the next Poll
 		m.do(wakePoll{})
 		return
 	}
@@ -315,9 +315,6 @@ func (m *member) dismissed(now time.Time, code kerr.Code, err error) {
 	m.who.generation = -1
 	if code != kerr.IllegalGeneration { // as in the Java client: the member id may still be good
 		m.who.member, m.owned = "", nil
-	}
-	if m.join.tries > 0 { // the generation came to nothing
-		m.join.at = now.Add(m.pause(m.join.tries))
 	}
 	m.refuseCommits(err)
 	switch {

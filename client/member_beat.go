@@ -47,7 +47,7 @@ func (m *member) beaten(now time.Time, id uint64, err error) {
 			m.call()
 		}
 	case ends:
-		m.dismissed(now, code, err)
+		m.dismissed(code, err)
 	case ofCoordinator(err):
 		m.failed(&m.beat, now)
 		m.lostCoordinator(now, m.beat.broker, err)

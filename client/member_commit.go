@@ -167,7 +167,7 @@ func (m *member) committed(now time.Time, id uint64, failed map[TopicPartition]e
 			break
 		}
 		if ends {
-			m.dismissed(now, code, err)
+			m.dismissed(code, err)
 		} else if m.state == memberStable {
 			m.lastErr = err
 			m.call()

@@ -205,7 +205,7 @@ func (m *member) groupSynced(now time.Time, id uint64, mine []TopicPartition, er
 		return
 	}
 	m.sync = syncRequest{}
-	m.join.tries++ // until a heartbeat or a commit confirms the generation
+	m.failed(&m.join, now) // unless a heartbeat or a commit confirms the generation
 	m.lastErr = nil
 	if !slices.Equal(m.joined, m.topics) { // subscribed anew meanwhile: these are not to be read
 		m.note("rejoin", errors.New("the subscription changed during the join"))
@@ -233,8 +233,8 @@ func (m *member) refused(now time.Time, err error) {
 	code, _ := codeIn(err)
 	switch {
 	case code == kerr.FencedInstanceId, code == kerr.UnknownMemberId, code == kerr.IllegalGeneration:
-		m.join.tries++
-		m.dismissed(now, code, err)
+		m.failed(&m.join, now)
+		m.dismissed(code, err)
 	case ofCoordinator(err):
 		m.joinAgain(now, err)
 		m.lostCoordinator(now, m.join.broker, err)

@@ -24,7 +24,12 @@ func (m *member) stepPlace(now time.Time) {
 }
 
 // seeked says that the application has chosen where to begin in a partition.
-func (m *member) seeked(tp TopicPartition) { delete(m.unplaced, tp) }
+func (m *member) seeked(tp TopicPartition) {
+	delete(m.unplaced, tp)
+	if len(m.unplaced) == 0 {
+		m.drop(&m.place)
+	}
+}
 
 // located has committed offsets. Partitions whose offset is not to be had yet
 // are asked for again after a pause; the others begin. An error that trying
