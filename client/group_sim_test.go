@@ -15,11 +15,11 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// TestSimulatedGroup lets members come and go while connections break and
-// answers get lost. Every record is delivered at least once, and each member
-// sees a partition's records in order from a committed offset on.
+// TestSimulatedGroup lets members come and go while connections break, answers
+// get lost, and the coordinator moves. Every record is delivered at least once,
+// and each member sees a partition's records in order from a committed offset on.
 func TestSimulatedGroup(t *testing.T) {
-	for _, s := range seeds(15) {
+	for _, s := range seeds(60) {
 		synctest.Test(t, func(t *testing.T) { simulateGroup(t, s) })
 	}
 }
@@ -34,8 +34,12 @@ func simulateGroup(t *testing.T, seed uint64) {
 		f.fill("t", i, record.LZ4, 10, 20)
 	}
 	f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+		if r, ok := req.(*msg.OffsetCommitRequest); ok && r.GenerationIdOrMemberEpoch < 0 {
+			t.Errorf("seed %d: a commit from outside the group", seed)
+		}
 		switch req.(type) {
-		case *msg.FetchRequest, *msg.OffsetCommitRequest, *msg.ListOffsetsRequest, *msg.OffsetFetchRequest:
+		case *msg.FetchRequest, *msg.OffsetCommitRequest, *msg.ListOffsetsRequest, *msg.OffsetFetchRequest,
+			*msg.HeartbeatRequest, *msg.JoinGroupRequest, *msg.SyncGroupRequest, *msg.LeaveGroupRequest, *msg.FindCoordinatorRequest:
 			switch random(40) {
 			case 0:
 				return nil, "before"
@@ -113,8 +117,11 @@ func simulateGroup(t *testing.T, seed uint64) {
 			member(time.Duration(1+random(20)) * time.Second)
 		})
 	}
-	for range 3600 {
+	for second := range 3600 {
 		time.Sleep(time.Second)
+		if second < 60 && random(15) == 0 {
+			f.moveGroup("g", int32(1+random(2)))
+		}
 		mu.Lock()
 		all := total
 		mu.Unlock()
