@@ -115,7 +115,9 @@ func (c *Consumer) fail(err error) {
 }
 
 // Subscribe makes the group share out these topics, in place of what was
-// subscribed or assigned before.
+// subscribed or assigned before. It takes effect with the next Poll, which gives
+// up what was assigned; a join that is under way is followed by another. Without
+// topics the consumer leaves the group.
 func (c *Consumer) Subscribe(topics ...string) error {
 	if c.group == nil {
 		return fmt.Errorf("%w: Subscribe needs group.id", ErrConfig)
@@ -126,7 +128,9 @@ func (c *Consumer) Subscribe(topics ...string) error {
 }
 
 // Assign makes the consumer read exactly these partitions from these positions,
-// without a group's help, in place of what was subscribed or assigned before.
+// without a group's help, in place of what was subscribed or assigned before. A
+// member commits what Poll has returned, if it auto-commits, and leaves its group;
+// Assign does not wait for that.
 func (c *Consumer) Assign(at map[TopicPartition]Position) {
 	if c.group != nil {
 		c.group.assign()
@@ -268,6 +272,12 @@ func (c *Consumer) Position(tp TopicPartition) (next, end int64, ok bool) {
 // one until ctx ends; the error is a [*WaitError] then. The records' memory stays
 // valid. Errors of single partitions are returned as often as they happen; Poll
 // may be called on.
+//
+// What Poll has returned before counts as processed: it is committed if the
+// consumer auto-commits, without a wait, and before a rebalance with one of
+// request.timeout.ms at most. Rebalances begin in Poll only. A member whose
+// application does not come back to Poll for max.poll.interval.ms leaves its
+// group; inside Poll it may stay as long as it likes.
 func (c *Consumer) Poll(ctx context.Context) ([]Record, error) {
 	reads := true
 	if c.group != nil {
@@ -353,7 +363,8 @@ func (c *Consumer) take() (records []Record, err error) {
 }
 
 // Close commits if auto-commit is on, leaves the group and ends the consumer,
-// within ctx.
+// within ctx, whatever is under way. The error is that of the commit: [ErrNotMember]
+// if the consumer was thrown out of its generation with positions to commit.
 func (c *Consumer) Close(ctx context.Context) error {
 	c.mu.Lock()
 	again := c.closed

@@ -39,7 +39,7 @@ type ConsumerOptions struct {
 	AutoCommitEvery   time.Duration // 0 means 5 s (auto.commit.interval.ms)
 	SessionTimeout    time.Duration // 0 means 45 s (session.timeout.ms)
 	HeartbeatInterval time.Duration // 0 means 3 s (heartbeat.interval.ms)
-	MaxPollInterval   time.Duration // 0 means 5 min (max.poll.interval.ms)
+	MaxPollInterval   time.Duration // 0 means 5 min (max.poll.interval.ms); from the return of Poll to the next one
 	MaxPollRecords    int           // 0 means 500 (max.poll.records)
 
 	FetchMinBytes      int           // 0 means 1 (fetch.min.bytes)

@@ -167,9 +167,9 @@ func (g *group) perform(a action) {
 	case groupClosed:
 		g.left <- a.err
 	case logged:
-		log := g.c.lg.Info
-		if a.err != nil {
-			log = g.c.lg.Warn
+		log := g.c.lg.Warn
+		if a.change {
+			log = g.c.lg.Info
 		}
 		log(a.what, zap.String("group", g.id), zap.String("member", g.m.who.member), zap.Int32("generation", g.m.who.generation), zap.Stringer("state", g.m.state), zap.Error(a.err))
 	default:

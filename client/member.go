@@ -82,10 +82,10 @@ type memberOptions struct {
 //	                       │ no Poll in time │                                       ▼
 //	                    stable, called    preparing ◀──────────Poll───────────── called
 //
-// Any state but closed goes to idle with Assign, to fenced when another consumer
-// takes the instance id, and to closing with Close.
+// Any state but the last two goes to idle with Assign and to closing with Close;
+// one with a member id to fenced when another consumer takes the instance id.
 //
-// Invariants, checked by TestMemberWalk:
+// Invariants, checked by TestMemberWalk and TestMemberAnswers:
 //   - A member has a generation in assigning, syncing, stable, called and
 //     preparing, and in no other state that goes on with its group.
 //   - A commit carries the identity that the member had when it was asked for,
@@ -93,21 +93,20 @@ type memberOptions struct {
 //     in idle only: a member that was thrown out does not commit.
 //   - At most one commit or LeaveGroup is under way, in the order asked for, so
 //     that no older offset overwrites a newer one.
-//   - What the application has been given is only dropped by an event of Poll,
-//     Assign, Subscribe or Close: its records may be at work until then.
+//   - What the application has been given is only dropped when it is back in
+//     Poll, or by Assign, Subscribe and Close: its records are at work until then.
 //   - Each wait ends: with an answer, or at deadline.
 type member struct {
 	o     memberOptions
 	state memberState
 	who   identity
 
-	topics   []string         // of the subscription, sorted
-	joined   []string         // topics, as of the last JoinGroup
-	protocol string           // of the generation
-	owned    []TopicPartition // of the last assignment; the sticky assignor is told
-	ownedIn  int32            // the generation of owned
-	leads    map[string]int32 // partition counts that this leader assigned by; nil for others
-	sync     syncRequest      // to send, while syncing
+	topics  []string         // of the subscription, sorted
+	joined  []string         // topics, as of the last JoinGroup
+	owned   []TopicPartition // of the last assignment; the sticky assignor is told
+	ownedIn int32            // the generation of owned
+	leads   map[string]int32 // partition counts that this leader assigned by; nil for others
+	sync    syncRequest      // to send, while syncing
 
 	coordinator int32 // -1 if not known
 	find        attempt
@@ -165,8 +164,11 @@ func (m *member) tell(err error) {
 	m.do(tellPoll{err})
 }
 
-// note has something logged that is otherwise kept from the application.
+// note has an error logged that the application is not told.
 func (m *member) note(what string, err error) { m.do(logged{what: what, err: err}) }
+
+// changed has a change of state logged; err is nil or its cause.
+func (m *member) changed(what string, err error) { m.do(logged{what: what, err: err, change: true}) }
 
 // begin gives an attempt an id for the request that is about to be sent.
 func (m *member) begin(a *attempt) uint64 {
@@ -308,7 +310,7 @@ func (m *member) dismissed(code kerr.Code, err error) {
 		m.do(wakePoll{})
 		return
 	}
-	m.note("generation ended", err)
+	m.changed("generation ended", err)
 	again := m.state == memberJoining || m.state == memberAssigning || m.state == memberSyncing
 	prepared := m.state == memberPreparing
 	m.stopCalls()

@@ -88,10 +88,12 @@ type (
 	}
 	// groupClosed ends a close; nothing follows it.
 	groupClosed struct{ err error }
-	// logged is for the log: a cause that the application need not handle.
+	// logged is for the log: a change of state, or what went wrong and need not
+	// concern the application.
 	logged struct {
-		what string
-		err  error
+		what   string
+		err    error
+		change bool
 	}
 )
 

@@ -43,7 +43,7 @@ func (m *member) beaten(now time.Time, id uint64, err error) {
 		m.confirmed(now)
 		if m.state == memberStable { // else it knows already
 			m.lastErr = err
-			m.note("rejoin", err)
+			m.changed("rejoin", err)
 			m.call()
 		}
 	case ends:

@@ -115,7 +115,7 @@ func (m *member) repartitioned(now time.Time, count func(topic string) (n int32,
 	}
 	for topic, had := range m.leads {
 		if n, known := count(topic); known && n != had {
-			m.note("rejoin", fmt.Errorf("topic %s has %d partitions, and had %d", topic, n, had))
+			m.changed("rejoin", fmt.Errorf("topic %s has %d partitions, and had %d", topic, n, had))
 			m.call()
 			m.step(now)
 			return
@@ -170,7 +170,7 @@ func (m *member) groupJoined(now time.Time, id uint64, a joinAnswer, err error) 
 		m.refused(now, fmt.Errorf("JoinGroup: %w", err))
 		return
 	}
-	m.who, m.protocol = a.who, a.protocol
+	m.who = a.who
 	m.beat = attempt{at: now.Add(m.o.heartbeat)}
 	m.sync = syncRequest{who: a.who, protocol: a.protocol}
 	m.state = memberSyncing
@@ -208,7 +208,7 @@ func (m *member) groupSynced(now time.Time, id uint64, mine []TopicPartition, er
 	m.failed(&m.join, now) // unless a heartbeat or a commit confirms the generation
 	m.lastErr = nil
 	if !slices.Equal(m.joined, m.topics) { // subscribed anew meanwhile: these are not to be read
-		m.note("rejoin", errors.New("the subscription changed during the join"))
+		m.changed("rejoin", errors.New("the subscription changed during the join"))
 		m.beat.id = 0
 		m.state, m.leads, m.who.generation = memberJoining, nil, -1
 		m.step(now)
@@ -221,7 +221,7 @@ func (m *member) groupSynced(now time.Time, id uint64, mine []TopicPartition, er
 		m.unplaced[tp] = true
 	}
 	m.place = attempt{}
-	m.do(logged{what: "joined group"})
+	m.changed("joined group", nil)
 	m.do(giveAssignment{mine})
 	m.do(wakePoll{})
 	m.step(now)

@@ -179,7 +179,7 @@ func TestMemberWalk(t *testing.T) {
 	likely := []error{kerr.NotCoordinator, kerr.RebalanceInProgress, kerr.UnknownMemberId, kerr.IllegalGeneration, kerr.CoordinatorLoadInProgress, kerr.FencedInstanceId,
 		kerr.MemberIdRequired, kerr.UnstableOffsetCommit, kerr.UnknownTopicOrPartition, kerr.GroupAuthorizationFailed, errLost}
 	states := map[memberState]int{}
-	for _, s := range seeds(3000) {
+	for _, s := range seeds(1000) {
 		rng := rand.New(rand.NewPCG(s, 7))
 		o := memberOptions{auto: rng.IntN(3) > 0, reset: rng.IntN(4) > 0}
 		if rng.IntN(3) == 0 {
