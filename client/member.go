@@ -119,7 +119,6 @@ type member struct {
 
 	errands    []*errand // the first one is under way or next
 	autoAt     time.Time // of the next auto-commit
-	autoTries  int       // auto-commits that failed, in a row
 	prepareEnd time.Time // of preparing, whatever becomes of the commit
 
 	polling  bool      // the application is inside Poll
@@ -383,7 +382,7 @@ func (m *member) lostCoordinator(now time.Time, broker int32, err error) {
 	m.coordinator = -1
 	if m.beat.id != 0 {
 		m.beat.id = 0
-		m.failed(&m.beat, now)
+		m.beatFailed(now)
 	}
 	if m.place.id != 0 {
 		m.drop(&m.place)

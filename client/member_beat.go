@@ -21,6 +21,14 @@ func (m *member) stepBeat(now time.Time) {
 	}
 }
 
+// beatFailed has the next heartbeat wait: not long, since another coordinator may
+// be found at once, but then its pauses grow faster than others, since each
+// failure costs a search besides.
+func (m *member) beatFailed(now time.Time) {
+	m.beat.tries++
+	m.beat.at = now.Add(m.pause(2*m.beat.tries - 1))
+}
+
 // beaten has the answer to a heartbeat. One that is lost, or that a broker
 // refuses which coordinates the group no more, says nothing of the membership.
 func (m *member) beaten(now time.Time, id uint64, err error) {
@@ -49,13 +57,13 @@ func (m *member) beaten(now time.Time, id uint64, err error) {
 	case ends:
 		m.dismissed(code, err)
 	case ofCoordinator(err):
-		m.failed(&m.beat, now)
+		m.beatFailed(now)
 		m.lostCoordinator(now, m.beat.broker, err)
 	case retriable(err):
-		m.failed(&m.beat, now)
+		m.beatFailed(now)
 		m.note("heartbeat failed, try again", err)
 	default:
-		m.failed(&m.beat, now)
+		m.beatFailed(now)
 		m.tell(fmt.Errorf("group %s: %w", m.o.group, err))
 	}
 	m.step(now)

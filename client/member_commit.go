@@ -144,8 +144,7 @@ func (m *member) committed(now time.Time, id uint64, failed map[TopicPartition]e
 			m.do(storedOffsets{stored})
 		}
 		if len(failed) == 0 {
-			m.autoTries = 0
-			if m.holds() && e.who == m.who {
+				if m.holds() && e.who == m.who {
 				m.confirmed(now)
 			}
 			m.endErrand(e, nil)
@@ -211,8 +210,7 @@ func (m *member) errandFailed(now time.Time, e *errand, err error) {
 	deleted := errors.Is(err, kerr.UnknownTopicOrPartition)
 	if !e.retries() || deleted && e.kind != userCommit {
 		if e.kind == autoCommit && !deleted {
-			m.autoTries++
-			m.autoAt = now.Add(min(m.pause(m.autoTries), m.o.autoEvery))
+			m.autoAt = now.Add(min(m.o.pauseLimit, m.o.autoEvery))
 		}
 		m.endErrand(e, err)
 		return
