@@ -36,6 +36,7 @@ type errand struct {
 	offsets map[TopicPartition]Offset
 	waiter  uint64 // of a userCommit
 	lastErr error  // of the last try
+	missed  error  // of partitions that are given up, while the others are tried again
 	reason  string // of a goodbye, as is aside; see leaveRequest
 	aside   bool
 }
@@ -144,10 +145,15 @@ func (m *member) committed(now time.Time, id uint64, failed map[TopicPartition]e
 			m.do(storedOffsets{stored})
 		}
 		if len(failed) == 0 {
-				if m.holds() && e.who == m.who {
+			if m.holds() && e.who == m.who {
 				m.confirmed(now)
 			}
-			m.endErrand(e, nil)
+			m.endErrand(e, e.missed)
+			m.step(now)
+			return
+		}
+		if failed = e.giveUpOn(failed); len(failed) == 0 {
+			m.endErrand(e, e.missed)
 			m.step(now)
 			return
 		}
@@ -182,6 +188,30 @@ func (m *member) committed(now time.Time, id uint64, failed map[TopicPartition]e
 	m.step(now)
 }
 
+// giveUpOn returns the partitions that a commit before a rebalance or a Close is
+// tried again for: the others of it must not be lost with one that is hopeless.
+// A topic that is not known is most likely deleted, and not worth the wait. The
+// application's own commit has such an error returned, or waits.
+func (e *errand) giveUpOn(failed map[TopicPartition]error) (rest map[TopicPartition]error) {
+	if e.kind != revokeCommit && e.kind != closeCommit {
+		return failed
+	}
+	rest, hopeless := make(map[TopicPartition]error), make(map[TopicPartition]error)
+	for tp, err := range failed {
+		code, ends := ofMembership(err)
+		switch {
+		case ends, code == kerr.RebalanceInProgress, retriable(err) && code != kerr.UnknownTopicOrPartition:
+			rest[tp] = err
+		default:
+			hopeless[tp] = err
+		}
+	}
+	if len(hopeless) > 0 {
+		e.missed = worst(hopeless)
+	}
+	return rest
+}
+
 // worst returns the error of a commit some of whose partitions failed: one that
 // ends the membership, else one that trying again does not mend, else one that
 // says that the coordinator is another, else any.
@@ -202,14 +232,13 @@ func worst(failed map[TopicPartition]error) (err error) {
 	return fmt.Errorf("offset of %v: %w", first, failed[first])
 }
 
-// errandFailed has an errand tried again, or ends it if it is not worth it. A
-// topic that is not known is most likely deleted: only the application's own
-// commit waits for it.
+// errandFailed has an errand tried again, or ends it if it is not worth it. The
+// next auto-commit comes sooner then, unless a topic is not known, which is most
+// likely deleted.
 func (m *member) errandFailed(now time.Time, e *errand, err error) {
 	e.lastErr = err
-	deleted := errors.Is(err, kerr.UnknownTopicOrPartition)
-	if !e.retries() || deleted && e.kind != userCommit {
-		if e.kind == autoCommit && !deleted {
+	if !e.retries() {
+		if e.kind == autoCommit && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 			m.autoAt = now.Add(min(m.o.pauseLimit, m.o.autoEvery))
 		}
 		m.endErrand(e, err)

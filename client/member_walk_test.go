@@ -173,6 +173,39 @@ func TestMemberPace(t *testing.T) {
 	}
 }
 
+// TestMemberCommitsWhatItCan: before a rebalance and a Close, a partition whose
+// offset is not to be stored does not keep the others from being stored, and
+// they do not wait for it.
+func TestMemberCommitsWhatItCan(t *testing.T) {
+	zero, one := TopicPartition{"t", 0}, TopicPartition{"t", 1}
+	for _, code := range []kerr.Code{kerr.UnknownTopicOrPartition, kerr.TopicAuthorizationFailed} {
+		for _, s := range []memberState{memberPreparing, memberClosing} {
+			b := newMemberBench(t, memberOptions{auto: true, reset: true})
+			b.reach(s)
+			b.ok("OffsetCommit") // the application's
+			first := b.next("OffsetCommit").(commitRequest)
+			delete(b.pending, first.id)
+			b.do("OffsetCommit", func() {
+				b.m.committed(b.now, first.id, map[TopicPartition]error{zero: code, one: kerr.CoordinatorLoadInProgress}, nil)
+			})
+			b.advance(time.Second)
+			again := b.next("OffsetCommit").(commitRequest)
+			if _, ok := again.offsets[one]; !ok || len(again.offsets) != 1 {
+				t.Errorf("%v in %v: tried again with %v", code, s, again.offsets)
+			}
+			b.ok("OffsetCommit")
+			switch {
+			case s == memberPreparing && b.m.state != memberJoining:
+				t.Errorf("%v: then %v", code, b.m.state)
+			case s == memberPreparing && !slices.ContainsFunc(b.logged, func(err error) bool { return errors.Is(err, code) }):
+				t.Errorf("%v is not logged", code)
+			case s == memberClosing && !errors.Is(b.m.closeErr, code):
+				t.Errorf("Close returns %v, not %v", b.m.closeErr, code)
+			}
+		}
+	}
+}
+
 // TestMemberWalk lets events of all kinds come in random order.
 func TestMemberWalk(t *testing.T) {
 	faults := faultsOfMember()
