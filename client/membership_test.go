@@ -490,70 +490,48 @@ func TestCloseDuringAJoin(t *testing.T) {
 	}
 }
 
-// TestCoordinatorMoves: a member keeps its generation when another broker
-// coordinates its group, whether the old one says so, refuses connections or is
-// silent, and while it works as well as in Poll. It joined again, or kept trying
-// the dead one until the session was nearly over.
-func TestCoordinatorMoves(t *testing.T) {
-	for _, how := range []string{"resigns", "refuses", "silent"} {
-		for _, in := range []string{"Poll", "work"} {
-			t.Run(how+" in "+in, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					f := newFake(t, 1, 2)
-					f.topic("t", 2, 2)
-					f.fill("t", 0, record.None, 1, 5)
-					a := newMemberConsumer(t, f, ConsumerOptions{}, "t")
-					pollN(t, a, 5)
-					asked := f.count(wire.JoinGroup)
-					f.moveGroup("g", 2)
-					moved := time.Now()
-					var beats []time.Time // that the new one got
-					f.mu.Lock()
-					f.script = func(id int32, h wire.RequestHeader, _ msg.Request) (msg.Response, string) {
-						if h.Key == wire.Heartbeat && id == 2 {
-							f.mu.Lock()
-							defer f.mu.Unlock()
-							beats = append(beats, time.Now())
-						}
-						if id == 1 && how == "silent" {
-							return nil, "silent"
-						}
-						return nil, ""
-					}
-					f.mu.Unlock()
-					if how == "refuses" {
-						f.listen[1].Close()
-						f.n.Reset("client", "b1")
-					}
-					if in == "Poll" {
-						pollFor(t, a, 4*time.Minute)
-					} else {
-						time.Sleep(4 * time.Minute)
-					}
-					f.mu.Lock()
-					n := len(beats)
-					var first time.Duration
-					if n > 0 {
-						first = beats[0].Sub(moved)
-					}
-					f.mu.Unlock()
-					within := 5 * time.Second
-					if how == "silent" {
-						within = 25 * time.Second
-					}
-					if n < 60 || first > within {
-						t.Errorf("%d heartbeats, the first after %v", n, first)
-					}
-					f.fill("t", 0, record.None, 1, 5)
-					checkRun(t, pollN(t, a, 5), 5)
-					if err := a.Commit(background(t)); err != nil {
-						t.Error(err)
-					}
-					if g, joins, x := generationOf(f), f.count(wire.JoinGroup), expiredMembers(f); g != 1 || joins != asked || x != 0 {
-						t.Errorf("generation %d, %d JoinGroups after %d, %d expired", g, joins, asked, x)
-					}
-				})
-			})
+// TestFencedMember: of two consumers with one group.instance.id the older is told
+// so by Poll and Commit, and leaves the newer alone until it subscribes again.
+func TestFencedMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, 1)
+		f.topic("t", 1)
+		f.fill("t", 0, record.None, 1, 5)
+		o := ConsumerOptions{InstanceID: "i", NoAutoCommit: true}
+		a := newMemberConsumer(t, f, o, "t")
+		pollN(t, a, 5)
+		b := newMemberConsumer(t, f, o, "t")
+		pollN(t, b, 5)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		joins, told := 0, 0
+		for ctx.Err() == nil {
+			_, err := a.Poll(ctx)
+			switch {
+			case errors.Is(err, kerr.FencedInstanceId):
+				if told++; told == 1 {
+					joins = f.count(wire.JoinGroup)
+				}
+			case ctx.Err() == nil:
+				t.Fatalf("poll: %v", err)
+			}
 		}
-	}
+		if n := f.count(wire.JoinGroup) - joins; n != 0 || told < 10 || told > 100 {
+			t.Errorf("told %d times, %d JoinGroups since", told, n)
+		}
+		if err := a.CommitOffsets(background(t), map[TopicPartition]Offset{{"t", 0}: {At: 1}}); !errors.Is(err, ErrNotMember) || !errors.Is(err, kerr.FencedInstanceId) {
+			t.Errorf("commit: %v", err)
+		}
+		if err := b.Commit(background(t)); err != nil || committedIn(f, "t", 0) != 5 {
+			t.Errorf("the newer committed %d: %v", committedIn(f, "t", 0), err)
+		}
+		if err := a.Close(background(t)); err != nil || lookAt(f, func(g *fakeGroup) int { return len(g.members) }) != 1 {
+			t.Errorf("close: %v", err)
+		}
+		f.fill("t", 0, record.None, 1, 5)
+		checkRun(t, pollN(t, b, 5), 5)
+		if n := f.count(wire.LeaveGroup); n != 0 {
+			t.Errorf("%d goodbyes of static members", n)
+		}
+	})
 }

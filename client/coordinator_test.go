@@ -1,0 +1,79 @@
+package client
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/record"
+)
+
+// TestCoordinatorMoves: a member keeps its generation when another broker
+// coordinates its group, whether the old one says so, refuses connections or is
+// silent, and while it works as well as in Poll. It joined again, or kept trying
+// the dead one until the session was nearly over.
+func TestCoordinatorMoves(t *testing.T) {
+	for _, how := range []string{"resigns", "refuses", "silent"} {
+		for _, in := range []string{"Poll", "work"} {
+			t.Run(how+" in "+in, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake(t, 1, 2)
+					f.topic("t", 2, 2)
+					f.fill("t", 0, record.None, 1, 5)
+					a := newMemberConsumer(t, f, ConsumerOptions{}, "t")
+					pollN(t, a, 5)
+					asked := f.count(wire.JoinGroup)
+					f.moveGroup("g", 2)
+					moved := time.Now()
+					var beats []time.Time // that the new one got
+					f.mu.Lock()
+					f.script = func(id int32, h wire.RequestHeader, _ msg.Request) (msg.Response, string) {
+						if h.Key == wire.Heartbeat && id == 2 {
+							f.mu.Lock()
+							defer f.mu.Unlock()
+							beats = append(beats, time.Now())
+						}
+						if id == 1 && how == "silent" {
+							return nil, "silent"
+						}
+						return nil, ""
+					}
+					f.mu.Unlock()
+					if how == "refuses" {
+						f.listen[1].Close()
+						f.n.Reset("client", "b1")
+					}
+					if in == "Poll" {
+						pollFor(t, a, 4*time.Minute)
+					} else {
+						time.Sleep(4 * time.Minute)
+					}
+					f.mu.Lock()
+					n := len(beats)
+					var first time.Duration
+					if n > 0 {
+						first = beats[0].Sub(moved)
+					}
+					f.mu.Unlock()
+					within := 5 * time.Second
+					if how == "silent" {
+						within = 25 * time.Second
+					}
+					if n < 60 || first > within {
+						t.Errorf("%d heartbeats, the first after %v", n, first)
+					}
+					f.fill("t", 0, record.None, 1, 5)
+					checkRun(t, pollN(t, a, 5), 5)
+					if err := a.Commit(background(t)); err != nil {
+						t.Error(err)
+					}
+					if g, joins, x := generationOf(f), f.count(wire.JoinGroup), expiredMembers(f); g != 1 || joins != asked || x != 0 {
+						t.Errorf("generation %d, %d JoinGroups after %d, %d expired", g, joins, asked, x)
+					}
+				})
+			})
+		}
+	}
+}
