@@ -172,6 +172,12 @@ func TestPollDoesNotWaitForItsCommit(t *testing.T) {
 					return resp, ""
 				}
 				a := newMemberConsumer(t, f, ConsumerOptions{}, "t")
+				closeSoon := func() error {
+					end, cancel := context.WithTimeout(context.Background(), time.Second)
+					defer cancel()
+					return a.Close(end)
+				}
+				t.Cleanup(func() { closeSoon() }) // also when the test fails: its commit is never stored
 				read := 0
 				for range 30 {
 					f.fill("t", 0, record.None, 1, 1)
@@ -197,9 +203,7 @@ func TestPollDoesNotWaitForItsCommit(t *testing.T) {
 				} else if code == kerr.UnknownTopicOrPartition && d > time.Second {
 					t.Errorf("the rebalance waited %v for a topic that is gone", d)
 				}
-				end, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				if err := a.Close(end); err == nil {
+				if err := closeSoon(); err == nil {
 					t.Errorf("Close says nothing of its commit")
 				}
 			})
