@@ -32,7 +32,7 @@ func (c *cluster) setOffsets(ctx context.Context, coordinator int32, group strin
 
 // commitOffsets sends one OffsetCommit, and returns the partitions that the
 // coordinator did not store.
-func (c *cluster) commitOffsets(ctx context.Context, coordinator int32, group string, who identity, instance *string, offsets map[TopicPartition]Offset) (failed map[TopicPartition]error, err error) {
+func (c *cluster) commitOffsets(ctx context.Context, coordinator int32, group string, who groupIdentity, instance *string, offsets map[TopicPartition]Offset) (failed map[TopicPartition]error, err error) {
 	req := new(msg.OffsetCommitRequest)
 	req.SetDefaults()
 	req.GroupId, req.MemberId, req.GenerationIdOrMemberEpoch, req.GroupInstanceId = group, who.member, who.generation, instance

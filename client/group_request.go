@@ -54,7 +54,7 @@ func (g *group) sendJoin(ctx context.Context, r joinRequest) (joinAnswer, error)
 	if err := lost(cn.DoVersion(ctx, req, resp, v, o.MaxPollInterval+o.RequestTimeout), cn); err != nil {
 		return joinAnswer{}, err
 	}
-	a := joinAnswer{who: identity{resp.MemberId, resp.GenerationId}, protocol: text(resp.ProtocolName), leads: resp.Leader == resp.MemberId && !resp.SkipAssignment}
+	a := joinAnswer{who: groupIdentity{resp.MemberId, resp.GenerationId}, protocol: text(resp.ProtocolName), leads: resp.Leader == resp.MemberId && !resp.SkipAssignment}
 	for _, m := range resp.Members {
 		a.members = append(a.members, joinedMember{m.MemberId, text(m.GroupInstanceId), m.Metadata})
 	}

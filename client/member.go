@@ -47,15 +47,15 @@ func (s memberState) String() string {
 	return [...]string{"idle", "unjoined", "joining", "assigning", "syncing", "stable", "called", "preparing", "fenced", "closing", "closed"}[s]
 }
 
-// identity is what a group knows a member by.
-type identity struct {
+// groupIdentity is what a group knows a member by.
+type groupIdentity struct {
 	member     string // "" before the coordinator has given one
 	generation int32  // -1 without
 }
 
 // noGroup commits offsets from outside the group: the coordinator takes them
 // only while the group has no members.
-var noGroup = identity{generation: -1}
+var noGroup = groupIdentity{generation: -1}
 
 // memberOptions are the facts that a member never changes.
 type memberOptions struct {
@@ -99,7 +99,7 @@ type memberOptions struct {
 type member struct {
 	o     memberOptions
 	state memberState
-	who   identity
+	who   groupIdentity
 
 	topics  []string         // of the subscription, sorted
 	joined  []string         // topics, as of the last JoinGroup

@@ -26,7 +26,7 @@ type (
 	syncRequest struct {
 		id       uint64
 		broker   int32
-		who      identity
+		who      groupIdentity
 		protocol string
 		shares   []memberShare
 	}
@@ -34,14 +34,14 @@ type (
 	beatRequest struct {
 		id     uint64
 		broker int32
-		who    identity
+		who    groupIdentity
 	}
 	// commitRequest is an OffsetCommit; committed has the answer. who is noGroup
 	// for offsets that are no member's.
 	commitRequest struct {
 		id      uint64
 		broker  int32
-		who     identity
+		who     groupIdentity
 		offsets map[TopicPartition]Offset
 	}
 	// placeRequest is an OffsetFetch; located has the answer.
@@ -56,7 +56,7 @@ type (
 	leaveRequest struct {
 		id     uint64
 		broker int32
-		who    identity
+		who    groupIdentity
 		reason string
 		aside  bool
 	}
@@ -118,7 +118,7 @@ func (logged) isAction()         {}
 
 // joinAnswer is what a JoinGroup was answered.
 type joinAnswer struct {
-	who      identity
+	who      groupIdentity
 	protocol string
 	leads    bool // this member shares the partitions out
 	members  []joinedMember

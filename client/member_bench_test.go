@@ -223,9 +223,9 @@ func (b *memberBench) answer(a action, err error) {
 		case findRequest:
 			m.found(now, id, 1, err)
 		case joinRequest:
-			j := joinAnswer{who: identity{cmp.Or(a.member, "m1"), -1}}
+			j := joinAnswer{who: groupIdentity{cmp.Or(a.member, "m1"), -1}}
 			if err == nil {
-				j = joinAnswer{who: identity{j.who.member, 1 + int32(id)}, protocol: "range", leads: true}
+				j = joinAnswer{who: groupIdentity{j.who.member, 1 + int32(id)}, protocol: "range", leads: true}
 			}
 			m.groupJoined(now, id, j, err)
 		case shareRequest:
@@ -328,7 +328,7 @@ var allStates = []memberState{memberIdle, memberUnjoined, memberJoining, memberA
 
 // show is an action in a script.
 func show(a action) string {
-	who := func(w identity) string {
+	who := func(w groupIdentity) string {
 		if w == noGroup {
 			return "nobody"
 		}

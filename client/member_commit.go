@@ -31,7 +31,7 @@ const (
 type errand struct {
 	attempt
 	kind    errandKind
-	who     identity // when it was asked for
+	who     groupIdentity // when it was asked for
 	last    bool     // it is sent though who is given up: the membership ends with it
 	offsets map[TopicPartition]Offset
 	waiter  uint64 // of a userCommit
@@ -101,7 +101,7 @@ func (m *member) autoWanted() bool {
 func (m *member) autoDue(now time.Time) bool { return m.autoWanted() && !now.Before(m.autoAt) }
 
 // autoCommit commits what Poll has returned; nobody waits for it.
-func (m *member) autoCommit(now time.Time, who identity, offsets func() map[TopicPartition]Offset) {
+func (m *member) autoCommit(now time.Time, who groupIdentity, offsets func() map[TopicPartition]Offset) {
 	if !m.o.auto {
 		return
 	}

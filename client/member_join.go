@@ -160,7 +160,7 @@ func (m *member) groupJoined(now time.Time, id uint64, a joinAnswer, err error) 
 	if err != nil {
 		if errors.Is(err, kerr.MemberIdRequired) { // KIP-394: once more, with the id
 			first := m.who.member == ""
-			m.who = identity{a.who.member, -1}
+			m.who = groupIdentity{a.who.member, -1}
 			if first && m.who.member != "" && m.join.tries == 0 {
 				m.join.tries++
 				m.step(now)
