@@ -32,7 +32,7 @@ type errand struct {
 	attempt
 	kind    errandKind
 	who     groupIdentity // when it was asked for
-	last    bool     // it is sent though who is given up: the membership ends with it
+	last    bool          // it is sent though who is given up: the membership ends with it
 	offsets map[TopicPartition]Offset
 	waiter  uint64 // of a userCommit
 	lastErr error  // of the last try
