@@ -51,7 +51,8 @@ func (a *Admin) call(ctx context.Context, what string, f func(ctx context.Contex
 }
 
 // onController runs f with a connection to the controller, as the metadata names
-// it: brokers that are no controllers hand requests on.
+// it. Brokers that are no controllers hand requests on: one of them is asked while
+// there is no controller, or it does not answer.
 func (a *Admin) onController(ctx context.Context, what string, f func(ctx context.Context, cn versioned) error) error {
 	return a.call(ctx, what, func(ctx context.Context) error {
 		if a.cl.now().controller < 0 {
@@ -60,7 +61,7 @@ func (a *Admin) onController(ctx context.Context, what string, f func(ctx contex
 			}
 		}
 		id := a.cl.now().controller
-		if id < 0 {
+		if id < 0 || a.cl.lostBroker(id) {
 			return a.cl.anyConn(ctx, func(cn versioned) error { return f(ctx, cn) })
 		}
 		cn, err := a.cl.broker(ctx, id, forAdmin)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,23 +16,6 @@ import (
 
 // errLost stands for an answer that was lost with its connection.
 var errLost = errors.New("connection lost before the answer came")
-
-// purpose keeps traffic that waits on the broker off the connections of other
-// traffic: a broker handles one request of a connection at a time.
-type purpose uint8
-
-const (
-	forData    purpose = iota // produce, fetch
-	forGroup                  // coordinator
-	forAdmin                  // metadata and the rest
-	forLeaving                // LeaveGroup, past a JoinGroup that the coordinator holds back
-)
-
-type connKey struct {
-	broker int32
-	addr   string // of a bootstrap server, whose broker is not known
-	use    purpose
-}
 
 // cluster keeps the metadata fresh and the connections open. It is safe for
 // concurrent use. One goroutine refreshes; callers dial.
@@ -60,10 +41,10 @@ type cluster struct {
 	wanted   map[string]time.Time // topics in use, when last used; nil value keys stay
 
 	autoMake    bool // let the broker create topics
-	links       map[connKey]*link
+	brokers     map[brokerKey]*broker
 	hooked      hooks
-	asking      connKey // whom a request that any broker can answer went to last
-	maxResponse int     // bytes of an answer; 0 means 128 MiB
+	asking      brokerKey // whom a request that any broker can answer went to last; no address before the first
+	maxResponse int       // bytes of an answer; 0 means 128 MiB
 	closed      bool
 }
 
@@ -73,7 +54,7 @@ func newCluster(o Options, maxInFlight int, autoMake bool, onUpdate func(*metada
 		o: o, maxInFlight: maxInFlight, retries: math.MaxInt32, lg: o.Logger, ctx: ctx, cancel: cancel, autoMake: autoMake, onUpdate: onUpdate,
 		refresh: make(chan struct{}, 1), urgent: make(chan struct{}, 1), updated: make(chan struct{}),
 		meta:   &metadata{controller: -1, brokers: map[int32]BrokerInfo{}, topics: map[string]*topicInfo{}},
-		asking: connKey{broker: -1}, wanted: make(map[string]time.Time), links: make(map[connKey]*link),
+		wanted: make(map[string]time.Time), brokers: make(map[brokerKey]*broker),
 	}
 	c.loop.Go(c.refreshLoop)
 	return c
@@ -101,10 +82,8 @@ func (c *cluster) close() {
 	c.mu.Lock()
 	c.closed = true
 	var all []*conn.Conn
-	for _, l := range c.links {
-		if l.cn != nil {
-			all = append(all, l.cn)
-		}
+	for _, b := range c.brokers {
+		all = append(all, b.take()...)
 	}
 	c.mu.Unlock()
 	for _, cn := range all {
@@ -141,23 +120,13 @@ func (c *cluster) doAny(ctx context.Context, req msg.Request, resp msg.Response)
 	return c.anyConn(ctx, func(cn versioned) error { return cn.Do(ctx, req, resp) })
 }
 
-// anyConn runs f with a connection to any broker that can be reached, and with
-// another one's if the connection is lost.
+// anyConn runs f with a connection to any broker, and with another one's if the
+// connection is lost. Brokers that answer come first.
 func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
-	m := c.now()
-	var keys []connKey
-	for id := range m.brokers {
-		keys = append(keys, connKey{broker: id, use: forAdmin})
-	}
-	rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	slices.SortStableFunc(keys, func(a, b connKey) int { return c.rank(a) - c.rank(b) })
-	for _, addr := range c.o.BootstrapServers {
-		keys = append(keys, connKey{broker: -1, addr: addr, use: forAdmin})
-	}
 	err := error(ErrNoBroker)
-	for _, k := range keys {
+	for _, k := range c.candidates(forAdmin) {
 		c.note(k)
-		cn, dialErr := c.conn(ctx, k)
+		cn, dialErr := c.conn(ctx, k, forAdmin)
 		if dialErr != nil {
 			if ctx.Err() != nil && errors.Is(dialErr, ctx.Err()) && err != ErrNoBroker {
 				return waited(ctx, err, "connection to any broker")
@@ -173,7 +142,7 @@ func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
 }
 
 // note remembers whom a request that any broker can answer goes to.
-func (c *cluster) note(k connKey) {
+func (c *cluster) note(k brokerKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asking = k
@@ -185,12 +154,12 @@ func (c *cluster) asked() string {
 	k := c.asking
 	c.mu.Unlock()
 	switch {
-	case k.addr != "":
-		return k.String()
-	case k.broker < 0:
+	case k.addr == "":
 		return "any broker"
+	case k.id < 0:
+		return k.String()
 	}
-	return c.name(k.broker)
+	return c.name(k.id)
 }
 
 // name returns a broker's id and address.

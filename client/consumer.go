@@ -81,7 +81,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	opts := o.Options
 	opts.MetadataMaxIdle = math.MaxInt64 // what is assigned stays of interest
 	c.cl = newCluster(opts, 5, !o.NoAutoCreateTopics, c.metadataChanged)
-	c.cl.hook(hooks{onFailure: c.metadataFailed, restless: c.restless})
+	c.cl.hook(hooks{onFailure: c.metadataFailed, restless: c.restless, onLost: c.brokerLost})
 	c.cl.setMaxResponse(o.FetchMaxBytes)
 	if o.Group != "" {
 		c.group = newGroup(c)
@@ -404,6 +404,13 @@ func (c *Consumer) metadataChanged(m *metadata) {
 			c.fail(fmt.Errorf("topic %s: %w", name, t.err))
 		}
 		return
+	}
+}
+
+// brokerLost makes the group look for its coordinator again if that broker was it.
+func (c *Consumer) brokerLost(id int32) {
+	if c.group != nil {
+		c.group.brokerLost(id)
 	}
 }
 

@@ -203,6 +203,12 @@ func (g *group) assign() {
 	g.event(func(m *member, now time.Time) { m.assign(now, g.c.positions) })
 }
 
+// brokerLost has the coordinator be looked for again if it is that broker, whichever
+// connection to it was lost, and whoever lost it.
+func (g *group) brokerLost(id int32) {
+	g.event(func(m *member, now time.Time) { m.brokerLost(now, id) })
+}
+
 func (g *group) seeked(tp TopicPartition) {
 	g.event(func(m *member, _ time.Time) { m.seeked(tp) })
 }

@@ -371,6 +371,12 @@ func (m *member) pollMissed(now time.Time) {
 	m.state, m.lastErr = memberUnjoined, err
 }
 
+// brokerLost says that a broker is out of reach, whoever found that out.
+func (m *member) brokerLost(now time.Time, broker int32) {
+	m.lostCoordinator(now, broker, errLost)
+	m.step(now)
+}
+
 // lostCoordinator notes that a broker does not coordinate the group, or cannot
 // be reached. The membership stays: what was asked there is asked again of the
 // next coordinator.

@@ -198,6 +198,11 @@ func (b *memberBench) repartition(n int32) {
 }
 
 // advance lets time pass, and calls the member at its deadlines.
+// lose has a connection to a broker be lost, whatever it was for.
+func (b *memberBench) lose(broker int32) {
+	b.do("broker lost", func() { b.m.brokerLost(b.now, broker) })
+}
+
 func (b *memberBench) advance(d time.Duration) (actions []action) {
 	end := b.now.Add(d)
 	for {

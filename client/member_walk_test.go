@@ -240,6 +240,9 @@ func TestMemberWalk(t *testing.T) {
 					b.abort()
 				case n == 5:
 					b.repartition(int32(1 + rng.IntN(3)))
+					if rng.IntN(3) == 0 {
+						b.lose(max(b.m.coordinator, 1) - int32(rng.IntN(2)))
+					}
 				case n == 6 && !inPoll:
 					b.commit(rng.Int64N(100))
 				case n == 7:

@@ -19,6 +19,7 @@ const leastPoll = 50 * time.Millisecond
 type hooks struct {
 	onFailure func(error)     // told why a refresh failed; may be nil
 	restless  func() bool     // reports whether something waits for metadata that is missing: it is polled then; may be nil
+	onLost    func(id int32)  // told of a broker that no longer answers; may be nil
 	inUse     func() []string // names topics that stay of interest, however long ago want named them; may be nil
 }
 
@@ -227,6 +228,7 @@ func (c *cluster) update(ctx context.Context) (news bool, err error) {
 		next := c.meta.with(resp, now)
 		news = !next.same(c.meta)
 		c.meta = next
+		c.prune()
 	} else {
 		c.failedAt = now
 	}

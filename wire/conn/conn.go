@@ -29,6 +29,9 @@ var (
 	// ErrTimeout means that an answer, or a connection, did not come in time. The
 	// connection is closed then: later answers could not be distinguished from a lost one.
 	ErrTimeout = errors.New("request timed out")
+	// ErrIdle means that this side closed the connection since nothing was asked for
+	// Options.MaxIdle.
+	ErrIdle = fmt.Errorf("%w: idle", ErrClosed)
 	// ErrBusy means that as many requests are under way as may be.
 	ErrBusy = errors.New("too many requests in flight")
 	// ErrProtocol means that the broker broke the protocol. The connection is
@@ -53,7 +56,26 @@ type Options struct {
 	ConnectTimeout  time.Duration                                                     // 0 means 10 s, handshakes included (socket.connection.setup.timeout.ms)
 	MaxIdle         time.Duration                                                     // 0 means never (connections.max.idle.ms)
 	MaxResponse     int                                                               // bytes; 0 means 128 MiB
+
+	// OnClose is called once, when the connection closes for whatever reason, with
+	// what Err returns from then on. No request under way is told of the end before
+	// OnClose has returned. It must not block, and must not call Close. It is called
+	// for a connection that Dial does not return too. nil for none.
+	OnClose func(err error)
 }
+
+// TimeoutError means that the answer to a request did not come in time. It wraps
+// ErrTimeout.
+type TimeoutError struct {
+	API   string
+	Addr  string
+	After time.Duration // since the request was given to the connection
+}
+
+func (e *TimeoutError) Error() string { return fmt.Sprintf("%v: %s to %s", ErrTimeout, e.API, e.Addr) }
+
+// Unwrap returns ErrTimeout.
+func (e *TimeoutError) Unwrap() error { return ErrTimeout }
 
 func (o Options) withDefaults() Options {
 	if o.Dial == nil {
@@ -93,6 +115,7 @@ type Conn struct {
 	versions map[wire.Key]versionRange
 	slots    chan struct{} // one for each request under way
 	finished chan struct{} // closed when both goroutines have ended
+	reported chan struct{} // closed when OnClose has returned
 
 	mu      sync.Mutex // guards the fields below; not held while waiting for the network
 	changed sync.Cond  // queue, written, err or writerDone changed
@@ -104,6 +127,7 @@ type Conn struct {
 	writing bool
 
 	answers    int       // that came and could be read
+	lastAnswer time.Time // when the last of them came
 	mutedUntil time.Time // nothing is written before
 	unmute     *time.Timer
 	timer      *time.Timer
@@ -130,6 +154,7 @@ type Call struct {
 	Done func(err error)
 
 	id       int32
+	sent     time.Time // when it was given to the connection
 	deadline time.Time
 	buf      *[]byte
 	enc      prim.Encoder
@@ -172,6 +197,7 @@ func dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 		o: o, addr: addr, nc: nc,
 		slots:    make(chan struct{}, o.MaxInFlight),
 		finished: make(chan struct{}),
+		reported: make(chan struct{}),
 		lastUse:  time.Now(),
 	}
 	c.changed.L = &c.mu
@@ -215,6 +241,13 @@ func (c *Conn) Answers() int {
 	return c.answers
 }
 
+// LastAnswer returns when the last of those answers came.
+func (c *Conn) LastAnswer() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastAnswer
+}
+
 // InFlight returns the number of requests that wait for their answer.
 func (c *Conn) InFlight() int { return len(c.slots) }
 
@@ -242,6 +275,10 @@ func (c *Conn) Abort(err error) {
 	}
 	c.mu.Unlock()
 	if first {
+		if c.o.OnClose != nil {
+			c.o.OnClose(err)
+		}
+		close(c.reported)
 		c.nc.Close()
 	}
 }
@@ -337,7 +374,7 @@ func (c *Conn) enqueue(call *Call, split int) error {
 		call.free()
 		return c.err
 	}
-	call.deadline = now.Add(timeout)
+	call.sent, call.deadline = now, now.Add(timeout)
 	if c.mutedUntil.After(now) {
 		call.deadline = c.mutedUntil.Add(timeout)
 	}
@@ -376,7 +413,7 @@ func (c *Conn) expire() {
 	var next time.Time
 	for _, p := range c.pending {
 		if !p.deadline.After(now) {
-			why = fmt.Errorf("%w: %s to %s", ErrTimeout, apiName(p.Req), c.addr)
+			why = &TimeoutError{API: apiName(p.Req), Addr: c.addr, After: now.Sub(p.sent)}
 			break
 		}
 		if next.IsZero() || p.deadline.Before(next) {
@@ -385,7 +422,7 @@ func (c *Conn) expire() {
 	}
 	if len(c.pending) == 0 && c.o.MaxIdle > 0 {
 		if next = c.lastUse.Add(c.o.MaxIdle); !next.After(now) {
-			why = fmt.Errorf("%w: idle for %v", ErrClosed, c.o.MaxIdle)
+			why = fmt.Errorf("%w for %v", ErrIdle, c.o.MaxIdle)
 		}
 	}
 	if why == nil && !next.IsZero() {
@@ -499,6 +536,7 @@ func (c *Conn) readLoop() {
 			frame = nil
 		}
 	}
+	<-c.reported
 	c.mu.Lock()
 	for c.writing {
 		c.changed.Wait()
@@ -555,6 +593,7 @@ func (c *Conn) answer(frame []byte) (kept bool, err error) {
 	}
 	c.pop()
 	c.answers++
+	c.lastAnswer = time.Now()
 	after := c.popSilent()
 	c.mu.Unlock()
 	c.finishAll(silent)

@@ -306,7 +306,7 @@ func TestHostileAnswers(t *testing.T) {
 		"empty":                {0, 0, 0, 0},
 	} {
 		a, b := net.Pipe()
-		cn := &Conn{o: Options{}.withDefaults(), nc: a, slots: make(chan struct{}, 5), finished: make(chan struct{}), writing: true, nextID: 1}
+		cn := &Conn{o: Options{}.withDefaults(), nc: a, slots: make(chan struct{}, 5), finished: make(chan struct{}), reported: make(chan struct{}), writing: true, nextID: 1}
 		cn.changed.L = &cn.mu
 		go cn.writeLoop()
 		go cn.readLoop()
