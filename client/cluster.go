@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,13 @@ type cluster struct {
 	loop        sync.WaitGroup
 	refresh     chan struct{}   // asks for a refresh soon
 	urgent      chan struct{}   // asks for one at once
-	onUpdate    func(*metadata) // called after each change, without mu; may be nil
+	onUpdate    func(*metadata) // called after each change, in order, without mu; may be nil
+	telling     sync.Mutex      // one call of onUpdate at a time; taken before mu
 
 	retries  int        // of one call; set before the first
 	mu       sync.Mutex // guards the fields below
 	meta     *metadata
+	told     *metadata     // what onUpdate was given last
 	updated  chan struct{} // closed and replaced with each answer
 	begun    int           // refreshes
 	ended    int           // refreshes that were answered or failed
@@ -53,7 +56,7 @@ func newCluster(o Options, maxInFlight int, autoMake bool, onUpdate func(*metada
 	c := &cluster{
 		o: o, maxInFlight: maxInFlight, retries: math.MaxInt32, lg: o.Logger, ctx: ctx, cancel: cancel, autoMake: autoMake, onUpdate: onUpdate,
 		refresh: make(chan struct{}, 1), urgent: make(chan struct{}, 1), updated: make(chan struct{}),
-		meta:   &metadata{controller: -1, brokers: map[int32]BrokerInfo{}, topics: map[string]*topicInfo{}},
+		meta:   newMetadata(),
 		wanted: make(map[string]time.Time), brokers: make(map[brokerKey]*broker),
 	}
 	c.loop.Go(c.refreshLoop)
@@ -98,18 +101,36 @@ func (c *cluster) now() *metadata {
 	return c.meta
 }
 
-// hint takes a leader that a broker named (KIP-951) and reports whether it was
-// news.
-func (c *cluster) hint(topic string, partition, leader, epoch int32, nodes []BrokerInfo) bool {
-	c.mu.Lock()
-	next := c.meta.withLeader(topic, partition, leader, epoch, nodes)
-	news := next != c.meta
-	c.meta = next
-	c.mu.Unlock()
-	if news && c.onUpdate != nil {
-		c.onUpdate(next)
+// hint takes leaders that a broker named, with the brokers that it named.
+func (c *cluster) hint(hints []leaderHint, nodes []BrokerInfo) {
+	if len(hints) == 0 {
+		return
 	}
-	return news
+	c.mu.Lock()
+	for _, h := range hints {
+		c.meta = c.meta.withLeader(h, nodes, c.begun)
+	}
+	c.mu.Unlock()
+	c.tell()
+}
+
+// tell gives the metadata to onUpdate if it has changed since. What onUpdate is given
+// only gets newer, whoever changes the metadata meanwhile. The caller holds no lock
+// that onUpdate takes.
+func (c *cluster) tell() {
+	if c.onUpdate == nil {
+		return
+	}
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.mu.Lock()
+	m := c.meta
+	news := m != c.told
+	c.told = m
+	c.mu.Unlock()
+	if news {
+		c.onUpdate(m)
+	}
 }
 
 // versioned is a connection to one broker.
@@ -121,24 +142,30 @@ func (c *cluster) doAny(ctx context.Context, req msg.Request, resp msg.Response)
 }
 
 // anyConn runs f with a connection to any broker, and with another one's if the
-// connection is lost. Brokers that answer come first.
+// connection is lost or the broker is too old. Brokers that answer come first. While
+// one may answer yet, that others are too old is not the error.
 func (c *cluster) anyConn(ctx context.Context, f func(versioned) error) error {
-	err := error(ErrNoBroker)
+	var last, tooOld error
 	for _, k := range c.candidates(forAdmin) {
 		c.note(k)
-		cn, dialErr := c.conn(ctx, k, forAdmin)
-		if dialErr != nil {
-			if ctx.Err() != nil && errors.Is(dialErr, ctx.Err()) && err != ErrNoBroker {
-				return waited(ctx, err, "connection to any broker")
+		cn, err := c.conn(ctx, k, forAdmin)
+		if err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) && last != nil {
+				return waited(ctx, last, "connection to any broker")
 			}
-			err = dialErr
+			last = err
 			continue
 		}
 		if err = lost(f(cn), cn); err == nil || ctx.Err() != nil || !isLost(err) && !broken(err) {
 			return err
 		}
+		if errors.Is(err, conn.ErrVersion) {
+			tooOld = err
+		} else {
+			last = err
+		}
 	}
-	return err
+	return cmp.Or(last, tooOld, ErrNoBroker)
 }
 
 // note remembers whom a request that any broker can answer goes to.

@@ -50,17 +50,7 @@ func (c *cluster) findCoordinator(ctx context.Context, group string, patience ti
 func (c *cluster) learnBroker(b BrokerInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old, ok := c.meta.brokers[b.ID]; ok && old.Host == b.Host && old.Port == b.Port {
-		return
-	}
-	next := *c.meta
-	next.brokers = map[int32]BrokerInfo{b.ID: b}
-	for id, other := range c.meta.brokers {
-		if id != b.ID {
-			next.brokers[id] = other
-		}
-	}
-	c.meta = &next
+	c.meta = c.meta.withBroker(b, c.begun)
 }
 
 // onCoordinator runs f with the broker that coordinates a group, again with

@@ -234,7 +234,7 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 				}
 				delete(left, p.tp)
 				if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
-					hints = append(hints, leaderHint{t.Topic, r.PartitionIndex, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
+					hints = append(hints, leaderHint{t.Topic, m.topics[t.Topic].id, r.PartitionIndex, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
 				}
 				if p.dropped {
 					continue
@@ -256,7 +256,7 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 			if e == nil {
 				e = fmt.Errorf("%w: the answer leaves it out", errLost)
 			}
-			failed.add(p, fmt.Errorf("fetch %v from broker %d: %w", p.tp, leader, e))
+			failed.add(p, fmt.Errorf("fetch %v from %s: %w", p.tp, c.cl.name(leader), e))
 		}
 	}
 	c.retryAll(now, &failed)
@@ -266,9 +266,7 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		c.notTooEarly(leader, ps, began, now)
 	}
 	c.mu.Unlock()
-	for _, h := range hints {
-		c.cl.hint(h.topic, h.partition, h.leader, h.epoch, nil)
-	}
+	c.cl.hint(hints, nil)
 	c.report(&failed)
 }
 

@@ -17,12 +17,23 @@ import (
 // metadata is what the client knows of the cluster. It is immutable; a newer one
 // replaces it.
 //
-// Invariant: for a topic of one id the leader epoch of a partition never falls.
+// Requests for metadata are numbered in the order in which they are made, and the
+// answer to an earlier one never undoes what a later one told, whenever it comes.
+//
+// Invariant: for a topic of one id the leader epoch of a partition never falls, and
+// no partition vanishes. asked and each topic's asked never fall.
 type metadata struct {
+	asked      int // number of the latest request that was answered
 	clusterID  string
 	controller int32
 	brokers    map[int32]BrokerInfo
+	learned    map[int32]int // brokers that other answers than to Metadata told of: how many requests had been made by then
 	topics     map[string]*topicInfo
+}
+
+// newMetadata returns what is known before the first answer.
+func newMetadata() *metadata {
+	return &metadata{controller: -1, brokers: map[int32]BrokerInfo{}, learned: map[int32]int{}, topics: map[string]*topicInfo{}}
 }
 
 // BrokerInfo is one broker of the cluster.
@@ -43,6 +54,7 @@ type topicInfo struct {
 	internal   bool
 	partitions []PartitionInfo // by index
 	asOf       time.Time       // when a broker said so
+	asked      int             // number of the request that it was the answer to
 }
 
 // PartitionInfo is one partition of a topic.
@@ -63,24 +75,40 @@ func text(s *string) string {
 	return *s
 }
 
-// with returns the metadata after an answer that came at now. Topics that the
-// answer does not name stay.
-func (m *metadata) with(r *msg.MetadataResponse, now time.Time) *metadata {
-	next := &metadata{clusterID: text(r.ClusterId), controller: r.ControllerId,
-		brokers: make(map[int32]BrokerInfo, len(r.Brokers)), topics: make(map[string]*topicInfo)}
+// with returns the metadata after the answer to request number n, which came at
+// now. Topics that the answer does not name stay.
+func (m *metadata) with(r *msg.MetadataResponse, n int, now time.Time) *metadata {
+	next := &metadata{asked: max(n, m.asked), clusterID: m.clusterID, controller: m.controller,
+		brokers: make(map[int32]BrokerInfo, len(r.Brokers)), learned: make(map[int32]int), topics: maps.Clone(m.topics)}
+	for i := range r.Topics {
+		t := topicFrom(&r.Topics[i])
+		t.asOf, t.asked = now, n
+		if old := m.topics[t.name]; old != nil {
+			t = old.and(t)
+		}
+		next.topics[t.name] = t
+	}
+	if n < m.asked {
+		next.brokers, next.learned = m.brokers, m.learned
+		return next
+	}
+	next.clusterID, next.controller = text(r.ClusterId), r.ControllerId
 	for _, b := range r.Brokers {
 		next.brokers[b.NodeId] = BrokerInfo{b.NodeId, b.Host, b.Port, text(b.Rack)}
 	}
-	for name, t := range m.topics {
-		next.topics[name] = t
-	}
-	for i := range r.Topics {
-		t := topicFrom(&r.Topics[i])
-		t.asOf = now
-		if old := m.topics[t.name]; old != nil {
-			t.keepNewer(old)
+	for id, asked := range m.learned {
+		if asked >= n { // since the question
+			next.brokers[id], next.learned[id] = m.brokers[id], asked
 		}
-		next.topics[t.name] = t
+	}
+	for _, t := range next.topics { // a leader of a later epoch than the answer knows
+		for _, p := range t.partitions {
+			if b, known := m.brokers[p.Leader]; known {
+				if _, named := next.brokers[p.Leader]; !named {
+					next.brokers[p.Leader] = b
+				}
+			}
+		}
 	}
 	return next
 }
@@ -144,48 +172,89 @@ func topicFrom(r *msg.MetadataResponseTopic) *topicInfo {
 	return t
 }
 
-// keepNewer takes back what an older broker told about leaders.
-func (t *topicInfo) keepNewer(old *topicInfo) {
-	if old.id != t.id {
-		return
+// and returns the topic after another answer about it. Which of the two is later is
+// for the numbers of the requests to say, and, about a leader, for its epoch. A topic
+// that was made again has another id: the later answer is right then. A broker too
+// old to name ids is about the same topic.
+func (t *topicInfo) and(other *topicInfo) *topicInfo {
+	older, newer := t, other
+	if other.asked < t.asked {
+		older, newer = other, t
 	}
-	if t.err != kerr.None && t.err.Retriable() && len(t.partitions) == 0 && len(old.partitions) > 0 && t.err != kerr.UnknownTopicOrPartition {
-		t.partitions, t.err = old.partitions, kerr.None
-		return
+	unknown := prim.UUID{}
+	if older.id != newer.id && older.id != unknown && newer.id != unknown {
+		return newer
 	}
-	for i := range t.partitions {
-		if i < len(old.partitions) && old.partitions[i].LeaderEpoch > t.partitions[i].LeaderEpoch {
-			t.partitions[i] = old.partitions[i]
+	next := *newer
+	if next.id == unknown {
+		next.id = older.id
+	}
+	switch {
+	case newer.err == kerr.None:
+	case newer.err.Retriable() && newer.err != kerr.UnknownTopicOrPartition && len(newer.partitions) == 0 && len(older.partitions) > 0:
+		next.partitions, next.err = older.partitions, kerr.None
+		return &next
+	default:
+		return &next
+	}
+	next.partitions = slices.Clone(newer.partitions)
+	for i, p := range older.partitions {
+		switch {
+		case i >= len(next.partitions):
+			if next.id != unknown { // else it may be another topic, with fewer
+				next.partitions = append(next.partitions, p)
+			}
+		case p.LeaderEpoch > next.partitions[i].LeaderEpoch:
+			next.partitions[i] = p
 		}
 	}
+	return &next
 }
 
-// withLeader returns the metadata after a broker named a new leader (KIP-951),
-// or m itself if that is no news.
-func (m *metadata) withLeader(topic string, partition, leader, epoch int32, nodes []BrokerInfo) *metadata {
-	old := m.topics[topic]
-	if !old.has(partition) || leader < 0 || epoch <= old.partitions[partition].LeaderEpoch {
+// withBroker returns the metadata after something else than an answer to Metadata
+// told of a broker, when so many requests had been made; m itself if that is no news.
+func (m *metadata) withBroker(b BrokerInfo, asked int) *metadata {
+	if old, ok := m.brokers[b.ID]; ok && old.Host == b.Host && old.Port == b.Port {
 		return m
 	}
 	next := *m
-	next.brokers = make(map[int32]BrokerInfo, len(m.brokers)+len(nodes))
-	for id, b := range m.brokers {
-		next.brokers[id] = b
+	next.brokers, next.learned = maps.Clone(m.brokers), maps.Clone(m.learned)
+	next.brokers[b.ID], next.learned[b.ID] = b, asked
+	return &next
+}
+
+// leaderHint is a leader that an answer names for a partition of the topic with that
+// id (KIP-951). The id is zero if it was not known.
+type leaderHint struct {
+	topic         string
+	id            prim.UUID
+	partition     int32
+	leader, epoch int32
+}
+
+// withLeader returns the metadata after a broker named a new leader, and brokers,
+// when so many requests had been made; m itself if that is no news, or is about a
+// topic that was made again since.
+func (m *metadata) withLeader(h leaderHint, nodes []BrokerInfo, asked int) *metadata {
+	old := m.topics[h.topic]
+	unknown := prim.UUID{}
+	if !old.has(h.partition) || h.leader < 0 || h.epoch <= old.partitions[h.partition].LeaderEpoch ||
+		h.id != old.id && h.id != unknown && old.id != unknown {
+		return m
 	}
+	next := m
 	for _, b := range nodes {
-		next.brokers[b.ID] = b
+		next = next.withBroker(b, asked)
 	}
-	if _, known := next.brokers[leader]; !known {
+	if _, known := next.brokers[h.leader]; !known {
 		return m
 	}
 	t := *old
 	t.partitions = slices.Clone(old.partitions)
-	p := &t.partitions[partition]
-	p.Leader, p.LeaderEpoch, p.Err = leader, epoch, nil
-	next.topics = make(map[string]*topicInfo, len(m.topics))
-	for name, other := range m.topics {
-		next.topics[name] = other
-	}
-	next.topics[topic] = &t
-	return &next
+	p := &t.partitions[h.partition]
+	p.Leader, p.LeaderEpoch, p.Err = h.leader, h.epoch, nil
+	led := *next
+	led.topics = maps.Clone(m.topics)
+	led.topics[h.topic] = &t
+	return &led
 }

@@ -220,12 +220,13 @@ func (c *cluster) update(ctx context.Context) (news bool, err error) {
 	if h := c.hooks(); h.inUse != nil {
 		c.want(h.inUse()...)
 	}
-	resp, err := c.fetchMetadata(ctx, c.metadataRequest())
+	req, n := c.metadataRequest()
+	resp, err := c.fetchMetadata(ctx, req)
 	now := time.Now()
 	c.mu.Lock()
 	c.failed = err
 	if err == nil {
-		next := c.meta.with(resp, now)
+		next := c.meta.with(resp, n, now)
 		news = !next.same(c.meta)
 		c.meta = next
 		c.prune()
@@ -235,15 +236,12 @@ func (c *cluster) update(ctx context.Context) (news bool, err error) {
 	c.ended = c.begun
 	close(c.updated)
 	c.updated = make(chan struct{})
-	meta := c.meta
 	c.mu.Unlock()
 	if err != nil {
 		return false, err
 	}
 	c.logMissing(resp)
-	if c.onUpdate != nil {
-		c.onUpdate(meta)
-	}
+	c.tell()
 	return news, nil
 }
 
@@ -270,7 +268,8 @@ func (c *cluster) logMissing(resp *msg.MetadataResponse) {
 	}
 }
 
-func (c *cluster) metadataRequest() *msg.MetadataRequest {
+// metadataRequest returns the next request and its number.
+func (c *cluster) metadataRequest() (*msg.MetadataRequest, int) {
 	req := new(msg.MetadataRequest)
 	req.SetDefaults()
 	req.AllowAutoTopicCreation = c.autoMake
@@ -285,7 +284,7 @@ func (c *cluster) metadataRequest() *msg.MetadataRequest {
 		}
 		req.Topics = append(req.Topics, msg.MetadataRequestTopic{Name: &name})
 	}
-	return req
+	return req, c.begun
 }
 
 func (c *cluster) fetchMetadata(ctx context.Context, req *msg.MetadataRequest) (*msg.MetadataResponse, error) {

@@ -209,7 +209,7 @@ func (b *batch) before(others []*batch) bool {
 func (n *node) send(cn *conn.Conn) error {
 	version, err := cn.VersionUpTo(wire.Produce, produceVersion)
 	if err != nil {
-		n.p.failAll(fmt.Errorf("produce to broker %d: %w", n.id, err))
+		n.refuse(fmt.Errorf("produce to %s: %w", n.p.cl.name(n.id), err))
 		return err
 	}
 	batches := n.p.drain(n, time.Now())
@@ -341,18 +341,8 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 		hints = n.each(batches, resp, now)
 	}
 	p.mu.Unlock()
-	nodes := endpoints(resp)
-	for _, h := range hints {
-		p.cl.hint(h.topic, h.partition, h.leader, h.epoch, nodes)
-	}
+	p.cl.hint(hints, endpoints(resp))
 	n.poke()
-}
-
-// leaderHint is a leader that an answer names (KIP-951).
-type leaderHint struct {
-	topic         string
-	partition     int32
-	leader, epoch int32
 }
 
 func endpoints(resp *msg.ProduceResponse) (nodes []BrokerInfo) {
@@ -396,7 +386,7 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 			left[i] = nil
 			at = i + 1
 			if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
-				hints = append(hints, leaderHint{t.Name, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
+				hints = append(hints, leaderHint{t.Name, b.part.topic.id, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
 			}
 			n.p.result(b, now, describe(r), r)
 		}
@@ -411,6 +401,20 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 
 // advance counts the sequences of b as given.
 func (part *partition) advance(b *batch) { part.seq = nextSequence(b) }
+
+// refuse ends the batches that wait for this broker, which cannot take them: trying
+// again will not mend it. Those for other brokers go on, and what is sent later is
+// tried, since another broker may lead by then.
+func (n *node) refuse(err error) {
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	for n.active.first != nil {
+		part := n.active.first
+		for part.active {
+			n.p.complete(part.queue[0], err)
+		}
+	}
+}
 
 // failAll ends every batch that waits.
 func (p *Producer) failAll(err error) {
