@@ -34,11 +34,8 @@ type batch struct {
 	lastErr   error
 
 	inFlight  bool
-	completed bool // the outcome is decided, and told in its turn
-	sequenced bool
-	pid       int64
-	epoch     int16
-	seq       int32
+	completed bool  // the outcome is decided, and told in its turn
+	place     stamp // among the sequences of the partition
 }
 
 func (b *batch) count() int32 { return int32(len(b.records)) }
@@ -47,8 +44,8 @@ func (b *batch) count() int32 { return int32(len(b.records)) }
 // compresses; nobody else touches a batch that is being drained.
 func (b *batch) finish() error {
 	who := record.NoProducer
-	if b.sequenced {
-		who = record.Producer{ID: b.pid, Epoch: b.epoch, Sequence: b.seq}
+	if b.place.given() {
+		who = record.Producer{ID: b.place.id, Epoch: b.place.epoch, Sequence: b.place.seq}
 	}
 	if b.data == nil {
 		data, err := b.builder.Finish(who)
@@ -62,7 +59,7 @@ func (b *batch) finish() error {
 }
 
 // halves splits the records of a batch that a broker found too large. The parts
-// have consecutive sequences where the batch had one.
+// have no places yet.
 func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
 	it := record.Batch(b.data).Iterate(0)
 	defer it.Close()
@@ -72,11 +69,8 @@ func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
 		p := &batch{
 			part: b.part, id: b.id, first: b.first + r[0], builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
 			created: b.created, deadline: b.deadline, closed: true,
-			sequenced: b.sequenced, pid: b.pid, epoch: b.epoch,
+			place:   noStamp,
 			charged: b.charged*int64(r[1])/int64(n) - b.charged*int64(r[0])/int64(n), // together all of it
-		}
-		if b.sequenced {
-			p.seq = record.AddSequence(b.seq, int32(r[0]))
 		}
 		for range p.records {
 			if !it.Next() {

@@ -14,8 +14,8 @@ func (p *Producer) hindrance(b *batch) error {
 	switch {
 	case b.lastErr != nil:
 		return b.lastErr
-	case p.o.Idempotence == On && p.who.id < 0 && p.who.lastErr != nil:
-		return p.who.lastErr
+	case p.o.Idempotence == On && p.who.hindrance() != nil:
+		return p.who.hindrance()
 	case part.node != nil:
 		return part.node.failed
 	}

@@ -42,7 +42,8 @@ type Producer struct {
 	stopped  bool  // Close gave up waiting or has ended
 	fatal    error // ends every Send
 
-	who      producerID
+	who      identity
+	asking   sync.WaitGroup // the goroutine that asks for an id
 	expiry   *time.Timer
 	expiring bool // the timer is set
 	pace     pace
@@ -64,18 +65,13 @@ type topic struct {
 
 // partition is the queue of batches of one partition.
 //
-// Invariant: queued batches with a sequence come first, in rising order. A batch
-// is sent only if it is among the first five of sent, so that the broker, which
-// remembers five, knows every batch again whose answer was lost. An earlier one
-// can be outstanding behind acknowledged ones: its request may have gone to a
-// former leader.
+// Invariant: queued batches with a place in the sequences come first, in their order.
 type partition struct {
 	topic    *topic
 	index    int32
 	node     *node    // the leader's, nil while there is none
 	queue    []*batch // waiting, oldest first
 	inFlight []*batch
-	sent     []*batch // with a sequence of the current epoch, from the oldest without outcome on
 	order    []*batch // not told yet, in the order of their records
 
 	gone error // why nothing is sent to it any more, nil while it exists
@@ -83,11 +79,7 @@ type partition struct {
 	active     bool       // on its node's list,
 	next, prev *partition // where it stands between these
 
-	pid   int64 // producer id and epoch that seq counts under
-	epoch int16
-	seq   int32 // of the next new batch
-	acked int64 // highest sequence acknowledged under the epoch, -1 for none
-	renew bool  // wants a new epoch once nothing is in flight
+	seqs sequences // of an idempotent producer
 }
 
 // memoryWaiter is a Send that waits for memory.
@@ -108,7 +100,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 		topics: make(map[string]*topic), nodes: make(map[int32]*node), ratio: 1, pace: newPace(&o.Options),
 	}
 	p.told.L = &p.mu
-	p.who.id = record.NoProducerID
+	p.who = newIdentity()
 	p.cl = newCluster(o.Options, o.MaxInFlight, true, p.metadataChanged)
 	p.cl.hook(hooks{restless: p.leaderless, inUse: p.awaited})
 	p.telling = true
@@ -293,7 +285,7 @@ func (p *Producer) adopt(info *topicInfo) *topic {
 	t.id = info.id
 	for i := range info.partitions {
 		if i == len(t.partitions) {
-			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), pid: record.NoProducerID, acked: -1})
+			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), seqs: p.who.partition()})
 		}
 		p.lead(t.partitions[i], info.partitions[i].Leader)
 	}
@@ -418,7 +410,7 @@ func (p *Producer) put(part *partition, r *Record, rec pendingRecord, size int64
 
 func (p *Producer) newBatch(part *partition, now time.Time) *batch {
 	p.nextID++
-	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout)}
+	b := &batch{part: part, id: p.nextID, builder: p.builder(), created: now, deadline: now.Add(p.o.DeliveryTimeout), place: noStamp}
 	b.out = p.outcomeOf(b)
 	part.queue = append(part.queue, b)
 	part.order = append(part.order, b)
@@ -426,7 +418,7 @@ func (p *Producer) newBatch(part *partition, now time.Time) *batch {
 	if p.open.push(b); !p.expiring {
 		p.setExpiry()
 	}
-	if p.o.Idempotence == On && p.who.id < 0 {
+	if p.o.Idempotence == On {
 		p.fetchID()
 	}
 	if part.node != nil {
@@ -517,7 +509,7 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.cancel()
 	p.cl.cancel()
 	p.senders.Wait()
-	p.who.wait()
+	p.asking.Wait()
 	p.cl.close() // in-flight requests are told here
 	p.mu.Lock()
 	for _, b := range p.open.all() {

@@ -13,18 +13,11 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-func nextSequence(b *batch) int32 { return record.AddSequence(b.seq, b.count()) }
-
-// seqBefore reports whether sequence a comes before b; they wrap at 2^31.
-func seqBefore(a, b int32) bool {
-	d := (b - a) & 0x7fffffff
-	return d != 0 && d < 1<<30
-}
-
 // land takes a batch out of flight. The caller holds mu.
 func (p *Producer) land(b *batch) {
 	b.inFlight = false
 	b.part.inFlight = slices.DeleteFunc(b.part.inFlight, func(x *batch) bool { return x == b })
+	b.part.seqs.landed(b.place)
 }
 
 // result decides what becomes of a batch after an answer: it is done, sent
@@ -50,25 +43,25 @@ func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResp
 			b.out.base, b.out.appendTime = r.BaseOffset, r.LogAppendTimeMs
 		}
 		p.learnRatio(b)
-		part.acknowledge(b)
+		part.seqs.acknowledged(b.place)
 		p.complete(b, nil)
 		return
 	case code == kerr.MessageTooLarge && b.count() > 1:
 		if err = p.split(b); err == nil {
 			return
 		}
-	case b.sequenced && part.lostSequence(b, code):
-		p.lg.Info("sequence not known to the broker, new epoch", zap.String("topic", part.topic.name), zap.Int32("partition", part.index), zap.Int32("sequence", b.seq), zap.Error(err))
-		part.renew = true
-		if code == kerr.InvalidProducerEpoch && b.pid == p.who.id && b.epoch == p.who.epoch {
-			p.who.id = record.NoProducerID // another one's now: ours must differ in the id
-		}
+	}
+	verdict := part.seqs.refused(b.place, code)
+	switch verdict {
+	case newPlace:
+		p.lg.Info("sequence not known to the broker, new epoch", zap.String("topic", part.topic.name), zap.Int32("partition", part.index), zap.Int32("sequence", b.place.seq), zap.Error(err))
 		p.requeue(b, now, err)
 		return
+	case fenced:
+		p.end(fmt.Errorf("producer id %d, epoch %d: %w", b.place.id, b.place.epoch, err))
 	}
 	again := b.attempts <= p.o.Retries && !p.stopped && now.Before(b.deadline)
-	outOfOrder := b.sequenced && code == kerr.OutOfOrderSequenceNumber // an earlier batch is still to come
-	if again && (retriable(err) || outOfOrder) {
+	if again && (retriable(err) || verdict == samePlace) {
 		if code.Refresh() == kerr.RefreshMetadata {
 			p.cl.stale()
 		}
@@ -78,29 +71,14 @@ func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResp
 	p.complete(b, err)
 }
 
-// lostSequence reports whether an answer means that a batch can only be written
-// under a new epoch: the broker does not expect its sequence although nothing
-// before it is outstanding. Nothing is dropped thereby: the broker has just said
-// that it has not appended the batch.
-func (part *partition) lostSequence(b *batch, code kerr.Code) bool {
-	switch code {
-	case kerr.UnknownProducerId, kerr.InvalidProducerEpoch:
-		return true
-	case kerr.OutOfOrderSequenceNumber:
-		if part.acked >= 0 && !seqBefore(int32(part.acked), b.seq) { // a later one was taken: this one may be there
-			return false
-		}
-		sequenced := slices.ContainsFunc(part.queue, func(q *batch) bool { return q.sequenced && seqBefore(q.seq, b.seq) })
-		return !sequenced && b.before(part.inFlight)
-	}
-	return false
-}
-
-// acknowledge notes how far the broker has come.
-func (part *partition) acknowledge(b *batch) {
-	if b.sequenced && b.pid == part.pid && b.epoch == part.epoch {
-		if part.acked < 0 || seqBefore(int32(part.acked), b.seq) {
-			part.acked = int64(b.seq)
+// end makes every Send fail from now on, and what waits. The caller holds mu.
+func (p *Producer) end(err error) {
+	if p.fatal == nil {
+		p.fatal = err
+		for _, b := range p.open.all() {
+			if !b.inFlight {
+				p.complete(b, err)
+			}
 		}
 	}
 }
@@ -159,8 +137,10 @@ func (p *Producer) split(b *batch) error {
 	close(b.out.done)
 	i := slices.Index(part.order, b)
 	part.order = slices.Replace(part.order, i, i+1, parts...)
-	if i := slices.Index(part.sent, b); i >= 0 {
-		part.sent = slices.Replace(part.sent, i, i+1, parts...)
+	if b.place.given() {
+		for i, place := range part.seqs.split(b.place, parts[0].count(), parts[1].count()) {
+			parts[i].place = place
+		}
 	}
 	p.open.split(b, parts)
 	b.charged = 0
@@ -209,9 +189,7 @@ func (p *Producer) complete(b *batch, err error) {
 		}
 		p.recycle(b)
 	}
-	for len(part.sent) > 0 && part.sent[0].completed {
-		part.sent = part.sent[1:]
-	}
+	part.seqs.decided(b.place)
 	for len(part.order) > 0 && part.order[0].completed {
 		p.tell = append(p.tell, part.order[0])
 		part.order = part.order[1:]

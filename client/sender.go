@@ -13,10 +13,6 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// maxInFlightIdempotent is how many batches of an idempotent producer a broker
-// remembers per partition.
-const maxInFlightIdempotent = 5
-
 // produceVersion is the newest Produce that names topics rather than their ids.
 const produceVersion = 12
 
@@ -172,36 +168,16 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 	switch {
 	case p.o.Idempotence != On && flying > 0:
 		return later // if the broker refused that one, this would overtake it
-	case p.o.Idempotence == On && (p.o.MaxInFlight == 1 && flying > 0 || !part.inWindow(b)):
+	case p.o.Idempotence == On && (p.o.MaxInFlight == 1 && flying > 0 || !part.seqs.inWindow(b.place)):
 		return later
 	case b.attempts > 0 && flying > 0:
 		return later // one at a time, until the broker takes one
-	case b.sequenced && flying > 0 && !b.before(part.inFlight):
+	case b.place.given() && part.seqs.behind(b.place):
 		return later // an earlier one is on its way again
 	case b.attempts > 0, b.closed, len(part.queue) > 1, p.flushing > 0, p.closing, len(p.waiters) > 0:
 		return 0
 	}
 	return b.created.Add(p.o.Linger).Sub(now)
-}
-
-// inWindow reports whether the broker would still remember every batch without
-// outcome after it took b.
-func (part *partition) inWindow(b *batch) bool {
-	if !b.sequenced {
-		return len(part.sent) < maxInFlightIdempotent
-	}
-	i := slices.Index(part.sent, b)
-	return i >= 0 && i < maxInFlightIdempotent
-}
-
-// before reports whether b comes before all of the others in sequence.
-func (b *batch) before(others []*batch) bool {
-	for _, o := range others {
-		if o.pid == b.pid && o.epoch == b.epoch && seqBefore(o.seq, b.seq) {
-			return false
-		}
-	}
-	return true
 }
 
 // send drains what is due and gives it to the connection. An error means that
@@ -311,11 +287,13 @@ func (p *Producer) take(part *partition, b *batch) {
 	part.inFlight = append(part.inFlight, b)
 	b.closed, b.inFlight = true, true
 	b.attempts++
-	if p.o.Idempotence == On && !b.sequenced {
-		b.sequenced, b.pid, b.epoch, b.seq = true, part.pid, part.epoch, part.seq
-		part.advance(b)
-		part.sent = append(part.sent, b)
+	if p.o.Idempotence != On {
+		return
 	}
+	if !b.place.given() {
+		b.place = part.seqs.give(b.count())
+	}
+	part.seqs.took(b.place)
 }
 
 // answered is told how a request ended.
@@ -398,9 +376,6 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 	}
 	return hints
 }
-
-// advance counts the sequences of b as given.
-func (part *partition) advance(b *batch) { part.seq = nextSequence(b) }
 
 // refuse ends the batches that wait for this broker, which cannot take them: trying
 // again will not mend it. Those for other brokers go on, and what is sent later is
