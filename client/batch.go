@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -36,6 +37,19 @@ type batch struct {
 	inFlight  bool
 	completed bool  // the outcome is decided, and told in its turn
 	place     stamp // among the sequences of the partition
+
+	// sentTo is the id of the topic that its request names, of the last try; zero if
+	// that was not known. Once it may have been written there it belongs to that
+	// topic, and is never sent to another one of the same name.
+	sentTo prim.UUID
+	maybe  bool // it may have been written under sentTo
+}
+
+// former reports whether the batch belongs to a topic that was deleted, where a topic
+// of that name has an id now.
+func (b *batch) former(id prim.UUID) bool {
+	unknown := prim.UUID{}
+	return b.maybe && b.sentTo != unknown && id != unknown && b.sentTo != id
 }
 
 func (b *batch) count() int32 { return int32(len(b.records)) }
@@ -69,7 +83,7 @@ func (b *batch) halves(newBuilder func() *record.Builder) ([]*batch, error) {
 		p := &batch{
 			part: b.part, id: b.id, first: b.first + r[0], builder: newBuilder(), records: b.records[r[0]:r[1]:r[1]],
 			created: b.created, deadline: b.deadline, closed: true,
-			place:   noStamp,
+			place: noStamp, sentTo: b.sentTo, maybe: b.maybe,
 			charged: b.charged*int64(r[1])/int64(n) - b.charged*int64(r[0])/int64(n), // together all of it
 		}
 		for range p.records {

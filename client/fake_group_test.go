@@ -8,7 +8,6 @@ import (
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
-	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // fakeState is a state of a classic group, with Kafka's names.
@@ -321,7 +320,7 @@ func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.R
 	case *msg.FetchRequest:
 		for waited := int32(0); ; waited += 20 { // a long poll
 			resp := f.fetch(id, r).(*msg.FetchResponse)
-			news := waited >= r.MaxWaitMs
+			news := waited >= r.MaxWaitMs || r.SessionEpoch < 0 || resp.ErrorCode != 0
 			for _, t := range resp.Responses {
 				for _, p := range t.Partitions {
 					news = news || p.ErrorCode != 0 || p.Records.Len() > 0
@@ -332,6 +331,8 @@ func (f *fake) handleMore(id int32, h wire.RequestHeader, req msg.Request) msg.R
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
+	case *msg.OffsetForLeaderEpochRequest:
+		return f.ends(id, r)
 	case *msg.ListOffsetsRequest:
 		return f.listOffsets(id, r)
 	case *msg.FindCoordinatorRequest:
@@ -398,43 +399,6 @@ func (f *fake) handleGroup(id int32, req msg.Request) msg.Response {
 		return resp
 	}
 	return nil
-}
-
-func (f *fake) fetch(id int32, r *msg.FetchRequest) msg.Response {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	resp := new(msg.FetchResponse)
-	resp.SetDefaults()
-	for _, t := range r.Topics {
-		tr := msg.FetchResponseFetchableTopicResponse{Topic: t.Topic}
-		for _, d := range t.Partitions {
-			pr := msg.FetchResponsePartitionData{}
-			pr.SetDefaults()
-			pr.PartitionIndex = d.Partition
-			p := f.topics[t.Topic][d.Partition]
-			pr.HighWatermark, pr.LastStableOffset, pr.LogStartOffset = p.end, p.end, p.start
-			switch {
-			case p.leader != id:
-				pr.ErrorCode = int16(kerr.NotLeaderOrFollower)
-			case d.FetchOffset < p.start || d.FetchOffset > p.end:
-				pr.ErrorCode = int16(kerr.OffsetOutOfRange)
-			default:
-				var b []byte
-				for _, batch := range p.batches {
-					if batch.LastOffset() >= d.FetchOffset && (len(b) == 0 || len(b)+len(batch) <= int(d.PartitionMaxBytes)) {
-						b = append(b, batch...)
-					}
-				}
-				pr.Records = prim.Records{B: b}
-				if r.IsolationLevel == 1 {
-					pr.AbortedTransactions = f.aborted
-				}
-			}
-			tr.Partitions = append(tr.Partitions, pr)
-		}
-		resp.Responses = append(resp.Responses, tr)
-	}
-	return resp
 }
 
 func (f *fake) listOffsets(id int32, r *msg.ListOffsetsRequest) msg.Response {

@@ -27,9 +27,21 @@ type fake struct {
 	closed  chan struct{}
 	serving sync.WaitGroup
 
-	mu       sync.Mutex
-	brokers  []int32
-	topics   map[string][]*fakePartition
+	mu      sync.Mutex
+	brokers []int32
+	topics  map[string][]*fakePartition
+	ids     map[string]prim.UUID // of topics, also of those that were deleted
+	noIDs   bool                 // Metadata names none, as brokers before 2.8
+	made    byte                 // topics ever
+
+	sessions    map[int32]*fakeSession // fetch sessions
+	nextSession int32
+	noSessions  bool                        // brokers make none
+	asked       []fakeAsk                   // fetches
+	lastFetch   map[int32]*msg.FetchRequest // by broker, with the answer's head and the session
+	lastFetched map[int32]*msg.FetchResponse
+	lastIn      map[int32]*fakeSession
+
 	nextPID  int64
 	maxBatch int
 	commits  map[string]map[string]map[int32]int64 // group, topic, partition
@@ -46,11 +58,18 @@ type fake struct {
 	script func(broker int32, h wire.RequestHeader, req msg.Request) (resp msg.Response, drop string)
 }
 
+// fakeAsk is the head of a fetch.
+type fakeAsk struct {
+	broker, session, epoch, topics, forgotten int32
+	at                                        time.Time
+}
+
 type fakePartition struct {
 	leader, epoch int32
 	batches       []record.Batch
 	end           int64
 	start         int64
+	forgetful     bool // knows no epochs
 	producers     map[int64]*fakeProducer
 }
 
@@ -73,7 +92,8 @@ func newFakeAt(t *testing.T, brokers ...int32) *fake {
 	if brokers == nil {
 		brokers = []int32{1}
 	}
-	f := &fake{t: t, n: memnet.New(), closed: make(chan struct{}), brokers: brokers, topics: map[string][]*fakePartition{}, nextPID: 1000, maxBatch: 1 << 20,
+	f := &fake{t: t, n: memnet.New(), closed: make(chan struct{}), brokers: brokers, topics: map[string][]*fakePartition{}, ids: map[string]prim.UUID{}, sessions: map[int32]*fakeSession{}, lastFetch: map[int32]*msg.FetchRequest{}, lastFetched: map[int32]*msg.FetchResponse{}, lastIn: map[int32]*fakeSession{},
+		nextPID: 1000, maxBatch: 1 << 20,
 		commits: map[string]map[string]map[int32]int64{}, groups: map[string]*fakeGroup{}, listen: map[int32]net.Listener{}}
 	for _, id := range brokers {
 		f.start(id)
@@ -105,6 +125,10 @@ func (f *fake) options() Options {
 func (f *fake) topic(name string, leaders ...int32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.topics[name] == nil {
+		f.made++
+		f.ids[name] = prim.UUID{0: 0xf0, 15: f.made}
+	}
 	for _, l := range leaders {
 		f.topics[name] = append(f.topics[name], &fakePartition{leader: l, epoch: 1, producers: map[int64]*fakeProducer{}})
 	}
@@ -254,9 +278,10 @@ func (f *fake) metadata(r *msg.MetadataRequest) msg.Response {
 		names = append(names, *t.Name)
 	}
 	for _, name := range names {
-		t := msg.MetadataResponseTopic{Name: &name, TopicAuthorizedOperations: -2147483648}
+		t := msg.MetadataResponseTopic{Name: &name, TopicId: f.idOf(name), TopicAuthorizedOperations: -2147483648}
 		parts := f.topics[name]
 		if parts == nil {
+			t.TopicId = prim.UUID{}
 			t.ErrorCode = int16(kerr.UnknownTopicOrPartition)
 		}
 		for i, p := range parts {
@@ -274,16 +299,20 @@ func (f *fake) produce(id int32, h wire.RequestHeader, r *msg.ProduceRequest) ms
 	resp := new(msg.ProduceResponse)
 	resp.SetDefaults()
 	for _, t := range r.TopicData {
-		tr := msg.ProduceResponseTopicProduceResponse{Name: t.Name}
+		tr := msg.ProduceResponseTopicProduceResponse{Name: t.Name, TopicId: t.TopicId}
+		name, known := f.nameOf(t.Name, t.TopicId)
 		for _, d := range t.PartitionData {
 			pr := msg.ProduceResponsePartitionProduceResponse{}
 			pr.SetDefaults()
 			pr.Index = d.Index
 			var code kerr.Code
-			pr.BaseOffset, code = f.append(id, t.Name, d.Index, d.Records.B)
+			pr.BaseOffset, code = -1, kerr.UnknownTopicId
+			if known {
+				pr.BaseOffset, code = f.append(id, name, d.Index, d.Records.B)
+			}
 			pr.ErrorCode = int16(code)
 			if code == kerr.NotLeaderOrFollower && h.Version >= 10 {
-				p := f.topics[t.Name][d.Index]
+				p := f.topics[name][d.Index]
 				pr.CurrentLeader.LeaderId, pr.CurrentLeader.LeaderEpoch = p.leader, p.epoch
 				resp.NodeEndpoints = append(resp.NodeEndpoints, msg.ProduceResponseNodeEndpoint{NodeId: p.leader, Host: "b" + strconv.Itoa(int(p.leader)), Port: 9092})
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -282,7 +283,10 @@ func (p *Producer) adopt(info *topicInfo) *topic {
 		clear(t.partitions[n:])
 		t.partitions = t.partitions[:n]
 	}
-	t.id = info.id
+	if t.id != info.id {
+		t.id = info.id
+		p.failFormer(t)
+	}
 	for i := range info.partitions {
 		if i == len(t.partitions) {
 			t.partitions = append(t.partitions, &partition{topic: t, index: int32(i), seqs: p.who.partition()})
@@ -302,6 +306,22 @@ func (p *Producer) abandon(parts []*partition, err error) {
 		}
 		p.lead(part, -1)
 	}
+}
+
+// failFormer ends the batches that may have been written to the topic that had the
+// name before. The caller holds mu.
+func (p *Producer) failFormer(t *topic) {
+	for _, part := range t.partitions {
+		for _, b := range slices.Clone(part.queue) {
+			if b.former(t.id) {
+				p.complete(b, madeAgain(t))
+			}
+		}
+	}
+}
+
+func madeAgain(t *topic) error {
+	return fmt.Errorf("topic %s was deleted and made again: %w", t.name, kerr.UnknownTopicId)
 }
 
 // lead hands a partition to the sender of its leader. The caller holds mu.

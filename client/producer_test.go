@@ -174,7 +174,7 @@ func refuse(req *msg.ProduceRequest, code kerr.Code) msg.Response {
 	resp := new(msg.ProduceResponse)
 	resp.SetDefaults()
 	for _, t := range req.TopicData {
-		tr := msg.ProduceResponseTopicProduceResponse{Name: t.Name}
+		tr := msg.ProduceResponseTopicProduceResponse{Name: t.Name, TopicId: t.TopicId}
 		for _, d := range t.PartitionData {
 			pr := msg.ProduceResponsePartitionProduceResponse{}
 			pr.SetDefaults()

@@ -7,28 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
-	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
-
-// withIDs gives a fake's topics the id that id says now.
-func withIDs(f *fake, id func() prim.UUID) {
-	f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
-		r, ok := req.(*msg.MetadataRequest)
-		if !ok {
-			return nil, ""
-		}
-		resp := f.metadata(r).(*msg.MetadataResponse)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		for i := range resp.Topics {
-			resp.Topics[i].TopicId = id()
-		}
-		return resp, ""
-	}
-}
 
 // TestTopicMadeAgain: a topic is deleted and made again with fewer partitions.
 // Keyed records soon go to those that are left, and what was on its way to the
@@ -38,10 +19,7 @@ func TestTopicMadeAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t, 1)
 			f.topic("t", 1, 1, 1, 1, 1, 1)
-			id := prim.UUID{1}
-			if ids {
-				withIDs(f, func() prim.UUID { return id })
-			}
+			f.noIDs = !ids
 			p := newProducer(t, f, ProducerOptions{})
 			send := func() (failed int) {
 				began := time.Now()
@@ -69,7 +47,6 @@ func TestTopicMadeAgain(t *testing.T) {
 			}
 			f.mu.Lock()
 			delete(f.topics, "t")
-			id = prim.UUID{2}
 			f.mu.Unlock()
 			f.topic("t", 1, 1)
 			if n := send(); n == 0 || n > 80 { // the producer learns of it with these

@@ -53,13 +53,14 @@ func (p *Producer) result(b *batch, now time.Time, err error, r *msg.ProduceResp
 	}
 	verdict := part.seqs.refused(b.place, code)
 	switch verdict {
-	case newPlace:
+	case newPlace: // the broker has not written it
 		p.lg.Info("sequence not known to the broker, new epoch", zap.String("topic", part.topic.name), zap.Int32("partition", part.index), zap.Int32("sequence", b.place.seq), zap.Error(err))
 		p.requeue(b, now, err)
 		return
 	case fenced:
 		p.end(fmt.Errorf("producer id %d, epoch %d: %w", b.place.id, b.place.epoch, err))
 	}
+	b.maybe = b.maybe || code != kerr.UnknownTopicId && code != kerr.UnknownTopicOrPartition
 	again := b.attempts <= p.o.Retries && !p.stopped && now.Before(b.deadline)
 	if again && (retriable(err) || verdict == samePlace) {
 		if code.Refresh() == kerr.RefreshMetadata {
@@ -84,10 +85,15 @@ func (p *Producer) end(err error) {
 }
 
 // requeue puts a batch back, before those that come after it. Where nothing is
-// sent any more it fails: nobody would look at it again. The caller holds mu.
+// sent any more it fails: nobody would look at it again. It fails too if it may be in
+// a topic that was deleted, and another has its name now. The caller holds mu.
 func (p *Producer) requeue(b *batch, now time.Time, err error) {
 	if p.fatal != nil {
 		p.complete(b, fmt.Errorf("%w; the last answer: %w", p.fatal, err))
+		return
+	}
+	if b.former(b.part.topic.id) {
+		p.complete(b, fmt.Errorf("%w; the last answer: %w", madeAgain(b.part.topic), err))
 		return
 	}
 	b.lastErr = err

@@ -13,8 +13,8 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// produceVersion is the newest Produce that names topics rather than their ids.
-const produceVersion = 12
+// namesVersion is the newest Produce that names topics rather than their ids.
+const namesVersion = 12
 
 // node is the sender for one broker. Producer.mu guards the fields but wake and
 // those that only run uses.
@@ -183,7 +183,7 @@ func (p *Producer) due(part *partition, now time.Time) time.Duration {
 // send drains what is due and gives it to the connection. An error means that
 // the connection did not take it.
 func (n *node) send(cn *conn.Conn) error {
-	version, err := cn.VersionUpTo(wire.Produce, produceVersion)
+	version, err := cn.Version(wire.Produce)
 	if err != nil {
 		n.refuse(fmt.Errorf("produce to %s: %w", n.p.cl.name(n.id), err))
 		return err
@@ -206,6 +206,14 @@ func (n *node) send(cn *conn.Conn) error {
 		n.p.mu.Unlock()
 		return nil
 	}
+	ids := version > namesVersion
+	if ids && slices.ContainsFunc(kept, func(b *batch) bool { return b.sentTo == prim.UUID{} }) {
+		ids = false // a broker that gives no ids told of the topic
+		if version, err = cn.VersionUpTo(wire.Produce, namesVersion); err != nil {
+			n.answered(kept, nil, ids, err)
+			return err
+		}
+	}
 	n.fill(kept)
 	var resp *msg.ProduceResponse
 	call := &conn.Call{Req: &n.req, Version: version}
@@ -213,9 +221,9 @@ func (n *node) send(cn *conn.Conn) error {
 		resp = new(msg.ProduceResponse)
 		call.Resp = resp
 	}
-	call.Done = func(err error) { n.answered(kept, resp, err) }
+	call.Done = func(err error) { n.answered(kept, resp, ids, err) }
 	if err := cn.Send(call); err != nil {
-		n.answered(kept, nil, fmt.Errorf("%w: %w", errLost, err))
+		n.answered(kept, nil, ids, fmt.Errorf("%w: %w", errLost, err))
 		return err
 	}
 	return nil
@@ -239,7 +247,7 @@ func (n *node) fill(batches []*batch) {
 			} else {
 				n.req.TopicData = append(n.req.TopicData, msg.ProduceRequestTopicProduceData{})
 			}
-			n.req.TopicData[i].Name = t.name
+			n.req.TopicData[i].Name, n.req.TopicData[i].TopicId = t.name, b.sentTo
 		}
 		d := &n.req.TopicData[i]
 		d.PartitionData = append(d.PartitionData, msg.ProduceRequestPartitionProduceData{Index: b.part.index, Records: prim.Records{B: b.data}})
@@ -287,6 +295,9 @@ func (p *Producer) take(part *partition, b *batch) {
 	part.inFlight = append(part.inFlight, b)
 	b.closed, b.inFlight = true, true
 	b.attempts++
+	if !b.maybe || b.sentTo == (prim.UUID{}) {
+		b.sentTo = part.topic.id
+	}
 	if p.o.Idempotence != On {
 		return
 	}
@@ -296,8 +307,8 @@ func (p *Producer) take(part *partition, b *batch) {
 	part.seqs.took(b.place)
 }
 
-// answered is told how a request ended.
-func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) {
+// answered is told how a request ended, which named topics by their ids or not.
+func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, ids bool, err error) {
 	p := n.p
 	var hints []leaderHint
 	p.mu.Lock()
@@ -316,7 +327,7 @@ func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, err error) 
 			p.result(b, now, nil, nil)
 		}
 	default:
-		hints = n.each(batches, resp, now)
+		hints = n.each(batches, resp, ids, now)
 	}
 	p.mu.Unlock()
 	p.cl.hint(hints, endpoints(resp))
@@ -335,10 +346,17 @@ func endpoints(resp *msg.ProduceResponse) (nodes []BrokerInfo) {
 
 // each gives every batch its part of the answer. Brokers mostly answer in the
 // order of the request; an index finds the others.
-func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) (hints []leaderHint) {
+func (n *node) each(batches []*batch, resp *msg.ProduceResponse, ids bool, now time.Time) (hints []leaderHint) {
 	type place struct {
-		topic string
+		topic string // unless ids
+		id    prim.UUID
 		index int32
+	}
+	placeOf := func(name string, id prim.UUID, index int32) place {
+		if ids {
+			return place{"", id, index}
+		}
+		return place{name, prim.UUID{}, index}
 	}
 	var places map[place]int // of left; nil while the answer is in order
 	left := slices.Clone(batches)
@@ -348,14 +366,15 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 		for pi := range t.PartitionResponses {
 			r := &t.PartitionResponses[pi]
 			i, ok := at, true
-			if at >= len(left) || batches[at].part.index != r.Index || batches[at].part.topic.name != t.Name {
+			asked := placeOf(t.Name, t.TopicId, r.Index)
+			if at >= len(left) || placeOf(batches[at].part.topic.name, batches[at].sentTo, batches[at].part.index) != asked {
 				if places == nil {
 					places = make(map[place]int, len(left))
 					for i, b := range batches {
-						places[place{b.part.topic.name, b.part.index}] = i
+						places[placeOf(b.part.topic.name, b.sentTo, b.part.index)] = i
 					}
 				}
-				i, ok = places[place{t.Name, r.Index}]
+				i, ok = places[asked]
 			}
 			if !ok || left[i] == nil { // not asked for, or answered twice
 				continue
@@ -364,7 +383,7 @@ func (n *node) each(batches []*batch, resp *msg.ProduceResponse, now time.Time) 
 			left[i] = nil
 			at = i + 1
 			if r.CurrentLeader.LeaderId >= 0 && r.ErrorCode != 0 {
-				hints = append(hints, leaderHint{t.Name, b.part.topic.id, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
+				hints = append(hints, leaderHint{b.part.topic.name, b.sentTo, r.Index, r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch})
 			}
 			n.p.result(b, now, describe(r), r)
 		}
