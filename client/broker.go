@@ -241,6 +241,20 @@ func (c *cluster) broker(ctx context.Context, id int32, use purpose) (*conn.Conn
 	return c.conn(ctx, brokerKey{id, known.Addr()}, use)
 }
 
+// opened returns the connection to a broker that is open, nil without.
+func (c *cluster) opened(id int32, use purpose) *conn.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.meta.brokers[id]
+	if !ok {
+		return nil
+	}
+	if b := c.at(brokerKey{id, known.Addr()}); b.open(use) {
+		return b.links[use].cn
+	}
+	return nil
+}
+
 // conn returns an open connection. One caller dials, others wait for it and fail
 // if it does; after a failure none tries before the reconnect backoff is over.
 func (c *cluster) conn(ctx context.Context, k brokerKey, use purpose) (*conn.Conn, error) {

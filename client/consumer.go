@@ -34,13 +34,15 @@ type Consumer struct {
 
 	mu       sync.Mutex // guards the fields below
 	assigned map[TopicPartition]*position
-	ready    []*position    // with records for Poll, in the order they came
-	fetching map[int32]bool // brokers with a fetch under way
-	unseen   map[int32]bool // brokers whose last answer Poll has not seen
-	early    map[int32]int  // by broker: empty answers in a row that came before fetch.max.wait.ms was over
-	changed  chan struct{}  // closed and replaced when Poll should look again
-	failed   error          // for the next Poll
-	topicErr time.Time      // when the last topic's error that Poll was told came
+	ready    []*position             // with records for Poll, in the order they came
+	fetching map[int32]bool          // brokers with a fetch under way
+	unseen   map[int32]bool          // brokers whose last answer Poll has not seen
+	sessions map[int32]*fetchSession // by broker
+	resets   map[int32]int           // by broker: fetch sessions in a row that it had lost
+	early    map[int32]int           // by broker: empty answers in a row that came before fetch.max.wait.ms was over
+	changed  chan struct{}           // closed and replaced when Poll should look again
+	failed   error                   // for the next Poll
+	topicErr time.Time               // when the last topic's error that Poll was told came
 	closed   bool
 }
 
@@ -63,7 +65,8 @@ type position struct {
 	highWater int64     // -1 before the first fetch
 	committed int64     // -1 if nothing is
 	unplaced  bool      // the group has still to say where to begin; fetching is set until then
-	epoch     int32     // of the last record
+	epoch     int32     // of the last record, -1 if not known
+	check     leaderCheck
 }
 
 // NewConsumer returns a consumer. It connects when it is given something to
@@ -76,7 +79,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Consumer{
 		o: o, lg: o.Logger, ctx: ctx, stop: cancel, kick: make(chan struct{}, 1), pace: newPace(&o.Options),
-		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), early: make(map[int32]int), changed: make(chan struct{}),
+		assigned: make(map[TopicPartition]*position), fetching: make(map[int32]bool), unseen: make(map[int32]bool), early: make(map[int32]int), sessions: make(map[int32]*fetchSession), resets: make(map[int32]int), changed: make(chan struct{}),
 	}
 	opts := o.Options
 	opts.MetadataMaxIdle = math.MaxInt64 // what is assigned stays of interest
@@ -380,6 +383,7 @@ func (c *Consumer) Close(ctx context.Context) error {
 	c.stop()
 	c.cl.cancel()
 	c.work.Wait()
+	c.endSessions(ctx)
 	c.cl.close()
 	return err
 }

@@ -2,24 +2,17 @@ package client
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
-	"github.com/klamm-io/klamm/wire/record"
 )
-
-// fetchVersion is the newest Fetch that names topics rather than their ids.
-const fetchVersion = 12
 
 // fetchLoop finds positions and keeps one fetch under way at each broker that
 // leads a partition without records to poll.
@@ -46,6 +39,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	var lost []TopicPartition
 	lookup := make(map[TopicPartition]*position)
 	byLeader := make(map[int32][]*position)
+	toCompare := make(map[int32][]*position)
 	c.mu.Lock()
 	for tp, p := range c.assigned {
 		if p.fetching || p.chunk != nil || p.paused && p.known || p.told && c.failed != nil {
@@ -70,7 +64,14 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 			wait = min(wait, c.o.RetryBackoffMax)
 			continue
 		}
-		if leader := t.partitions[tp.Partition].Leader; !c.fetching[leader] && !c.unseen[leader] {
+		leader, epoch := t.partitions[tp.Partition].Leader, t.partitions[tp.Partition].LeaderEpoch
+		var compare bool
+		if p.epoch, compare = p.check.sees(t.id, leader, epoch, p.epoch); compare {
+			toCompare[leader] = append(toCompare[leader], p)
+			p.fetching = true
+			continue
+		}
+		if !c.fetching[leader] && !c.unseen[leader] {
 			byLeader[leader] = append(byLeader[leader], p)
 			p.fetching = true
 		}
@@ -78,6 +79,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	for leader := range byLeader {
 		c.fetching[leader] = true
 	}
+	c.endUnused(m)
 	c.mu.Unlock()
 	for _, tp := range lost {
 		c.cl.want(tp.Topic)
@@ -87,6 +89,9 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	}
 	if len(lookup) > 0 {
 		c.work.Go(func() { c.lookUp(lookup) })
+	}
+	for leader, ps := range toCompare {
+		c.work.Go(func() { c.compare(leader, ps) })
 	}
 	for leader, ps := range byLeader {
 		c.work.Go(func() { c.fetch(leader, ps, m) })
@@ -208,13 +213,19 @@ func (c *Consumer) report(f *failures) {
 // fetch asks a broker for records once.
 func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 	began := time.Now()
-	resp, err := c.askRecords(leader, ps, m)
+	resp, full, err := c.askRecords(leader, ps, m)
 	c.mu.Lock()
 	delete(c.fetching, leader)
 	now := time.Now()
+	var named []TopicPartition
 	if err == nil {
-		err = codeOf(resp.ErrorCode)
+		for _, t := range resp.Responses {
+			for _, r := range t.Partitions {
+				named = append(named, TopicPartition{t.Topic, r.PartitionIndex})
+			}
+		}
 	}
+	anew, err := c.inSession(leader, resp, named, err)
 	var hints []leaderHint
 	left := make(map[TopicPartition]*position, len(ps))
 	for _, p := range ps {
@@ -252,7 +263,12 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		}
 	}
 	for _, p := range left {
-		if e := err; !p.dropped {
+		switch {
+		case p.dropped || anew:
+		case err == nil && !full:
+			p.succeeded() // no news of it
+		default:
+			e := err
 			if e == nil {
 				e = fmt.Errorf("%w: the answer leaves it out", errLost)
 			}
@@ -260,13 +276,13 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		}
 	}
 	c.retryAll(now, &failed)
-	if records || again || len(failed.ps) > 0 {
+	if records || again || anew || len(failed.ps) > 0 {
 		delete(c.early, leader)
 	} else {
 		c.notTooEarly(leader, ps, began, now)
 	}
 	c.mu.Unlock()
-	c.cl.hint(hints, nil)
+	c.cl.hint(hints, fetchEndpoints(resp))
 	c.report(&failed)
 }
 
@@ -286,45 +302,21 @@ func (c *Consumer) notTooEarly(leader int32, ps []*position, began, now time.Tim
 	}
 }
 
-func (c *Consumer) askRecords(leader int32, ps []*position, m *metadata) (*msg.FetchResponse, error) {
-	cn, err := c.cl.broker(c.ctx, leader, forData)
-	if err != nil {
-		return nil, err
-	}
-	v, err := cn.VersionUpTo(wire.Fetch, fetchVersion)
-	if err != nil {
-		return nil, err
-	}
-	req := new(msg.FetchRequest)
-	req.SetDefaults()
-	req.MaxWaitMs, req.MinBytes, req.MaxBytes = int32(c.o.FetchMaxWait.Milliseconds()), int32(c.o.FetchMinBytes), int32(c.o.FetchMaxBytes)
-	req.IsolationLevel, req.RackId = c.o.isolation(), c.o.Rack
-	at := make(map[string]int)
-	c.mu.Lock()
-	for _, p := range ps {
-		i, ok := at[p.tp.Topic]
-		if !ok {
-			i = len(req.Topics)
-			at[p.tp.Topic] = i
-			req.Topics = append(req.Topics, msg.FetchRequestFetchTopic{Topic: p.tp.Topic})
-		}
-		var fp msg.FetchRequestFetchPartition
-		fp.SetDefaults()
-		fp.Partition, fp.FetchOffset, fp.PartitionMaxBytes = p.tp.Partition, p.next, int32(c.o.PartitionMaxBytes)
-		fp.CurrentLeaderEpoch = m.topics[p.tp.Topic].partitions[p.tp.Partition].LeaderEpoch
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, fp)
-	}
-	c.mu.Unlock()
-	resp := new(msg.FetchResponse)
-	err = cn.DoVersion(c.ctx, req, resp, v, c.o.FetchMaxWait+c.o.RequestTimeout)
-	return resp, lost(err, cn)
-}
-
 // arrived takes a partition's part of an answer and returns why it is none. The
 // caller holds mu.
 func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now time.Time) error {
 	code := kerr.Code(r.ErrorCode)
 	switch {
+	case code == kerr.None && r.DivergingEpoch.Epoch >= 0:
+		// Its end is beyond the position if an epoch came between that the consumer has
+		// read nothing of.
+		if err := c.truncated(p, min(r.DivergingEpoch.EndOffset, p.next), r.DivergingEpoch.Epoch); err != nil {
+			return err
+		}
+		p.lastErr = fmt.Errorf("fetch %v: the log was truncated to offset %d", p.tp, p.next)
+		p.notBefore = c.pace.next(now, p.tries)
+		p.tries++
+		return nil
 	case code == kerr.None:
 		p.highWater = r.HighWatermark
 		if c.o.ReadCommitted && r.LastStableOffset >= 0 {
@@ -349,167 +341,8 @@ func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now t
 		p.lastErr = fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
 		p.notBefore = c.pace.next(now, p.tries)
 		p.tries++
-		p.wanted, p.known, p.next = to, !to.lookup, to.n
+		p.wanted, p.known, p.next, p.epoch = to, !to.lookup, to.n, -1
 		return nil
 	}
 	return fmt.Errorf("fetch %v at offset %d: %w", p.tp, p.next, code)
-}
-
-// chunk is the record bytes of one partition from one fetch.
-type chunk struct {
-	from    int64 // where the fetch began
-	left    []byte
-	it      *record.Iterator // of the batch being read, nil between batches
-	batch   record.Batch
-	legacy  []record.LegacyRecord
-	aborted []msg.FetchResponseAbortedTransaction // by first offset; nil unless read_committed
-	pids    map[int64]bool                        // producers whose transactional records are aborted
-	commit  bool
-}
-
-func newChunk(r *msg.FetchResponsePartitionData, from int64, committed bool) *chunk {
-	k := &chunk{from: from, left: r.Records.B, commit: committed}
-	if committed {
-		k.aborted = slices.Clone(r.AbortedTransactions)
-		slices.SortFunc(k.aborted, func(a, b msg.FetchResponseAbortedTransaction) int {
-			switch {
-			case a.FirstOffset < b.FirstOffset:
-				return -1
-			case a.FirstOffset > b.FirstOffset:
-				return 1
-			}
-			return 0
-		})
-		k.pids = make(map[int64]bool)
-	}
-	return k
-}
-
-// decode appends records until there are limit of them, moving p on. more tells
-// that the chunk holds more.
-func (k *chunk) decode(p *position, records []Record, limit int, o *ConsumerOptions) (_ []Record, more bool, err error) {
-	for {
-		if len(records) >= limit {
-			return records, true, nil
-		}
-		if len(k.legacy) > 0 {
-			r := k.legacy[0]
-			k.legacy = k.legacy[1:]
-			if r.Offset >= p.next {
-				records = append(records, Record{Topic: p.tp.Topic, Partition: p.tp.Partition, Offset: r.Offset, LeaderEpoch: -1, Key: r.Key, Value: r.Value, Timestamp: time.UnixMilli(r.Timestamp)})
-				p.next = r.Offset + 1
-			}
-			continue
-		}
-		if k.it == nil {
-			if err := k.nextBatch(p, o); err != nil {
-				if err == io.EOF {
-					err = nil
-				}
-				return records, false, err
-			}
-			continue
-		}
-		if !k.it.Next() {
-			if err := k.it.Err(); err != nil {
-				return records, false, err
-			}
-			p.next = max(p.next, k.batch.LastOffset()+1)
-			k.it = nil
-			continue
-		}
-		if offset := k.it.Offset(); offset >= p.next {
-			r := k.it.Record()
-			records = append(records, Record{Topic: p.tp.Topic, Partition: p.tp.Partition, Offset: offset, LeaderEpoch: k.batch.LeaderEpoch(),
-				Key: r.Key, Value: r.Value, Headers: slices.Clone(r.Headers), Timestamp: time.UnixMilli(k.it.Timestamp()), LogAppendTime: k.batch.Attributes().LogAppendTime()})
-			p.next = offset + 1
-		}
-	}
-}
-
-// nextBatch moves to the next batch that has records for the application. It
-// returns io.EOF after the last one; a batch cut off at the end is no error.
-func (k *chunk) nextBatch(p *position, o *ConsumerOptions) error {
-	b, rest, err := record.Next(k.left)
-	switch {
-	case errors.Is(err, record.ErrShort):
-		return io.EOF
-	case errors.Is(err, record.ErrMagic):
-		k.legacy, err = record.ReadLegacy(nil, b, 0)
-		k.left = rest
-		return err
-	case err != nil:
-		return err
-	}
-	if !o.NoCheckCRCs {
-		if err := b.Validate(); err != nil {
-			return err
-		}
-	}
-	k.left = rest
-	p.epoch = b.LeaderEpoch()
-	if skip, err := k.skip(b); err != nil || skip {
-		p.next = max(p.next, b.LastOffset()+1)
-		return err
-	}
-	// The iterator is not closed: records keep its memory.
-	k.batch, k.it = b, new(record.Iterator)
-	return k.it.Reset(b, 0)
-}
-
-// progress returns an error if a chunk that has been read did not move p on: the
-// next fetch would bring the same.
-func (k *chunk) progress(p *position, o *ConsumerOptions) error {
-	switch {
-	case p.next > k.from:
-		return nil
-	case len(k.left) == 0:
-		return fmt.Errorf("%w: only records below the offset that was asked for", conn.ErrProtocol)
-	}
-	err := &BatchTooLargeError{Have: len(k.left), Limit: o.PartitionMaxBytes}
-	if len(k.left) >= 12 { // base offset, and the length of what follows
-		err.Size = 12 + int(int32(binary.BigEndian.Uint32(k.left[8:])))
-	}
-	return err
-}
-
-// BatchTooLargeError means that a broker sent only the beginning of a batch,
-// since the whole does not fit max.partition.fetch.bytes. Brokers since 0.10.1
-// send the first batch of an answer whole. It wraps ErrRecordTooLarge.
-type BatchTooLargeError struct {
-	Size  int // bytes of the batch; 0 if not even that came
-	Have  int // bytes that came
-	Limit int // max.partition.fetch.bytes
-}
-
-func (e *BatchTooLargeError) Error() string {
-	return fmt.Sprintf("%v: %d of the %d bytes of its batch came, max.partition.fetch.bytes is %d", ErrRecordTooLarge, e.Have, e.Size, e.Limit)
-}
-
-// Unwrap returns ErrRecordTooLarge.
-func (e *BatchTooLargeError) Unwrap() error { return ErrRecordTooLarge }
-
-// skip reports whether a batch is not for the application: control batches, and
-// records of aborted transactions with read_committed.
-func (k *chunk) skip(b record.Batch) (bool, error) {
-	a := b.Attributes()
-	if k.commit {
-		for len(k.aborted) > 0 && k.aborted[0].FirstOffset <= b.LastOffset() {
-			k.pids[k.aborted[0].ProducerId] = true
-			k.aborted = k.aborted[1:]
-		}
-	}
-	if a.Control() {
-		if k.commit && k.pids[b.ProducerID()] {
-			c, err := record.ParseControl(b)
-			if err != nil {
-				return true, err
-			}
-			if c.Type == record.ControlAbort {
-				delete(k.pids, b.ProducerID())
-			}
-		}
-		return true, nil
-	}
-	return k.commit && a.Transactional() && k.pids[b.ProducerID()], nil
 }

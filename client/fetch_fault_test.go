@@ -60,7 +60,7 @@ func TestFetchFaultsAreTyped(t *testing.T) {
 					f.mu.Lock()
 					bad := faulty
 					f.mu.Unlock()
-					if !ok || !bad {
+					if !ok || !bad || r.SessionEpoch == sessionFinal {
 						return nil, ""
 					}
 					resp := f.fetch(id, r).(*msg.FetchResponse)
@@ -182,7 +182,7 @@ func TestOutOfRangeSlowsDown(t *testing.T) {
 		var at []time.Time
 		f.script = func(id int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
 			r, ok := req.(*msg.FetchRequest)
-			if !ok {
+			if !ok || r.SessionEpoch == sessionFinal {
 				return nil, ""
 			}
 			resp := f.fetch(id, r).(*msg.FetchResponse)

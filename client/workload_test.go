@@ -22,6 +22,16 @@ var (
 	}}
 	single    = workload{"single producer", func(w *world, ctx context.Context) { produceOn(w, ctx, ProducerOptions{MaxInFlight: 1}) }}
 	consuming = workload{"consumer", consumeOn}
+	comparing = workload{"consumer of a new leader", func(w *world, ctx context.Context) {
+		go func() {
+			if sleep(ctx, time.Second) == nil { // all is read
+				for i := range int32(w.parts) {
+					w.f.move("t", i, 1)
+				}
+			}
+		}()
+		consumeOn(w, ctx)
+	}}
 	joining   = workload{"group", func(w *world, ctx context.Context) { joinOn(w, ctx, time.Hour) }}
 	hasty     = workload{"hasty group", func(w *world, ctx context.Context) { joinOn(w, ctx, 50*time.Millisecond) }}
 	leaving   = workload{"leave", leaveOn}
@@ -61,12 +71,13 @@ func each(errs map[string]error, err error) error {
 
 // persistent has for every API that the client sends the clients that send it.
 var persistent = map[wire.Key][]workload{
-	wire.ApiVersions:     {producing, consuming, joining, listing},
-	wire.Metadata:        {producing, consuming, joining, listing, describing},
-	wire.FindCoordinator: {joining, hasty, adminWork("group", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
-	wire.Produce:         {producing, plain, single},
-	wire.InitProducerId:  {producing},
-	wire.Fetch:           {consuming},
+	wire.ApiVersions:          {producing, consuming, joining, listing},
+	wire.Metadata:             {producing, consuming, joining, listing, describing},
+	wire.FindCoordinator:      {joining, hasty, adminWork("group", func(ctx context.Context, a *Admin) error { _, err := a.DescribeGroup(ctx, "g"); return err })},
+	wire.Produce:              {producing, plain, single},
+	wire.InitProducerId:       {producing},
+	wire.Fetch:                {consuming},
+	wire.OffsetForLeaderEpoch: {comparing},
 	wire.ListOffsets: {consuming, resetting, adminWork("offsets", func(ctx context.Context, a *Admin) error {
 		_, err := a.ListOffsets(ctx, map[TopicPartition]Position{{"t", 0}: AtEnd(0)}, false)
 		return err
