@@ -89,11 +89,14 @@ func TestUnknownTopicIdPasses(t *testing.T) {
 			f := newFake(t)
 			f.topic("t", 1)
 			began := time.Now()
+			var mu sync.Mutex // guards what follows
 			refused := map[wire.Key]int{}
 			f.script = func(id int32, h wire.RequestHeader, req msg.Request) (msg.Response, string) {
 				if time.Since(began) > 2*time.Second {
 					return nil, ""
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				switch r := req.(type) {
 				case *msg.ProduceRequest:
 					refused[h.Key]++
@@ -120,6 +123,8 @@ func TestUnknownTopicIdPasses(t *testing.T) {
 			if _, err := future.Get(background(t)); err != nil {
 				t.Error(err)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if d := time.Since(began); d > 4*time.Second || refused[wire.Produce] > 30 || refused[wire.Fetch] > 30 {
 				t.Errorf("%v: after %v, with %v refused", code, d, refused)
 			}

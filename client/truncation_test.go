@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,9 +122,12 @@ func TestNothingIsFetchedBeforeThePositionIsGood(t *testing.T) {
 		f := newFake(t, 1, 2)
 		f.topic("t", 1)
 		f.fill("t", 0, record.None, 1, 3)
+		var mu sync.Mutex // guards what follows
 		var order []string
 		refusals := 3
 		f.script = func(id int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			mu.Lock()
+			defer mu.Unlock()
 			switch r := req.(type) {
 			case *msg.FetchRequest:
 				if id == 2 && r.SessionEpoch >= 0 {
@@ -147,6 +151,8 @@ func TestNothingIsFetchedBeforeThePositionIsGood(t *testing.T) {
 		}
 		f.move("t", 0, 2)
 		drainErrors(c, 5*time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		compared := 0
 		for compared < len(order) && order[compared] == "2: epoch 2, read in 1" {
 			compared++
