@@ -172,7 +172,7 @@ func answerEach(r *msg.ProduceRequest, code kerr.Code) *msg.ProduceResponse {
 	resp := new(msg.ProduceResponse)
 	resp.SetDefaults()
 	for _, t := range r.TopicData {
-		a := msg.ProduceResponseTopicProduceResponse{Name: t.Name}
+		a := msg.ProduceResponseTopicProduceResponse{Name: t.Name, TopicId: t.TopicId}
 		for _, d := range t.PartitionData {
 			var p msg.ProduceResponsePartitionProduceResponse
 			p.SetDefaults()
