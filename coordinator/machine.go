@@ -63,8 +63,9 @@ type Decision struct {
 	// written. Without it they are written together or not at all.
 	Divisible bool
 	// Then is called once, on the shard's goroutine: with nil when the records
-	// are committed and replayed, or with the error that kept them from it, and
-	// then the state is as it was before.
+	// are committed and replayed, or with the error that kept them from it. The state
+	// is as it was before then, where they were not written; where they were and are
+	// not committed they have been replayed, and the machine is unloaded next.
 	//
 	// It may be nil. Nobody waits for such records: where they cannot be written
 	// they are kept and tried again, before anything that is decided later.

@@ -158,7 +158,11 @@ func (s *Shard[M]) run() {
 	defer close(s.stopped)
 	short := 0 // lives in a row that did not last
 	for s.ctx.Err() == nil {
-		if err := s.load(); err != nil && s.ctx.Err() == nil {
+		err := s.load()
+		if s.ctx.Err() != nil {
+			break // what was loaded may be a part of the log: no command may see it
+		}
+		if err != nil {
 			s.lg.Error("cannot load a coordinator's state", zap.Error(err))
 			s.end(fmt.Errorf("%w: load: %w", kerr.CoordinatorNotAvailable, err))
 			<-s.ctx.Done()

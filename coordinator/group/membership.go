@@ -404,7 +404,7 @@ func (m *Machine) decision(records []coordinator.Record, now time.Time) coordina
 		for _, g := range emptied {
 			switch {
 			case m.groups[g.id] != g:
-			case g.state == Empty:
+			case g.state == Empty && err == nil:
 				m.report(g, now)
 			case g.state == PreparingRebalance && len(g.members) == 0:
 				m.by(g, g.joinBy)
@@ -506,8 +506,13 @@ func (m *Machine) Sync(now time.Time, v int16, req *msg.SyncGroupRequest, reply 
 			m.prepare(g, now)
 		case g.state == Stable:
 			for y := range g.inOrder {
-				if y.sync != nil {
-					m.alive(g, y, now)
+				if y.sync == nil {
+					continue
+				}
+				m.alive(g, y, now)
+				if err != nil { // it is written, and may be lost
+					y.answerSync(&msg.SyncGroupResponse{ErrorCode: int16(coordinator.Code(err))})
+				} else {
 					y.answerSync(g.synced(y))
 				}
 			}
