@@ -310,7 +310,7 @@ func (l *Log) begin(base int64, replace bool) error {
 	grown := append(list[:len(list):len(list)], segment.Create(l.segmentOptions(base)))
 	l.setList(grown)
 	if replace {
-		return old.Delete()
+		return errors.Join(old.Delete(), l.removeTxns(old.Base()))
 	}
 	if l.unsealed.Load() == nothingUnsealed {
 		l.unsealed.Store(old.Base())

@@ -236,8 +236,9 @@ func (l *Log) lastWithData(bases []int64) (int, error) {
 }
 
 // follows checks that a segment goes on where the one before it ends. empty
-// means that it does not, but that there is nothing in it: a crash may leave a
-// new file and take away what was before it, as long as nothing was synced.
+// means that it does not, but that there is nothing in it, and that it is to go: a crash
+// may leave a new file and take away what was before it, as long as nothing was synced.
+// After a clean stop it is where a truncation has ended a log that was compacted then.
 func (l *Log) follows(before, s *segment.Segment, base int64) (empty bool, err error) {
 	end := before.Next()
 	switch {
@@ -246,7 +247,7 @@ func (l *Log) follows(before, s *segment.Segment, base int64) (empty bool, err e
 	case end == base || l.o.Sparse:
 		return false, nil
 	case s.Size() == 0:
-		return true, nil
+		return !l.o.CleanShutdown, nil
 	}
 	return false, &HoleError{l.dir, end, base}
 }

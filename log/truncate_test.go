@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -71,4 +72,89 @@ func TestTruncateBetweenWhatCompactionLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A truncation takes the transactions out of the index whose markers it drops, also
+// where the producer state as of the log's new end is in a snapshot and nothing is
+// replayed: a transaction that is committed instead would be hidden from consumers.
+func TestTruncatedMarkers(t *testing.T) {
+	for _, rolled := range []bool{false, true} {
+		t.Run(fmt.Sprint("rolled ", rolled), func(t *testing.T) {
+			l := open(t, options(newMem(t)))
+			if rolled {
+				appendTo(t, l, plain(t, "a"))
+				check(t, l.Roll())
+			}
+			at := l.EndOffset()
+			appendTo(t, l, batch(t, record.None, record.Producer{ID: 3, Transactional: true}, rec{t0, "", "v"}))
+			l = reopenClean(t, l) // leaves a snapshot
+			end := func(commit bool) {
+				t.Helper()
+				_, err := l.Append(record.BuildEndTxn(nil, commit, 3, 0, 1, t0), AppendOptions{Origin: Coordinator})
+				check(t, err)
+			}
+			end(false)
+			check(t, l.TruncateTo(at+1))
+			end(true)
+			for range 2 {
+				if got, err := l.AbortedTransactions(0, l.EndOffset()); err != nil || len(got) > 0 {
+					t.Errorf("of a committed transaction the index says %+v, %v", got, err)
+				}
+				l = reopenClean(t, l)
+			}
+			check(t, l.Close())
+		})
+	}
+}
+
+// A log that a truncation has ended in what compaction left out is the same one when
+// cleanup.policy is delete by then.
+func TestTruncatedIntoAHoleThenNotCompacted(t *testing.T) {
+	for _, rolls := range [][]int64{nil, {9}} {
+		for _, to := range []int64{3, 4, 8} {
+			m, l := sparse(t, rolls...)
+			check(t, l.TruncateTo(to))
+			o := *l.o
+			check(t, l.Close())
+			o.FS, o.CleanShutdown, o.RecoveryPoint, o.Sparse = m, true, l.RecoveryPoint(), false
+			l, err := Open(o)
+			if err != nil {
+				t.Errorf("to %d, rolls %v: %v", to, rolls, err)
+				continue
+			}
+			if l.EndOffset() != to {
+				t.Errorf("to %d, rolls %v: log end %d", to, rolls, l.EndOffset())
+			}
+			check(t, l.Close())
+		}
+	}
+}
+
+// A marker that a power cut took away, and not its entry in the transaction index, is
+// found out also where nothing needs to be checked.
+func TestMarkerLostInAPowerCut(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	appendTo(t, l, batch(t, record.None, record.Producer{ID: 3, Transactional: true}, rec{t0, "", "v"}))
+	l = reopenClean(t, l)
+	recovery := l.RecoveryPoint()
+	data := segment.FileName(o.Dir, 0, segment.LogSuffix)
+	before, err := vfs.ReadFile(m, data)
+	check(t, err)
+	_, err = l.Append(record.BuildEndTxn(nil, false, 3, 0, 1, t0), AppendOptions{Origin: Coordinator})
+	check(t, err)
+	c := m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+	put(t, c, data, before)
+	o.FS, o.RecoveryPoint = c, recovery
+	l = open(t, o)
+	if l.EndOffset() != 1 {
+		t.Fatalf("log end %d", l.EndOffset())
+	}
+	_, err = l.Append(record.BuildEndTxn(nil, true, 3, 0, 1, t0), AppendOptions{Origin: Coordinator})
+	check(t, err)
+	if got, err := l.AbortedTransactions(0, l.EndOffset()); err != nil || len(got) > 0 {
+		t.Errorf("of a committed transaction the index says %+v, %v", got, err)
+	}
+	check(t, l.Close())
 }

@@ -224,10 +224,12 @@ func (l *Log) abortedOf(base, start, end int64, out []index.AbortedTxn) (_ []ind
 }
 
 // dropTxns removes entries of markers at or after offset from the transaction
-// indexes; replaying enters them again.
+// indexes; replaying enters them again. The last segment may have some of markers that
+// a truncation or a power cut took away.
 func (l *Log) dropTxns(offset int64) error {
-	for _, s := range l.list() {
-		if s.Next() <= offset {
+	list := l.list()
+	for i, s := range list {
+		if s.Next() <= offset && i+1 < len(list) {
 			continue
 		}
 		name := l.txnName(s.Base())
