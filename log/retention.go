@@ -114,21 +114,24 @@ func (l *Log) retire(s *segment.Segment) error {
 	return err
 }
 
-// expired returns the oldest segments that can go.
+// expired returns the oldest segments that can go. One of which compaction has left
+// nothing goes with the next.
 func (l *Log) expired(now time.Time) ([]*segment.Segment, error) {
 	cfg, list := l.config.Load(), l.list()
 	high, start := l.highWatermark.Load(), l.start.Load()
-	size := l.Size()
+	size, old := l.Size(), 0 // of list[:old] nothing has to be kept
 	for i, s := range list {
+		last := i+1 == len(list)
 		end := s.Next()
-		if i+1 < len(list) {
+		if !last {
 			end = list[i+1].Base()
 		}
-		if end > high || s.Size() == 0 {
-			return list[:i], nil
-		}
-		switch {
-		case i+1 < len(list) && end <= start:
+		switch empty := s.Size() == 0; {
+		case end > high, empty && last:
+			return list[:old], nil
+		case !last && end <= start:
+		case empty:
+			continue
 		case cfg.Delete && cfg.RetentionBytes > 0 && (size-s.Size() >= cfg.RetentionBytes || cfg.RetentionBytes == 1):
 		case cfg.Delete && cfg.Retention > 0:
 			written, err := l.lastWritten(s, now)
@@ -136,14 +139,15 @@ func (l *Log) expired(now time.Time) ([]*segment.Segment, error) {
 				return nil, err
 			}
 			if now.Sub(written) <= cfg.Retention {
-				return list[:i], nil
+				return list[:old], nil
 			}
 		default:
-			return list[:i], nil
+			return list[:old], nil
 		}
 		size -= s.Size()
+		old = i + 1
 	}
-	return list, nil
+	return list[:old], nil
 }
 
 // lastWritten returns the time of a segment's newest record. Where records have

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // retained is a log of five segments of one record each, a minute apart, and an
@@ -135,5 +136,39 @@ func TestRetiredFilesWait(t *testing.T) {
 	check(t, err)
 	if strings.Contains(fmt.Sprint(left), segment.DeletedSuffix) {
 		t.Errorf("after a restart: %v", left)
+	}
+}
+
+// A segment of which compaction has left nothing does not keep those behind it.
+func TestRetentionBehindAnEmptySegment(t *testing.T) {
+	for name, conf := range map[string]Config{
+		"time":  {Compact: true, Delete: true, Retention: time.Hour},
+		"size":  {Compact: true, Delete: true, RetentionBytes: 1},
+		"start": {Compact: true},
+	} {
+		o := options(newMem(t))
+		conf.SegmentBytes = 100 // no two together
+		o.Config, o.Sparse = conf, true
+		l := open(t, o)
+		for i := range 3 { // the first segment has nothing that stays
+			appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0, "a", fmt.Sprint(i)}, rec{t0, fmt.Sprint("b", max(i, 1)), "v"}))
+			check(t, l.Roll())
+		}
+		appendTo(t, l, batch(t, record.None, record.NoProducer, rec{t0 + 1, "c", "v"}))
+		l.SetHighWatermark(l.EndOffset())
+		compactOnce(t, l, -1, t0)
+		if l.list()[0].Size() > 0 || len(l.list()) < 3 {
+			t.Fatalf("%s: the first of %d segments has %d bytes", name, len(l.list()), l.list()[0].Size())
+		}
+		if name == "start" {
+			check(t, l.AdvanceStart(l.EndOffset()-1))
+		}
+		_, err := l.Retain(time.UnixMilli(t0).Add(2 * time.Hour))
+		check(t, err)
+		if got := l.list()[0].Base(); got != l.EndOffset()-1 && got != l.EndOffset() {
+			t.Errorf("%s: the log begins with segment %d, its end is %d", name, got, l.EndOffset())
+		}
+		l = reopenClean(t, l)
+		check(t, l.Close())
 	}
 }
