@@ -340,7 +340,7 @@ func (m *Machine) replayGroup(id string, value []byte) error {
 	}
 	since := time.UnixMilli(v.CurrentStateTimestamp)
 	switch {
-	case g.state == PreparingRebalance && len(g.members) == 0 && len(v.Members) == 0:
+	case g.state == PreparingRebalance && len(g.members) == 0 && len(v.Members) == 0 && v.Generation == g.nextGeneration():
 		g.generation, g.protocol = v.Generation, ""
 		g.to(Empty, since)
 	case g.state == CompletingRebalance && g.generation == v.Generation:
