@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,49 @@ func TestNoCommandRunsOnHalfALog(t *testing.T) {
 		sh.Stop()
 		if m.unloaded == nil {
 			t.Error("the machine was not unloaded")
+		}
+	})
+}
+
+// What is posted while a shard loads, or is loaded again, runs afterwards and before
+// what is sent then.
+func TestPostedWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tape{slow: make(chan struct{})}
+		m := new(list)
+		sh := start(m, s, record.None)
+		defer sh.Stop()
+		sh.Post(put("first"))
+		synctest.Wait()
+		close(s.slow)
+		synctest.Wait()
+		if err := sh.Do(t.Context(), put("second")); err != nil || !slices.Equal(m.values, []string{"first", "second"}) {
+			t.Fatalf("%v, %v", m.values, err)
+		}
+		s.mu.Lock()
+		s.slow = make(chan struct{})
+		s.mu.Unlock()
+		release := make(chan struct{})
+		sh.Send(func(coordinator.Machine, time.Time) coordinator.Decision {
+			<-release
+			panic("boom")
+		}, func(error) {})
+		synctest.Wait()
+		sh.Post(put("third")) // before the machine is lost
+		close(release)
+		synctest.Wait()
+		sh.Post(put("fourth"))
+		synctest.Wait()
+		close(s.slow)
+		synctest.Wait()
+		err := sh.Do(t.Context(), func(m coordinator.Machine, _ time.Time) coordinator.Decision {
+			if got := m.(*list).values; !slices.Equal(got, []string{"first", "second", "third", "fourth"}) {
+				t.Errorf("%v", got)
+			}
+			return coordinator.Decision{}
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	})
 }

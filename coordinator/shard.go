@@ -16,6 +16,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -133,6 +134,22 @@ func (s *Shard[M]) Send(decide Command[M], failed func(error)) error {
 	s.mu.Unlock()
 	s.nudge()
 	return nil
+}
+
+// Post is Send for a command that nobody waits for. It runs once the shard is loaded,
+// before all that is sent after that, and also where the shard is loaded again before it
+// has run. The end of the shard drops it.
+func (s *Shard[M]) Post(decide Command[M]) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.commands = append(s.commands, command[M]{decide, func(err error) {
+			if errors.Is(err, kerr.CoordinatorLoadInProgress) {
+				s.Post(decide)
+			}
+		}})
+	}
+	s.mu.Unlock()
+	s.nudge()
 }
 
 func (s *Shard[M]) nudge() {

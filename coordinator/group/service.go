@@ -22,7 +22,6 @@ func NewService(conf Config, c clock.Clock, codec record.Codec, lg *zap.Logger) 
 // TopicDeleted drops the offsets of a topic that no longer exists, in the background.
 func TopicDeleted(s *Service, topic string) {
 	for _, sh := range s.All() {
-		// A shard that is not loaded finds them when it checks for age.
-		_ = sh.Send(func(m *Machine, _ time.Time) coordinator.Decision { return m.TopicDeleted(topic) }, func(error) {})
+		sh.Post(func(m *Machine, _ time.Time) coordinator.Decision { return m.TopicDeleted(topic) })
 	}
 }
