@@ -94,7 +94,8 @@ func (l *Log) writeSnapshot(at int64) error {
 
 // rebuildProducers takes the newest producer snapshot at or below offset that can
 // be read and replays the batches after it, and with them the transaction
-// indexes.
+// indexes, durably: nobody syncs those of older segments again, and a snapshot of
+// what they have may be written next.
 func (l *Log) rebuildProducers(offset int64) error {
 	state, from, err := l.stateAt(offset)
 	if err != nil {
@@ -113,7 +114,7 @@ func (l *Log) rebuildProducers(offset int64) error {
 			return err
 		}
 	}
-	return nil
+	return l.syncTxns(from)
 }
 
 // stateAt returns the newest state that a snapshot holds at or below offset, and

@@ -45,9 +45,12 @@ func (l *Log) truncate(offset int64) error {
 		}
 	}
 	active := keep[n-1]
-	if l.unsealed.Load() >= active.Base() {
-		l.unsealed.Store(nothingUnsealed)
+	// What is cut becomes durable: a power cut that took away what is before it would
+	// leave a hole.
+	if err := l.syncOlder(keep, l.raiseRecoveryPoint); err != nil {
+		return err
 	}
+	l.unsealed.Store(nothingUnsealed)
 	end, err := active.Truncate(offset)
 	if err != nil {
 		return err
@@ -72,6 +75,10 @@ func (l *Log) truncate(offset int64) error {
 		if err := l.begin(end, active.Size() == 0 && n > 1); err != nil {
 			return err
 		}
+		if err := l.syncOlder(l.list(), l.raiseRecoveryPoint); err != nil {
+			return err
+		}
+		l.unsealed.Store(nothingUnsealed)
 		return l.active().Materialize()
 	}
 	return nil

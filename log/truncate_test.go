@@ -158,3 +158,84 @@ func TestMarkerLostInAPowerCut(t *testing.T) {
 	}
 	check(t, l.Close())
 }
+
+// A truncation makes nothing durable behind what is not: a power cut would leave a hole,
+// which the next start refuses, or takes for one that compaction left.
+func TestTruncationBehindWhatIsNotSynced(t *testing.T) {
+	follow := func(l *Log, base int64) {
+		out := record.Batch(plain(t, "a", "b"))
+		out.SetBaseOffset(base)
+		out.SetLeaderEpoch(1)
+		_, err := l.AppendAsFollower(out)
+		check(t, err)
+	}
+	for name, c := range map[string]struct {
+		bases, rolls []int64
+		to           int64
+	}{
+		"the segment before":  {[]int64{0, 2, 4, 6}, []int64{4}, 6},
+		"where it ends":       {[]int64{0, 2, 4, 6}, []int64{4}, 4},
+		"in a hole":           {[]int64{0, 2, 9}, nil, 7},
+		"between two of them": {[]int64{0, 2, 9}, []int64{9}, 7},
+		"in an empty one":     {[]int64{0, 2, 9, 11}, []int64{2, 7}, 8},
+	} {
+		for _, sparse := range []bool{false, true} {
+			m := newMem(t)
+			o := options(m)
+			o.Sparse = sparse
+			l := open(t, o)
+			check(t, l.AssignEpoch(1, 0))
+			follow(l, c.bases[0])
+			check(t, l.Flush())
+			for _, base := range c.bases[1:] {
+				for _, at := range c.rolls {
+					if at <= base && at >= l.EndOffset() && at > l.active().Base() {
+						check(t, l.latch("roll", l.roll(at)))
+					}
+				}
+				follow(l, base)
+			}
+			check(t, l.TruncateTo(c.to))
+			want := values(t, l, 0, 1<<20)
+			o.FS, o.RecoveryPoint = m.CrashClone(vfs.CrashPolicy{}), l.RecoveryPoint()
+			again, err := Open(o)
+			if err != nil {
+				t.Errorf("%s, sparse %t: %v", name, sparse, err)
+				continue
+			}
+			if got := values(t, again, 0, 1<<20); again.EndOffset() == l.EndOffset() && len(got) < len(want) {
+				t.Errorf("%s, sparse %t: %q are left below the same log end, want %q", name, sparse, got, want)
+			}
+			check(t, again.Close())
+			check(t, l.Close())
+		}
+	}
+}
+
+// The transactions that a truncation enters again are durable: nobody syncs them later,
+// and consumers would be given what was aborted.
+func TestAbortedTransactionsStayDurable(t *testing.T) {
+	m := newMem(t)
+	o := options(m)
+	l := open(t, o)
+	abortOne(t, l, 3)
+	check(t, l.Roll())
+	appendTo(t, l, plain(t, "a"))
+	m = m.CrashClone(vfs.CrashPolicy{KeepData: true, KeepEntries: true})
+	check(t, l.Close())
+	o.FS, o.RecoveryPoint = m, 0
+	l = open(t, o) // distrusts the snapshot between the segments
+	check(t, l.Flush())
+	check(t, l.TruncateTo(2))
+	appendTo(t, l, plain(t, "b"))
+	check(t, l.Roll())
+	appendTo(t, l, plain(t, "b"))
+	check(t, l.Flush())
+	o.FS, o.RecoveryPoint = m.CrashClone(vfs.CrashPolicy{}), l.RecoveryPoint()
+	again := open(t, o)
+	if got, err := again.AbortedTransactions(0, again.EndOffset()); err != nil || len(got) != 1 || again.EndOffset() != l.EndOffset() {
+		t.Errorf("aborted %+v, %v; log end %d, recovery point %d", got, err, again.EndOffset(), o.RecoveryPoint)
+	}
+	check(t, again.Close())
+	check(t, l.Close())
+}

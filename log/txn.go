@@ -255,6 +255,29 @@ func (l *Log) dropTxns(offset int64) error {
 	return nil
 }
 
+// syncTxns makes the transaction indexes durable that may have markers at or after
+// offset.
+func (l *Log) syncTxns(offset int64) error {
+	synced := false
+	for _, s := range l.list() {
+		if s.Next() <= offset || !l.hasTxns(s.Base()) {
+			continue
+		}
+		err := l.syncFile(l.txnName(s.Base()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		synced = true
+	}
+	if !synced {
+		return nil
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
 // checkTxnIndexes rebuilds transaction indexes that cannot be read.
 func (l *Log) checkTxnIndexes(names []string) error {
 	var with []int64
