@@ -44,6 +44,11 @@ func (l *Log) truncate(offset int64) error {
 			return err
 		}
 	}
+	if n < len(list) { // they must not come back behind a segment that is cut
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return err
+		}
+	}
 	active := keep[n-1]
 	// What is cut becomes durable: a power cut that took away what is before it would
 	// leave a hole.

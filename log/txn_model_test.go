@@ -10,9 +10,9 @@ import (
 	"github.com/klamm-io/klamm/wire/record"
 )
 
-// told is what the batches of a log say of its transactions: those that were aborted,
-// as "producer first-marker", and where the oldest that is open begins, -1 for none.
-func told(t testing.TB, l *Log) (aborted []string, open int64) {
+// transactions are what the batches of a log say: which were aborted, as "producer
+// first-marker", and the last stable offset.
+func transactions(t testing.TB, l *Log) (aborted []string, stable int64) {
 	t.Helper()
 	began := make(map[int64]int64)
 	check(t, l.Each(l.StartOffset(), l.EndOffset(), func(b record.Batch) error {
@@ -29,83 +29,131 @@ func told(t testing.TB, l *Log) (aborted []string, open int64) {
 		delete(began, b.ProducerID())
 		return err
 	}))
-	open = -1
+	stable = l.EndOffset()
 	for _, at := range began {
-		if open < 0 || at < open {
-			open = at
+		stable = min(stable, at)
+	}
+	return aborted, stable
+}
+
+// agree returns an error if the transaction indexes or the last stable offset do not
+// say what the batches say.
+func agree(t testing.TB, l *Log) error {
+	t.Helper()
+	aborted, stable := transactions(t, l)
+	list, err := l.AbortedTransactions(0, l.EndOffset())
+	check(t, err)
+	var got []string
+	for _, x := range list {
+		got = append(got, fmt.Sprintf("%d %d-%d", x.ProducerID, x.FirstOffset, x.LastOffset))
+	}
+	l.SetHighWatermark(l.EndOffset())
+	if !slices.Equal(got, aborted) || l.LastStableOffset() != stable {
+		return fmt.Errorf("aborted %q, the batches say %q; last stable offset %d, the batches say %d", got, aborted, l.LastStableOffset(), stable)
+	}
+	return nil
+}
+
+// txnModel is a log, and what power cuts in the midst of an operation leave of it.
+type txnModel struct {
+	*testing.T
+	r    *rand.Rand
+	l    *Log
+	mem  *vfs.Mem
+	cuts []*vfs.Mem
+	on   bool // cuts are taken
+	did  []string
+}
+
+func (m *txnModel) fs(mem *vfs.Mem) vfs.FS {
+	m.mem = mem
+	return vfs.Inject(mem, func(vfs.Op, string) error {
+		if !m.on {
+			return nil
+		}
+		for _, p := range []vfs.CrashPolicy{{}, {KeepEntries: true}, {KeepData: true}, {KeepData: true, KeepEntries: true}} {
+			m.cuts = append(m.cuts, mem.CrashClone(p))
+		}
+		return nil
+	})
+}
+
+// one does one random operation.
+func (m *txnModel) one() {
+	producer, what := int64(m.r.IntN(3)), ""
+	m.on = false
+	switch n := m.r.IntN(20); {
+	case n < 8:
+		what = fmt.Sprint("batch of ", producer)
+		sequence := int32(0)
+		for _, p := range m.l.Producers() {
+			if p.ProducerID == producer {
+				sequence = p.LastSequence + 1
+			}
+		}
+		appendTo(m, m.l, batch(m, record.None, record.Producer{ID: producer, Sequence: sequence, Transactional: true}, rec{t0, "", "v"}))
+	case n < 12:
+		commit := m.r.IntN(2) == 0
+		what = fmt.Sprintf("end of %d, commit %t", producer, commit)
+		_, err := m.l.Append(record.BuildEndTxn(nil, commit, producer, 0, 1, t0), AppendOptions{Origin: Coordinator})
+		check(m, err)
+	case n < 14:
+		what, m.on = "roll", true
+		check(m, m.l.Roll())
+	case n < 16:
+		to := m.l.EndOffset() - m.r.Int64N(min(m.l.EndOffset(), 6)+1)
+		what, m.on = fmt.Sprint("truncation to ", to), true
+		check(m, m.l.TruncateTo(to))
+	case n < 17:
+		what = "restart"
+		m.l = reopenClean(m, m.l)
+	case n < 18:
+		what, m.on = "flush", true
+		check(m, m.l.Flush())
+	default:
+		p := vfs.CrashPolicy{KeepData: m.r.IntN(2) == 0, KeepEntries: m.r.IntN(2) == 0}
+		what = fmt.Sprintf("power cut %+v", p)
+		o := *m.l.o
+		o.FS, o.CleanShutdown, o.RecoveryPoint = m.fs(m.mem.CrashClone(p)), false, m.l.RecoveryPoint()
+		check(m, m.l.Close())
+		var err error
+		if m.l, err = Open(o); err != nil {
+			m.Fatalf("%v\n%q, %s", err, m.did, what)
 		}
 	}
-	return aborted, open
+	m.on = false
+	m.did = append(m.did, what)
 }
 
 // The transaction indexes and the last stable offset say what the batches say, whatever
-// rolls, truncations, restarts and power cuts there were.
+// rolls, truncations, restarts and power cuts there were, also cuts in the midst of
+// these. No cut leaves a log that cannot be opened.
 func TestTransactionsModel(t *testing.T) {
-	for seed := range uint64(150) {
-		r := rand.New(rand.NewPCG(seed, 9))
-		m := newMem(t)
-		o := options(m)
-		l := open(t, o)
-		var did []string
-		for range 80 {
-			producer := int64(r.IntN(3))
-			what := ""
-			switch n := r.IntN(20); {
-			case n < 7:
-				what = fmt.Sprint("batch of ", producer)
-				sequence := make(map[int64]int32)
-				for _, p := range l.Producers() {
-					sequence[p.ProducerID] = p.LastSequence + 1
+	for seed := range uint64(80) {
+		m := &txnModel{T: t, r: rand.New(rand.NewPCG(seed, 11))}
+		o := options(newMem(t))
+		o.FS = m.fs(o.FS.(*vfs.Mem))
+		m.l = open(t, o)
+		for range 40 {
+			synced := m.l.RecoveryPoint()
+			m.one()
+			if err := agree(t, m.l); err != nil {
+				t.Fatalf("seed %d: %v\n%q", seed, err, m.did)
+			}
+			for i, cut := range m.cuts {
+				o := *m.l.o
+				o.FS, o.CleanShutdown, o.RecoveryPoint = cut, false, synced
+				l, err := Open(o)
+				if err == nil {
+					err = agree(t, l)
+					check(t, l.Close())
 				}
-				appendTo(t, l, batch(t, record.None, record.Producer{ID: producer, Sequence: sequence[producer], Transactional: true}, rec{t0, "", "v"}))
-			case n < 12:
-				commit := r.IntN(2) == 0
-				what = fmt.Sprint("end of ", producer, " commit ", commit)
-				_, err := l.Append(record.BuildEndTxn(nil, commit, producer, 0, 1, t0), AppendOptions{Origin: Coordinator})
-				check(t, err)
-			case n < 14:
-				what = "roll"
-				check(t, l.Roll())
-			case n < 16 && l.EndOffset() > 0:
-				to := l.EndOffset() - r.Int64N(min(l.EndOffset(), 6)+1)
-				what = fmt.Sprint("truncation to ", to)
-				check(t, l.TruncateTo(to))
-			case n < 17:
-				what = "restart"
-				l = reopenClean(t, l)
-			case n < 18:
-				what = "flush"
-				check(t, l.Flush())
-			case n < 20:
-				p := vfs.CrashPolicy{KeepData: r.IntN(2) == 0, KeepEntries: r.IntN(2) == 0}
-				what = fmt.Sprintf("power cut %t %t", p.KeepData, p.KeepEntries)
-				o := *l.o
-				m = m.CrashClone(p)
-				o.FS, o.CleanShutdown, o.RecoveryPoint = m, false, l.RecoveryPoint()
-				check(t, l.Close())
-				again, err := Open(o)
 				if err != nil {
-					t.Fatalf("seed %d: %v\n%q, %s", seed, err, did, what)
+					t.Fatalf("seed %d, power cut %d in the last of %q: %v", seed, i, m.did, err)
 				}
-				l = again
 			}
-			did = append(did, what)
-			aborted, first := told(t, l)
-			list, err := l.AbortedTransactions(0, l.EndOffset())
-			check(t, err)
-			var got []string
-			for _, x := range list {
-				got = append(got, fmt.Sprintf("%d %d-%d", x.ProducerID, x.FirstOffset, x.LastOffset))
-			}
-			l.SetHighWatermark(l.EndOffset())
-			stable := l.EndOffset()
-			if first >= 0 {
-				stable = first
-			}
-			if !slices.Equal(got, aborted) || l.LastStableOffset() != stable {
-				t.Fatalf("seed %d: aborted %q, want %q; stable %d, want %d\n%q", seed, got, aborted, l.LastStableOffset(), stable, did)
-			}
+			m.cuts = nil
 		}
-		check(t, l.Close())
+		check(t, m.l.Close())
 	}
 }
