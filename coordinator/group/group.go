@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klamm-io/klamm/wire/msg"
@@ -347,22 +348,34 @@ func (g *group) choose() string {
 	return best
 }
 
-// subscribed reports whether a topic is in a subscription of the group; known
-// is false where the subscriptions cannot be read.
-func (g *group) subscribed(topic string) (yes, known bool) {
+// wanted returns a function that reports whether a topic is in a subscription of the
+// group, or may be, as they cannot be read. It reads them once, when it is first called,
+// and holds until the members change.
+func (g *group) wanted() func(topic string) bool {
+	read := sync.OnceValues(g.subscribed)
+	return func(topic string) bool {
+		topics, known := read()
+		return !known || topics[topic]
+	}
+}
+
+// subscribed returns the topics that the members have subscribed to; known is false
+// where the subscriptions cannot be read.
+func (g *group) subscribed() (topics map[string]bool, known bool) {
 	if g.kind != consumerProtocol || g.protocol == "" {
-		return false, g.kind == consumerProtocol && len(g.members) == 0
+		return nil, g.kind == consumerProtocol && len(g.members) == 0
 	}
+	topics = make(map[string]bool)
 	for _, m := range g.members {
-		topics, ok := subscription(m.metadata(g.protocol))
+		of, ok := subscription(m.metadata(g.protocol))
 		if !ok {
-			return false, false
+			return nil, false
 		}
-		if slices.Contains(topics, topic) {
-			yes = true
+		for _, t := range of {
+			topics[t] = true
 		}
 	}
-	return yes, true
+	return topics, true
 }
 
 // subscription reads the topics of a consumer's subscription: int16 version, and

@@ -151,13 +151,10 @@ func (m *Machine) DeleteOffsets(req *msg.OffsetDeleteRequest) (d coordinator.Dec
 		return d, nil, kerr.NonEmptyGroup
 	}
 	codes = make([][]kerr.Code, len(req.Topics))
+	wanted := g.wanted()
 	for i, t := range req.Topics {
 		codes[i] = make([]kerr.Code, len(t.Partitions))
-		subscribed := false
-		if g.state != Empty {
-			yes, known := g.subscribed(t.Name)
-			subscribed = yes || !known
-		}
+		subscribed := g.state != Empty && wanted(t.Name)
 		for j, p := range t.Partitions {
 			if subscribed {
 				codes[i][j] = kerr.GroupSubscribedToTopic
@@ -203,10 +200,10 @@ func (m *Machine) expire(now time.Time) []coordinator.Record {
 	var out []coordinator.Record
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		g := m.groups[id]
-		kept := 0
+		kept, wanted := 0, g.wanted()
 		for _, topic := range slices.Sorted(maps.Keys(g.offsets)) {
 			for _, p := range slices.Sorted(maps.Keys(g.offsets[topic])) {
-				if !m.undecided.has(place{id, topic, p}) && m.expired(g, topic, g.offsets[topic][p], now) {
+				if !m.undecided.has(place{id, topic, p}) && m.expired(g, topic, g.offsets[topic][p], now, wanted) {
 					out = append(out, offsetTombstone(id, topic, p))
 				} else {
 					kept++
@@ -220,23 +217,15 @@ func (m *Machine) expire(now time.Time) []coordinator.Record {
 	return out
 }
 
-func (m *Machine) expired(g *group, topic string, c committed, now time.Time) bool {
+func (m *Machine) expired(g *group, topic string, c committed, now time.Time, wanted func(topic string) bool) bool {
 	if !c.expire.IsZero() {
 		return g.state == Empty && !c.expire.After(now)
 	}
 	since := c.at
-	switch {
-	case g.state == Empty && g.kind != "":
-		if g.since.After(since) {
-			since = g.since // it began to age when the last member left
-		}
-	case g.state != Empty:
-		yes, known := g.subscribed(topic)
-		if yes || !known {
-			return false
-		}
+	if g.state == Empty && g.kind != "" && g.since.After(since) {
+		since = g.since // it began to age when the last member left
 	}
-	return !since.Add(m.conf.Retention).After(now)
+	return !since.Add(m.conf.Retention).After(now) && (g.state == Empty || !wanted(topic))
 }
 
 // Listed is one group in a list.
