@@ -107,9 +107,7 @@ func (c *cluster) hint(hints []leaderHint, nodes []BrokerInfo) {
 		return
 	}
 	c.mu.Lock()
-	for _, h := range hints {
-		c.meta = c.meta.withLeader(h, nodes, c.begun)
-	}
+	c.meta = c.meta.withLeaders(hints, nodes, c.begun)
 	c.mu.Unlock()
 	c.tell()
 }

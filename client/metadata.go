@@ -232,29 +232,43 @@ type leaderHint struct {
 	leader, epoch int32
 }
 
-// withLeader returns the metadata after a broker named a new leader, and brokers,
-// when so many requests had been made; m itself if that is no news, or is about a
-// topic that was made again since.
-func (m *metadata) withLeader(h leaderHint, nodes []BrokerInfo, asked int) *metadata {
-	old := m.topics[h.topic]
+// withLeaders returns the metadata after a broker named new leaders, and brokers,
+// when so many requests had been made; m itself if nothing of that is news. What is
+// about a topic that was made again since is not. An answer may name a leader for
+// each of thousands of partitions: what they share is copied once.
+func (m *metadata) withLeaders(hints []leaderHint, nodes []BrokerInfo, asked int) *metadata {
 	unknown := prim.UUID{}
-	if !old.has(h.partition) || h.leader < 0 || h.epoch <= old.partitions[h.partition].LeaderEpoch ||
-		h.id != old.id && h.id != unknown && old.id != unknown {
+	news := func(t *topicInfo, h *leaderHint) bool {
+		return t.has(h.partition) && h.leader >= 0 && h.epoch > t.partitions[h.partition].LeaderEpoch &&
+			(h.id == t.id || h.id == unknown || t.id == unknown)
+	}
+	if !slices.ContainsFunc(hints, func(h leaderHint) bool { return news(m.topics[h.topic], &h) }) {
 		return m
 	}
-	next := m
+	with := m
 	for _, b := range nodes {
-		next = next.withBroker(b, asked)
+		with = with.withBroker(b, asked)
 	}
-	if _, known := next.brokers[h.leader]; !known {
+	next := *with
+	next.topics = maps.Clone(m.topics)
+	changed := make(map[string]*topicInfo) // those of next that are copies
+	for i := range hints {
+		h := &hints[i]
+		if _, known := next.brokers[h.leader]; !known || !news(next.topics[h.topic], h) {
+			continue
+		}
+		t := changed[h.topic]
+		if t == nil {
+			clone := *next.topics[h.topic]
+			t = &clone
+			t.partitions = slices.Clone(t.partitions)
+			changed[h.topic], next.topics[h.topic] = t, t
+		}
+		p := &t.partitions[h.partition]
+		p.Leader, p.LeaderEpoch, p.Err = h.leader, h.epoch, nil
+	}
+	if len(changed) == 0 {
 		return m
 	}
-	t := *old
-	t.partitions = slices.Clone(old.partitions)
-	p := &t.partitions[h.partition]
-	p.Leader, p.LeaderEpoch, p.Err = h.leader, h.epoch, nil
-	led := *next
-	led.topics = maps.Clone(m.topics)
-	led.topics[h.topic] = &t
-	return &led
+	return &next
 }

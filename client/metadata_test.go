@@ -99,7 +99,7 @@ func TestBrokersInOrder(t *testing.T) {
 		t.Error("a broker that a later answer does not name is kept")
 	}
 	m = m.with(told(1, [2]int32{1, 1}), 5, time.Time{})
-	m = m.withLeader(leaderHint{"t", prim.UUID{1}, 0, 9, 2}, []BrokerInfo{{ID: 9, Host: "b9"}}, 5)
+	m = m.withLeaders([]leaderHint{{"t", prim.UUID{1}, 0, 9, 2}}, []BrokerInfo{{ID: 9, Host: "b9"}}, 5)
 	m = m.with(told(1, [2]int32{1, 1}), 6, time.Time{})
 	if p := m.topics["t"].partitions[0]; p.Leader != 9 || m.brokers[9].Host != "b9" {
 		t.Errorf("leader %d of a later epoch than the answer's, at %q", p.Leader, m.brokers[9].Host)
@@ -110,10 +110,10 @@ func TestBrokersInOrder(t *testing.T) {
 // since is not taken for the new one's, whose epochs are lower.
 func TestHintOfAFormerTopic(t *testing.T) {
 	m := newMetadata().with(told(1, [2]int32{1, 9}), 1, time.Time{}).with(told(2, [2]int32{1, 0}), 2, time.Time{})
-	if next := m.withLeader(leaderHint{"t", prim.UUID{1}, 0, 2, 10}, nil, 2); next != m {
+	if next := m.withLeaders([]leaderHint{{"t", prim.UUID{1}, 0, 2, 10}}, nil, 2); next != m {
 		t.Errorf("leader %+v", next.topics["t"].partitions[0])
 	}
-	if next := m.withLeader(leaderHint{"t", prim.UUID{2}, 0, 2, 1}, nil, 2); next.topics["t"].partitions[0].Leader != 2 {
+	if next := m.withLeaders([]leaderHint{{"t", prim.UUID{2}, 0, 2, 1}}, nil, 2); next.topics["t"].partitions[0].Leader != 2 {
 		t.Error("a leader of the topic itself is not taken")
 	}
 }
@@ -196,5 +196,32 @@ func TestUpdatesAreToldInOrder(t *testing.T) {
 	c.tell() // nothing new
 	if !slices.Equal(seen, []int32{2, 3}) {
 		t.Errorf("told of epochs %v", seen)
+	}
+}
+
+// TestManyLeadersAtOnce: an answer may name another leader for each partition of a
+// large topic. What that costs grows with their number, and not with its square.
+func TestManyLeadersAtOnce(t *testing.T) {
+	bytes := func(n int32) uint64 {
+		leaders := make([][2]int32, n)
+		var hints []leaderHint
+		for i := range n {
+			leaders[i] = [2]int32{1, 1}
+			hints = append(hints, leaderHint{"t", prim.UUID{1}, i, 2, 2})
+		}
+		c := &cluster{meta: newMetadata().with(told(1, leaders...), 1, time.Now())}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		c.hint(hints, nil)
+		runtime.ReadMemStats(&after)
+		for i, p := range c.meta.topics["t"].partitions {
+			if p.Leader != 2 || p.LeaderEpoch != 2 {
+				t.Fatalf("partition %d of %d: %+v", i, n, p)
+			}
+		}
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if few, many := bytes(200), bytes(2000); many > 20*few {
+		t.Errorf("%d bytes for 200 partitions, %d for 2000", few, many)
 	}
 }
