@@ -57,16 +57,23 @@ func (w *fakeWant) is(topic string, id prim.UUID, partition int32) bool {
 func (f *fake) fetch(id int32, r *msg.FetchRequest) msg.Response {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.lastFetch[id] != r {
-		s, resp := f.enter(id, r)
-		if s == nil {
-			return resp
+	e, again := f.entered[r]
+	if !again {
+		e.session, e.head = f.enter(id, r)
+		if e.session == nil {
+			return e.head
 		}
-		f.lastFetch[id], f.lastFetched[id], f.lastIn[id] = r, resp, s
+		f.entered[r] = e
 	}
-	resp := *f.lastFetched[id]
-	f.fetchIn(id, f.lastIn[id], r.IsolationLevel, r.SessionEpoch > 0, &resp)
+	resp := *e.head
+	f.fetchIn(id, e.session, r.IsolationLevel, r.SessionEpoch > 0, &resp)
 	return &resp
+}
+
+// fakeEntered is a fetch's session and the head of its answer.
+type fakeEntered struct {
+	session *fakeSession
+	head    *msg.FetchResponse
 }
 
 // enter takes the head of a request, and what it changes of its session. Without a

@@ -36,11 +36,9 @@ type fake struct {
 
 	sessions    map[int32]*fakeSession // fetch sessions
 	nextSession int32
-	noSessions  bool                        // brokers make none
-	asked       []fakeAsk                   // fetches
-	lastFetch   map[int32]*msg.FetchRequest // by broker, with the answer's head and the session
-	lastFetched map[int32]*msg.FetchResponse
-	lastIn      map[int32]*fakeSession
+	noSessions  bool                              // brokers make none
+	asked       []fakeAsk                         // fetches
+	entered     map[*msg.FetchRequest]fakeEntered // fetches that have been taken into their session
 
 	nextPID  int64
 	maxBatch int
@@ -92,7 +90,7 @@ func newFakeAt(t *testing.T, brokers ...int32) *fake {
 	if brokers == nil {
 		brokers = []int32{1}
 	}
-	f := &fake{t: t, n: memnet.New(), closed: make(chan struct{}), brokers: brokers, topics: map[string][]*fakePartition{}, ids: map[string]prim.UUID{}, sessions: map[int32]*fakeSession{}, lastFetch: map[int32]*msg.FetchRequest{}, lastFetched: map[int32]*msg.FetchResponse{}, lastIn: map[int32]*fakeSession{},
+	f := &fake{t: t, n: memnet.New(), closed: make(chan struct{}), brokers: brokers, topics: map[string][]*fakePartition{}, ids: map[string]prim.UUID{}, sessions: map[int32]*fakeSession{}, entered: map[*msg.FetchRequest]fakeEntered{},
 		nextPID: 1000, maxBatch: 1 << 20,
 		commits: map[string]map[string]map[int32]int64{}, groups: map[string]*fakeGroup{}, listen: map[int32]net.Listener{}}
 	for _, id := range brokers {

@@ -276,9 +276,11 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 		}
 	}
 	c.retryAll(now, &failed)
-	if records || again || anew || len(failed.ps) > 0 {
+	switch {
+	case anew: // it says nothing of whether the broker waits
+	case records || again || len(failed.ps) > 0:
 		delete(c.early, leader)
-	} else {
+	default:
 		c.notTooEarly(leader, ps, began, now)
 	}
 	c.mu.Unlock()

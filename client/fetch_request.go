@@ -46,7 +46,7 @@ func (c *Consumer) askRecords(leader int32, ps []*position, m *metadata) (resp *
 	c.mu.Lock()
 	for i, p := range ps {
 		t := m.topics[p.tp.Topic]
-		want[i] = fetchWant{tp: p.tp, offset: p.next, leaderEpoch: t.partitions[p.tp.Partition].LeaderEpoch, lastEpoch: -1, maxBytes: int32(c.o.PartitionMaxBytes)}
+		want[i] = fetchWant{tp: p.tp, offset: p.next, leaderEpoch: t.partitions[p.tp.Partition].LeaderEpoch, lastEpoch: -1, maxBytes: int32(c.o.PartitionMaxBytes), news: p.highWater < 0}
 		if v >= fetchEpochs {
 			want[i].lastEpoch = p.epoch
 		}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"math"
+	"slices"
 
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -15,6 +16,7 @@ type fetchWant struct {
 	leaderEpoch int32 // -1 if not known
 	lastEpoch   int32 // of the last record read, -1 if not known
 	maxBytes    int32
+	news        bool // the position has heard nothing of the partition yet, not even where it ends
 }
 
 // fetchAsk is one request of a session.
@@ -36,6 +38,10 @@ const (
 // one, and an answer only partitions with news. What both sides hold must not come
 // apart: after an error, or an answer that cannot be, everything is said again.
 //
+// What the broker has told is told to whoever wanted the partition then. A position
+// that was made anew since, by a rebalance, an Assign or a Seek, would not hear where
+// the partition ends before that changes: all is asked for anew for it.
+//
 // It is pure. One request of a session is under way at a time: next is followed by
 // answered or failed.
 //
@@ -49,16 +55,17 @@ type fetchSession struct {
 	full  bool // the request under way is
 }
 
-// next returns the request for what is wanted now. It names topics by their ids if
+// next returns the request for what is wanted now; want is the session's from then on. It names topics by their ids if
 // ids is set; a session does so throughout.
 func (s *fetchSession) next(want []fetchWant, ids bool) fetchAsk {
-	if s.epoch > 0 && s.ids != ids {
+	if s.epoch > 0 && (s.ids != ids || slices.ContainsFunc(want, s.told)) {
 		s.epoch = sessionFull
 	}
 	ask := fetchAsk{id: s.id, epoch: s.epoch, full: s.epoch == sessionFull}
 	parts := make(map[TopicPartition]fetchWant, len(want))
-	for _, w := range want {
-		parts[w.tp] = w
+	for i := range want {
+		want[i].news = false // nothing of what the broker holds
+		parts[want[i].tp] = want[i]
 	}
 	if ask.full {
 		ask.send = want
@@ -80,6 +87,13 @@ func (s *fetchSession) next(want []fetchWant, ids bool) fetchAsk {
 	}
 	s.parts, s.ids, s.full = parts, ids, ask.full
 	return ask
+}
+
+// told reports whether the broker may have told another position what this one wants
+// to hear.
+func (s *fetchSession) told(w fetchWant) bool {
+	old, held := s.parts[w.tp]
+	return w.news && held && old.id == w.id
 }
 
 // answered takes the head of an answer and the partitions in it. It reports whether

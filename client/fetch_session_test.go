@@ -344,3 +344,92 @@ func TestSessionAlwaysLost(t *testing.T) {
 		})
 	}
 }
+
+// TestBrokerThatDoesNotWaitLosesSessions: nor does it make the consumer ask without a
+// pause that its answers come at once, too.
+func TestBrokerThatDoesNotWaitLosesSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		f.script = func(id int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			r, ok := req.(*msg.FetchRequest)
+			switch {
+			case !ok || r.SessionEpoch < 0:
+				return nil, ""
+			case r.SessionEpoch > 0:
+				return &msg.FetchResponse{ErrorCode: int16(kerr.FetchSessionIdNotFound)}, ""
+			}
+			time.Sleep(time.Millisecond) // time must pass in the bubble
+			return f.fetch(id, r), ""
+		}
+		c := newConsumer(t, f, ConsumerOptions{})
+		c.Assign(map[TopicPartition]Position{{"t", 0}: AtOffset(0)})
+		drainErrors(c, time.Minute)
+		if n := f.count(wire.Fetch); n < 20 || n > 300 {
+			t.Errorf("%d fetches in a minute", n)
+		}
+	})
+}
+
+// TestEndIsToldToEachPosition: a position that is made anew for a partition which the
+// session has already hears where the partition ends, though nothing is written there.
+func TestEndIsToldToEachPosition(t *testing.T) {
+	tp := TopicPartition{"t", 0}
+	for name, again := range map[string]func(t *testing.T, f *fake, c *Consumer){
+		"assigned again": func(t *testing.T, f *fake, c *Consumer) {
+			c.Assign(map[TopicPartition]Position{tp: AtOffset(3)})
+			drainErrors(c, 5*time.Second)
+			c.Assign(map[TopicPartition]Position{tp: AtOffset(3)})
+		},
+		"assigned with others": func(t *testing.T, f *fake, c *Consumer) {
+			c.Assign(map[TopicPartition]Position{tp: AtOffset(3)})
+			drainErrors(c, 5*time.Second)
+			c.Assign(map[TopicPartition]Position{tp: AtOffset(3), {"t", 1}: AtOffset(0)})
+		},
+		"moved while the first fetch is under way": func(t *testing.T, f *fake, c *Consumer) {
+			delay(f, wire.Fetch, time.Second)
+			c.Assign(map[TopicPartition]Position{tp: AtOffset(3)})
+			drainErrors(c, 500*time.Millisecond)
+			if err := c.Seek(tp, AtEnd(0)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"kept in a rebalance": func(t *testing.T, f *fake, c *Consumer) {
+			if err := c.Subscribe("t"); err != nil {
+				t.Fatal(err)
+			}
+			pollFor(t, c, 5*time.Second)
+			other := newMemberConsumer(t, f, ConsumerOptions{}, "t")
+			done := make(chan struct{})
+			go func() { drainErrors(other, 5*time.Second); close(done) }()
+			pollFor(t, c, 5*time.Second)
+			<-done
+			if got := c.Assignment(); len(got) != 1 || got[0] != tp {
+				t.Fatalf("assigned %v", got)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.topic("t", 1, 1)
+				f.fill("t", 0, record.None, 1, 3)
+				c := newConsumer(t, f, ConsumerOptions{Group: "g", Reset: ResetEarliest})
+				again(t, f, c)
+				drainErrors(c, time.Minute)
+				if next, end, ok := c.Position(tp); next != 3 || end != 3 || !ok {
+					t.Errorf("next %d, end %d, known %v", next, end, ok)
+				}
+				full := 0
+				for _, a := range f.fetches() {
+					if a.epoch == 0 {
+						full++
+					}
+				}
+				if full > 4 {
+					t.Errorf("%d full fetches", full)
+				}
+			})
+		})
+	}
+}
