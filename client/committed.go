@@ -74,9 +74,11 @@ func (c *cluster) commitOffsets(ctx context.Context, coordinator int32, group st
 }
 
 // fetchOffsets asks for committed offsets; nil tps asks for all. The error is
-// that of the group, or of one of its partitions.
+// that of the group, or of one of its partitions. It does not wait behind what a
+// member of the group has under way, of which the broker may hold JoinGroup back for
+// minutes; nor is a JoinGroup lost with an answer that does not come in time.
 func (c *cluster) fetchOffsets(ctx context.Context, coordinator int32, group string, tps []TopicPartition, stable bool) (map[TopicPartition]Offset, error) {
-	have, failed, err := c.offsetsOf(ctx, coordinator, group, tps, stable)
+	have, failed, err := c.offsetsOf(ctx, coordinator, forAdmin, group, tps, stable)
 	if err == nil && len(failed) > 0 {
 		first := sorted(maps.Keys(failed))[0]
 		for _, tp := range sorted(maps.Keys(failed)) {
@@ -94,8 +96,8 @@ func (c *cluster) fetchOffsets(ctx context.Context, coordinator int32, group str
 
 // offsetsOf asks for committed offsets; nil tps asks for all. Partitions with
 // an error have it in failed, those without an offset are in neither.
-func (c *cluster) offsetsOf(ctx context.Context, coordinator int32, group string, tps []TopicPartition, stable bool) (have map[TopicPartition]Offset, failed map[TopicPartition]error, err error) {
-	cn, err := c.broker(ctx, coordinator, forGroup)
+func (c *cluster) offsetsOf(ctx context.Context, coordinator int32, use purpose, group string, tps []TopicPartition, stable bool) (have map[TopicPartition]Offset, failed map[TopicPartition]error, err error) {
+	cn, err := c.broker(ctx, coordinator, use)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -77,3 +77,30 @@ func TestCoordinatorMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestCommittedDuringAJoin: the application asks for committed offsets while the
+// coordinator holds JoinGroup back. It has its answer at once, and the join is not
+// lost with a request that waits behind it.
+func TestCommittedDuringAJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		const held = 100 * time.Second // longer than request.timeout.ms
+		delay(f, wire.JoinGroup, held)
+		c := newMemberConsumer(t, f, ConsumerOptions{}, "t")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(held + held/2) // the second JoinGroup, with the member id, is held back
+			began := time.Now()
+			if _, err := c.Committed(background(t), TopicPartition{"t", 0}); err != nil || time.Since(began) > time.Second {
+				t.Errorf("committed offsets after %v, %v", time.Since(began), err)
+			}
+		}()
+		pollFor(t, c, 2*held+5*time.Second)
+		<-done
+		if n := f.count(wire.JoinGroup); n != 2 || len(c.Assignment()) != 1 {
+			t.Errorf("%d JoinGroups, assigned %v", n, c.Assignment())
+		}
+	})
+}

@@ -135,7 +135,7 @@ func (g *group) perform(a action) {
 		})
 	case placeRequest:
 		g.send(a.id, func(ctx context.Context) func(*member, time.Time) {
-			have, failed, err := g.c.cl.offsetsOf(ctx, a.broker, g.id, a.tps, true)
+			have, failed, err := g.c.cl.offsetsOf(ctx, a.broker, forGroup, g.id, a.tps, true)
 			return func(m *member, now time.Time) { m.located(now, a.id, have, failed, err) }
 		})
 	case leaveRequest:
