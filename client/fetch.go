@@ -122,6 +122,8 @@ func (c *Consumer) found(found map[TopicPartition]listedOffset, ps map[TopicPart
 		p := ps[tp]
 		p.fetching = false
 		switch {
+		case p.dropped:
+			continue
 		case l.err == nil && l.offset < 0 && ask[tp] >= 0: // nothing so late
 			p.wanted = AtEnd(0)
 			continue

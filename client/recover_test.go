@@ -242,3 +242,31 @@ func TestThrottledProducer(t *testing.T) {
 		}
 	})
 }
+
+// TestErrorOfAFormerPartition: Poll does not return the error of a lookup whose
+// partition was given up meanwhile.
+func TestErrorOfAFormerPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		f.topic("u", 1)
+		f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			r, ok := req.(*msg.ListOffsetsRequest)
+			if !ok {
+				return nil, ""
+			}
+			time.Sleep(2 * time.Second)
+			resp := f.listOffsets(1, r).(*msg.ListOffsetsResponse)
+			resp.Topics[0].Partitions[0].ErrorCode = int16(kerr.TopicAuthorizationFailed)
+			return resp, ""
+		}
+		c := newConsumer(t, f, ConsumerOptions{})
+		c.Assign(map[TopicPartition]Position{{"t", 0}: AtEnd(0)})
+		drainErrors(c, time.Second)
+		c.Assign(map[TopicPartition]Position{{"u", 0}: AtOffset(0)})
+		pollFor(t, c, 5*time.Second)
+		if n := f.count(wire.ListOffsets); n != 1 {
+			t.Errorf("%d lookups", n)
+		}
+	})
+}
