@@ -184,11 +184,15 @@ func (c *Consumer) endUnused(m *metadata) {
 	}
 }
 
+// endSessionsWithin bounds how long a consumer that closes waits for the end of its
+// sessions: without it the brokers make room by themselves.
+const endSessionsWithin = 2 * time.Second
+
 // endSessions ends the sessions of a consumer that closes. A broker answers behind
-// the fetch that it has, which is not waited for longer than fetch.max.wait.ms and a
-// second. No fetch is made any more.
+// the fetch that it has, which may wait for fetch.max.wait.ms. No fetch is made any
+// more.
 func (c *Consumer) endSessions(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.FetchMaxWait+time.Second)
+	ctx, cancel := context.WithTimeout(ctx, min(c.o.FetchMaxWait+time.Second, endSessionsWithin))
 	defer cancel()
 	var ending sync.WaitGroup
 	c.mu.Lock()

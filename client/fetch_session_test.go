@@ -433,3 +433,27 @@ func TestEndIsToldToEachPosition(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseDuringALongFetch: Close does not wait for as long as brokers may wait for
+// records.
+func TestCloseDuringALongFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		c, err := NewConsumer(ConsumerOptions{Options: f.options(), FetchMaxWait: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Assign(map[TopicPartition]Position{{"t", 0}: AtOffset(0)})
+		f.fill("t", 0, record.None, 1, 1)
+		pollN(t, c, 1)
+		drainErrors(c, time.Second)
+		began := time.Now()
+		if err := c.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d > endSessionsWithin {
+			t.Errorf("closed after %v", d)
+		}
+	})
+}
