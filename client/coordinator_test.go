@@ -1,6 +1,7 @@
 package client
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,6 +101,35 @@ func TestCommittedDuringAJoin(t *testing.T) {
 		pollFor(t, c, 2*held+5*time.Second)
 		<-done
 		if n := f.count(wire.JoinGroup); n != 2 || len(c.Assignment()) != 1 {
+			t.Errorf("%d JoinGroups, assigned %v", n, c.Assignment())
+		}
+	})
+}
+
+// TestJoinOutlivesAnotherConnection: a JoinGroup that the coordinator holds back is not
+// given up because another connection to that broker has ended.
+func TestJoinOutlivesAnotherConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.topic("t", 1)
+		var dropped atomic.Bool
+		began := time.Now()
+		f.script = func(_ int32, _ wire.RequestHeader, req msg.Request) (msg.Response, string) {
+			switch r := req.(type) {
+			case *msg.JoinGroupRequest:
+				if r.MemberId != "" {
+					time.Sleep(20 * time.Second) // others are slow to join
+				}
+			case *msg.MetadataRequest:
+				if time.Since(began) > 5*time.Second && !dropped.Swap(true) {
+					return nil, "before"
+				}
+			}
+			return nil, ""
+		}
+		c := newMemberConsumer(t, f, ConsumerOptions{}, "t", "missing") // a missing topic has metadata asked for
+		pollFor(t, c, 25*time.Second)
+		if n := f.count(wire.JoinGroup); n != 2 || len(c.Assignment()) != 1 || !dropped.Load() {
 			t.Errorf("%d JoinGroups, assigned %v", n, c.Assignment())
 		}
 	})

@@ -371,9 +371,15 @@ func (m *member) pollMissed(now time.Time) {
 	m.state, m.lastErr = memberUnjoined, err
 }
 
-// brokerLost says that a broker is out of reach, whoever found that out.
+// brokerLost says that a broker is out of reach, whoever found that out. A JoinGroup
+// or SyncGroup that is held back is not given up for the end of another connection: it
+// ends with its own, or when another coordinator is found.
 func (m *member) brokerLost(now time.Time, broker int32) {
-	m.lostCoordinator(now, broker, errLost)
+	if broker == m.coordinator && broker >= 0 {
+		m.note("coordinator lost", errLost)
+		m.coordinator = -1
+		m.giveUpOn(now, errLost, func(a *attempt) bool { return a != &m.join })
+	}
 	m.step(now)
 }
 
@@ -386,19 +392,29 @@ func (m *member) lostCoordinator(now time.Time, broker int32, err error) {
 	}
 	m.note("coordinator lost", err)
 	m.coordinator = -1
-	if m.beat.id != 0 {
+	m.giveUpOn(now, err, func(*attempt) bool { return true })
+}
+
+// moved stops waiting for the answers of brokers that do not coordinate the group.
+func (m *member) moved(now time.Time, err error) {
+	m.giveUpOn(now, err, func(a *attempt) bool { return a.broker != m.coordinator })
+}
+
+// giveUpOn has the requests that which says asked again.
+func (m *member) giveUpOn(now time.Time, err error, which func(*attempt) bool) {
+	if m.beat.id != 0 && which(&m.beat) {
 		m.beat.id = 0
 		m.beatFailed(now)
 	}
-	if m.place.id != 0 {
+	if m.place.id != 0 && which(&m.place) {
 		m.drop(&m.place)
 		m.failed(&m.place, now)
 	}
-	if m.join.id != 0 && m.state != memberAssigning {
+	if m.join.id != 0 && m.state != memberAssigning && which(&m.join) {
 		m.drop(&m.join)
 		m.joinAgain(now, err)
 	}
-	if len(m.errands) > 0 && m.errands[0].id != 0 {
+	if len(m.errands) > 0 && m.errands[0].id != 0 && which(&m.errands[0].attempt) {
 		e := m.errands[0]
 		m.drop(&e.attempt)
 		m.errandFailed(now, e, err)

@@ -27,6 +27,7 @@ func (m *member) found(now time.Time, id uint64, broker int32, err error) {
 	if err == nil {
 		m.find = attempt{}
 		m.coordinator = broker
+		m.moved(now, fmt.Errorf("broker %d coordinates the group: %w", broker, errLost))
 		m.step(now)
 		return
 	}
