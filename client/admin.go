@@ -88,10 +88,10 @@ func because(code int16, text *string) error {
 	return err
 }
 
-// timeoutMs is what a request tells the broker to wait at most.
+// timeoutMs is how long a request has the broker wait at most.
 func (a *Admin) timeoutMs() int32 { return int32(a.o.RequestTimeout.Milliseconds()) }
 
-// Cluster is what DescribeCluster tells.
+// Cluster is what DescribeCluster returns.
 type Cluster struct {
 	ID         string
 	Controller int32 // -1 if there is none

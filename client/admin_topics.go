@@ -123,7 +123,7 @@ func (a *Admin) CreatePartitions(ctx context.Context, counts map[string]int32, v
 	return out, err
 }
 
-// TopicInfo is what the metadata tells of a topic.
+// TopicInfo is what the metadata says of a topic.
 type TopicInfo struct {
 	Name       string
 	ID         prim.UUID

@@ -79,7 +79,7 @@ func sortedTopics(partitions map[string]int32) (topics []string) {
 	return topics
 }
 
-// stickyUserData is what a member tells the leader of the sticky assignor: an
+// stickyUserData is what a member sends to the leader for the sticky assignor: an
 // array of topic and array of partitions, and int32 the generation.
 func stickyUserData(owned []TopicPartition, generation int32) []byte {
 	var e prim.Encoder

@@ -35,7 +35,7 @@ type batch struct {
 	lastErr   error
 
 	inFlight  bool
-	completed bool  // the outcome is decided, and told in its turn
+	completed bool  // the outcome is decided, and reported in its turn
 	place     stamp // among the sequences of the partition
 
 	// sentTo is the id of the topic that its request names, of the last try; zero if

@@ -2,7 +2,7 @@ package client
 
 import "iter"
 
-// batchList holds the batches that were not told yet by their id. Parts of a
+// batchList holds the batches that were not reported yet, by their id. Parts of a
 // split batch stand where it stood.
 type batchList struct {
 	items []*batch // completed ones at the head are dropped
@@ -27,7 +27,7 @@ func (l *batchList) split(b *batch, parts []*batch) {
 	}
 }
 
-// told drops b, which has been told.
+// told drops b, which has been reported.
 func (l *batchList) told(b *batch) {
 	l.live--
 	b.id = 0

@@ -80,7 +80,7 @@ func (b *broker) inUse() bool {
 	return slices.ContainsFunc(b.links[:], func(l link) bool { return l.cn != nil || l.dialing != nil })
 }
 
-// busy returns what a caller who wants a connection has to wait for, nil if it may
+// busy returns what a caller that wants a connection has to wait for, nil if it may
 // dial.
 func (b *broker) busy(use purpose) chan struct{} {
 	if d := b.links[use].dialing; d != nil || b.standing() != isLostNow {
@@ -360,7 +360,7 @@ func (c *cluster) dial(ctx context.Context, b *broker, use purpose, until time.T
 	b.greeted(made.LastAnswer())
 	close(ready)
 	c.mu.Unlock()
-	if made.Err() != nil { // closed before it was told of
+	if made.Err() != nil { // closed before it was known here
 		c.gone(b, use, made)
 	}
 	return made, nil
@@ -382,8 +382,8 @@ func (c *cluster) gone(b *broker, use purpose, cn *conn.Conn) {
 	}
 }
 
-// dropped tells what a broker's failure changes for others: its other connections
-// where it is silent on all, and who relies on that broker.
+// dropped does what a broker's failure changes for others: its other connections
+// where it is silent on all, and those that rely on that broker.
 func (c *cluster) dropped(id int32, follow []*conn.Conn, why error) {
 	for _, cn := range follow {
 		cn.Abort(fmt.Errorf("closed with another connection: %w", why))

@@ -112,7 +112,7 @@ func (c *cluster) hint(hints []leaderHint, nodes []BrokerInfo) {
 	c.tell()
 }
 
-// tell gives the metadata to onUpdate if it has changed since. What onUpdate is given
+// tell reports the metadata to onUpdate if it has changed since. What onUpdate is given
 // only gets newer, whoever changes the metadata meanwhile. The caller holds no lock
 // that onUpdate takes.
 func (c *cluster) tell() {

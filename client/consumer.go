@@ -42,12 +42,12 @@ type Consumer struct {
 	early    map[int32]int           // by broker: empty answers in a row that came before fetch.max.wait.ms was over
 	changed  chan struct{}           // closed and replaced when Poll should look again
 	failed   error                   // for the next Poll
-	topicErr time.Time               // when the last topic's error that Poll was told came
+	topicErr time.Time               // when the last topic's error that Poll returned came
 	closed   bool
 }
 
 // position is where a consumer is in a partition. It is replaced when the
-// partition is assigned anew, so that late answers hit nothing.
+// partition is assigned again, so that late answers hit nothing.
 type position struct {
 	tp        TopicPartition
 	next      int64 // offset of the next record for Poll, valid if known
@@ -418,7 +418,7 @@ func (c *Consumer) brokerLost(id int32) {
 	}
 }
 
-// metadataFailed tells Poll why there is no metadata, if waiting will not mend
+// metadataFailed has Poll return why there is no metadata, if waiting will not mend
 // it.
 func (c *Consumer) metadataFailed(err error) {
 	if !retriable(err) {

@@ -46,7 +46,7 @@ func (c *cluster) findCoordinator(ctx context.Context, group string, patience ti
 	return found.ID, nil
 }
 
-// learnBroker adds a broker that the metadata did not tell of.
+// learnBroker adds a broker that the metadata did not name.
 func (c *cluster) learnBroker(b BrokerInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

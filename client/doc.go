@@ -48,7 +48,7 @@ func retriable(err error) bool {
 	return isLost(err) && !broken(err)
 }
 
-// broken reports whether err tells of an answer that is no good, or cannot be:
+// broken reports whether err is that of an answer that is no good, or cannot be:
 // the same question has the same answer.
 func broken(err error) bool {
 	var large *conn.AnswerTooLargeError

@@ -196,7 +196,7 @@ func (c *Consumer) retryLater(now time.Time, p *position, err error, told bool) 
 // succeeded forgets failures.
 func (p *position) succeeded() { p.tries, p.lastErr, p.told = 0, nil, false }
 
-// report asks for metadata after failures, tells Poll the first that is for the
+// report asks for metadata after failures, has Poll return the first that is for the
 // user, and logs the first of the others.
 func (c *Consumer) report(f *failures) {
 	defer c.look()

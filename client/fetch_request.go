@@ -22,7 +22,7 @@ const (
 
 // askRecords sends the next request of the session with a broker. In the answer
 // topics have their names, whichever way they were asked for; one that was not asked
-// for has none. full tells that every partition must be in it. The session waits for
+// for has none. full says that every partition must be in it. The session waits for
 // inSession then.
 func (c *Consumer) askRecords(leader int32, ps []*position, m *metadata) (resp *msg.FetchResponse, full bool, err error) {
 	resp = new(msg.FetchResponse)
@@ -135,7 +135,7 @@ func (c *Consumer) session(broker int32) *fetchSession {
 
 // inSession takes the head of an answer, with the partitions that it names, or the
 // error that came in its place. It returns why the answer cannot be used. A broker
-// that has lost the session is asked for all anew at once, the first time. The caller
+// that has lost the session is asked for all again at once, the first time. The caller
 // holds mu.
 func (c *Consumer) inSession(leader int32, resp *msg.FetchResponse, named []TopicPartition, err error) (anew bool, _ error) {
 	s := c.session(leader)
@@ -206,7 +206,7 @@ func (c *Consumer) endSessions(ctx context.Context) {
 	ending.Wait()
 }
 
-// endSession tells a broker that a session ends, on the connection that the session
+// endSession ends a session with its broker, on the connection that the session
 // was on: without one the broker finds out by itself.
 func (c *Consumer) endSession(ctx context.Context, broker int32, ask *fetchAsk, ids bool) {
 	cn := c.cl.opened(broker, forData)

@@ -198,13 +198,13 @@ func (g *group) subscribe(topics []string) {
 	g.event(func(m *member, now time.Time) { m.subscribe(now, topics, g.c.positions) })
 }
 
-// assign is told before partitions are assigned by hand.
+// assign is called before partitions are assigned by hand.
 func (g *group) assign() {
 	g.event(func(m *member, now time.Time) { m.assign(now, g.c.positions) })
 }
 
 // brokerLost has the coordinator be looked for again if it is that broker, whichever
-// connection to it was lost, and whoever lost it.
+// connection to it was lost.
 func (g *group) brokerLost(id int32) {
 	g.event(func(m *member, now time.Time) { m.brokerLost(now, id) })
 }
@@ -213,7 +213,7 @@ func (g *group) seeked(tp TopicPartition) {
 	g.event(func(m *member, _ time.Time) { m.seeked(tp) })
 }
 
-// polled is told that the application is in Poll, and reports whether Poll may
+// polled says that the application is in Poll, and reports whether Poll may
 // return records.
 func (g *group) polled() (reads bool) {
 	g.event(func(m *member, now time.Time) {

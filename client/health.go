@@ -17,7 +17,7 @@ const (
 // it, and it belongs to none of them: a broker that fails on one is not asked on
 // another before it has shown that it is back.
 //
-// It is pure: times are arguments. Whoever owns it guards it.
+// It is pure: times are arguments. Its owner guards it.
 //
 // Invariant: why is not nil exactly while the last news was a failure. fails
 // counts failures that came soon, without a connection that lived in between, and

@@ -51,7 +51,7 @@ func (p *Producer) undelivered() error {
 	return nil
 }
 
-// awaited returns the topics of batches that are not told yet: where their leaders
+// awaited returns the topics of batches that are not reported yet: where their leaders
 // are must be asked for until then.
 func (p *Producer) awaited() (names []string) {
 	p.mu.Lock()

@@ -17,7 +17,7 @@ const (
 	// only keeps offsets.
 	memberIdle memberState = iota
 	// memberUnjoined: subscribed, and in no generation: not yet, or thrown out, or
-	// gone because the application did not poll, or told Poll why not. The next
+	// gone because the application did not poll, or Poll has returned why not. The next
 	// Poll drops what the application has, without a commit, and joins.
 	memberUnjoined
 	// memberJoining: no partitions; JoinGroup is under way or about to be sent.
@@ -103,7 +103,7 @@ type member struct {
 
 	topics  []string         // of the subscription, sorted
 	joined  []string         // topics, as of the last JoinGroup
-	owned   []TopicPartition // of the last assignment; the sticky assignor is told
+	owned   []TopicPartition // of the last assignment, for the sticky assignor
 	ownedIn int32            // the generation of owned
 	leads   map[string]int32 // partition counts that this leader assigned by; nil for others
 	sync    syncRequest      // to send, while syncing
@@ -157,13 +157,13 @@ func (m *member) take() []action {
 
 func (m *member) do(a action) { m.out = append(m.out, a) }
 
-// tell gives Poll an error to return.
+// tell has Poll return an error.
 func (m *member) tell(err error) {
 	m.lastErr = err
 	m.do(tellPoll{err})
 }
 
-// note has an error logged that the application is not told.
+// note has an error logged that no call of the application returns.
 func (m *member) note(what string, err error) { m.do(logged{what: what, err: err}) }
 
 // changed has a change of state logged; err is nil or its cause.
@@ -305,7 +305,7 @@ func (m *member) dismissed(code kerr.Code, err error) {
 		m.stopCalls()
 		m.who, m.state, m.fence = noGroup, memberFenced, fmt.Errorf("group %s: %w", m.o.group, err)
 		m.refuseCommits(err)
-		m.join = attempt{} // tells at once, or the next Poll
+		m.join = attempt{} // Poll returns it at once, or the next one
 		m.do(wakePoll{})
 		return
 	}
@@ -342,7 +342,7 @@ func (m *member) stopCalls() {
 func revokes(e *errand) bool { return e.kind == revokeCommit }
 
 // depart ends the membership on the application's wish: after a commit of
-// offsets, if there are any, the coordinator is told. A static member stays: it
+// offsets, if there are any, LeaveGroup is sent. A static member stays: it
 // is expected back within its session.
 func (m *member) depart(kind errandKind, offsets map[TopicPartition]Offset, reason string) {
 	// A broker reads nothing behind a request that it holds back, as it does with
@@ -371,7 +371,7 @@ func (m *member) pollMissed(now time.Time) {
 	m.state, m.lastErr = memberUnjoined, err
 }
 
-// brokerLost says that a broker is out of reach, whoever found that out. A JoinGroup
+// brokerLost says that a broker is out of reach, whatever was asked of it. A JoinGroup
 // or SyncGroup that is held back is not given up for the end of another connection: it
 // ends with its own, or when another coordinator is found.
 func (m *member) brokerLost(now time.Time, broker int32) {

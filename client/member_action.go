@@ -124,7 +124,7 @@ type joinAnswer struct {
 	members  []joinedMember
 }
 
-// joinedMember is a member as the leader is told of it.
+// joinedMember is a member as JoinGroup names it to the leader.
 type joinedMember struct {
 	id, instance string
 	subscription []byte

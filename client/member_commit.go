@@ -32,7 +32,7 @@ type errand struct {
 	attempt
 	kind    errandKind
 	who     groupIdentity // when it was asked for
-	last    bool          // it is sent though who is given up: the membership ends with it
+	last    bool          // it is sent though the membership is given up and ends with it
 	offsets map[TopicPartition]Offset
 	waiter  uint64 // of a userCommit
 	lastErr error  // of the last try
@@ -261,7 +261,7 @@ func (m *member) left(now time.Time, id uint64, err error) {
 	m.step(now)
 }
 
-// endErrand tells who asked for it.
+// endErrand answers the caller that asked for it.
 func (m *member) endErrand(e *errand, err error) {
 	m.drop(&e.attempt)
 	m.errands = slices.DeleteFunc(m.errands, func(x *errand) bool { return x == e })

@@ -19,7 +19,7 @@ func (m *member) stepFind(now time.Time) {
 }
 
 // found has the coordinator. An error that trying again does not mend ends what
-// waits for the coordinator, and is returned to whoever asked for it.
+// waits for the coordinator, and is returned to the caller that asked for it.
 func (m *member) found(now time.Time, id uint64, broker int32, err error) {
 	if !m.find.ended(id) {
 		return

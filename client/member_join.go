@@ -48,7 +48,7 @@ func (m *member) subscribe(now time.Time, topics []string, offsets func() map[To
 	m.step(now)
 }
 
-// assign is told before the application assigns partitions by hand. A member
+// assign is called before the application assigns partitions by hand. A member
 // leaves its group, after a commit if it auto-commits.
 func (m *member) assign(now time.Time, offsets func() map[TopicPartition]Offset) {
 	if m.state == memberIdle || m.state == memberClosing || m.state == memberClosed {
@@ -66,7 +66,7 @@ func (m *member) assign(now time.Time, offsets func() map[TopicPartition]Offset)
 	m.step(now)
 }
 
-// polled is told whenever the application is in Poll and nothing is being handed
+// polled is called whenever the application is in Poll and nothing is being handed
 // out: what Poll has returned before counts as processed. offsets is called when
 // it is to be committed.
 func (m *member) polled(now time.Time, offsets func() map[TopicPartition]Offset) {
@@ -93,7 +93,7 @@ func (m *member) polled(now time.Time, offsets func() map[TopicPartition]Offset)
 	m.step(now)
 }
 
-// returned is told when Poll returns. max.poll.interval.ms counts from then.
+// returned is called when Poll returns. max.poll.interval.ms counts from then.
 func (m *member) returned(now time.Time) {
 	m.polling, m.lastPoll = false, now
 	m.step(now)
@@ -106,7 +106,7 @@ func (m *member) giveUp() {
 	m.state, m.leads, m.who.generation = memberJoining, nil, -1
 }
 
-// repartitioned is told when the metadata may have changed: count returns how
+// repartitioned is called when the metadata may have changed: count returns how
 // many partitions a topic has. A leader whose topics have other partitions than
 // it assigned has the group rebalance.
 func (m *member) repartitioned(now time.Time, count func(topic string) (n int32, known bool)) {
@@ -207,7 +207,7 @@ func (m *member) groupSynced(now time.Time, id uint64, mine []TopicPartition, er
 	m.sync = syncRequest{}
 	m.failed(&m.join, now) // unless a heartbeat or a commit confirms the generation
 	m.lastErr = nil
-	if !slices.Equal(m.joined, m.topics) { // subscribed anew meanwhile: these are not to be read
+	if !slices.Equal(m.joined, m.topics) { // subscribed again meanwhile: these are not to be read
 		m.changed("rejoin", errors.New("the subscription changed during the join"))
 		m.beat.id = 0
 		m.state, m.leads, m.who.generation = memberJoining, nil, -1

@@ -18,7 +18,7 @@ import (
 // replaces it.
 //
 // Requests for metadata are numbered in the order in which they are made, and the
-// answer to an earlier one never undoes what a later one told, whenever it comes.
+// answer to an earlier one never undoes what a later one said, whenever it comes.
 //
 // Invariant: for a topic of one id the leader epoch of a partition never falls, and
 // no partition vanishes. asked and each topic's asked never fall.
@@ -27,7 +27,7 @@ type metadata struct {
 	clusterID  string
 	controller int32
 	brokers    map[int32]BrokerInfo
-	learned    map[int32]int // brokers that other answers than to Metadata told of: how many requests had been made by then
+	learned    map[int32]int // brokers that other answers than to Metadata named: how many requests had been made by then
 	topics     map[string]*topicInfo
 }
 

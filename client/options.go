@@ -96,7 +96,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// isLost reports whether err tells of a connection that could not be made, or
+// isLost reports whether err is that of a connection that could not be made, or
 // was lost with the answer.
 func isLost(err error) bool {
 	var op *net.OpError

@@ -36,7 +36,7 @@ type Producer struct {
 	builders []*record.Builder // free ones
 	used     int64             // bytes of buffer.memory
 	waiters  []*memoryWaiter
-	open     batchList // not told yet, oldest first
+	open     batchList // not reported yet, oldest first
 	nextID   uint64
 	flushing int
 	closing  bool
@@ -50,15 +50,15 @@ type Producer struct {
 	pace     pace
 	ratio    float64 // compressed to plain size, estimated
 	told     sync.Cond
-	tell     []*batch // to be told, in order
-	telling  bool     // the goroutine that tells runs
+	tell     []*batch // to be reported, in order
+	telling  bool     // the goroutine that reports runs
 	teller   sync.WaitGroup
 }
 
 // topic is a topic that records were sent to.
 type topic struct {
 	name       string
-	id         prim.UUID // zero if the broker does not tell
+	id         prim.UUID // zero if the broker has none
 	partitions []*partition
 	sticky     sticky
 	scratch    []candidate
@@ -73,7 +73,7 @@ type partition struct {
 	node     *node    // the leader's, nil while there is none
 	queue    []*batch // waiting, oldest first
 	inFlight []*batch
-	order    []*batch // not told yet, in the order of their records
+	order    []*batch // not reported yet, in the order of their records
 
 	gone error // why nothing is sent to it any more, nil while it exists
 
@@ -265,7 +265,7 @@ func (p *Producer) release(bytes int64) {
 	p.grant()
 }
 
-// adopt returns the topic with the partitions that info tells. A topic only ever
+// adopt returns the topic with the partitions that info has. A topic only ever
 // gains partitions; one of the same name that was made again may have fewer. A
 // broker that is behind and names fewer is not believed. Newer metadata may have
 // come, and been adopted, since the caller read info; it counts. The caller holds mu.
@@ -377,7 +377,7 @@ func (p *Producer) pick(t *topic, r *Record) *partition {
 	return t.partitions[t.sticky.current]
 }
 
-// choose lets the sticky partitioner pick anew. The caller holds mu.
+// choose lets the sticky partitioner pick again. The caller holds mu.
 func (p *Producer) choose(t *topic) {
 	t.scratch = t.scratch[:0]
 	now := time.Now()
@@ -530,7 +530,7 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.cl.cancel()
 	p.senders.Wait()
 	p.asking.Wait()
-	p.cl.close() // in-flight requests are told here
+	p.cl.close() // in-flight requests fail here
 	p.mu.Lock()
 	for _, b := range p.open.all() {
 		if last := p.hindrance(b); last != nil {

@@ -17,9 +17,9 @@ const leastPoll = 50 * time.Millisecond
 
 // hooks are what the user of a cluster has to say and to hear of its refreshes.
 type hooks struct {
-	onFailure func(error)     // told why a refresh failed; may be nil
+	onFailure func(error)     // called with why a refresh failed; may be nil
 	restless  func() bool     // reports whether something waits for metadata that is missing: it is polled then; may be nil
-	onLost    func(id int32)  // told of a broker that no longer answers; may be nil
+	onLost    func(id int32)  // called with a broker that no longer answers; may be nil
 	inUse     func() []string // names topics that stay of interest, however long ago want named them; may be nil
 }
 
@@ -44,7 +44,7 @@ func (c *cluster) stale() {
 	}
 }
 
-// hurry asks for fresh metadata now, for a caller who has not asked for it
+// hurry asks for fresh metadata now, for a caller that has not asked for it
 // before: a pause ends, unless brokers do not answer.
 func (c *cluster) hurry() {
 	select {

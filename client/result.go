@@ -172,7 +172,7 @@ func (p *Producer) learnRatio(b *batch) {
 	}
 }
 
-// complete decides the outcome of a batch, once. It is told when every batch of
+// complete decides the outcome of a batch, once. It is reported when every batch of
 // the partition before it has been. The caller holds mu.
 func (p *Producer) complete(b *batch, err error) {
 	if b.completed {
@@ -203,7 +203,7 @@ func (p *Producer) complete(b *batch, err error) {
 	p.told.Broadcast()
 }
 
-// tellLoop tells outcomes until the producer has ended and all are told.
+// tellLoop reports outcomes until the producer has ended and all are reported.
 func (p *Producer) tellLoop() {
 	var batches []*batch
 	p.mu.Lock()
@@ -229,7 +229,7 @@ func (p *Producer) tellLoop() {
 	}
 }
 
-// announce tells the records of a batch its outcome.
+// announce gives the records of a batch its outcome.
 func (b *batch) announce() {
 	close(b.out.done)
 	for i := range b.records {
@@ -256,7 +256,7 @@ func (p *Producer) setExpiry() {
 }
 
 // expire fails the batches that are older than delivery.timeout.ms. One that is
-// in flight keeps its memory until the connection lets go of it.
+// in flight keeps its memory until the connection gives it back.
 func (p *Producer) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -145,7 +145,7 @@ func (n *node) ready(now time.Time) (bool, time.Duration) {
 	return false, wait
 }
 
-// lingers tells the sender of a partition's first record. It looks through all
+// lingers notifies the sender of a partition's first record. It looks through all
 // its partitions only if it would look too late for this one.
 func (n *node) lingers(part *partition, now time.Time) {
 	if n != nil && (n.lookAt.IsZero() || now.Add(n.p.due(part, now)).Before(n.lookAt)) {
@@ -208,7 +208,7 @@ func (n *node) send(cn *conn.Conn) error {
 	}
 	ids := version > namesVersion
 	if ids && slices.ContainsFunc(kept, func(b *batch) bool { return b.sentTo == prim.UUID{} }) {
-		ids = false // a broker that gives no ids told of the topic
+		ids = false // a broker that gives no ids named the topic
 		if version, err = cn.VersionUpTo(wire.Produce, namesVersion); err != nil {
 			n.answered(kept, nil, ids, err)
 			return err
@@ -307,7 +307,7 @@ func (p *Producer) take(part *partition, b *batch) {
 	part.seqs.took(b.place)
 }
 
-// answered is told how a request ended, which named topics by their ids or not.
+// answered is called with how a request ended, which named topics by their ids or not.
 func (n *node) answered(batches []*batch, resp *msg.ProduceResponse, ids bool, err error) {
 	p := n.p
 	var hints []leaderHint
