@@ -38,9 +38,9 @@ const (
 // one, and an answer only partitions with news. What both sides hold must not come
 // apart: after an error, or an answer that cannot be, everything is said again.
 //
-// What the broker has told is told to whoever wanted the partition then. A position
-// that was made anew since, by a rebalance, an Assign or a Seek, would not hear where
-// the partition ends before that changes: all is asked for anew for it.
+// What the broker has said was for the position that the partition had then. One that
+// was made since, by a rebalance, an Assign or a Seek, would not hear where the
+// partition ends before that changes: all is asked for again for it.
 //
 // It is pure. One request of a session is under way at a time: next is followed by
 // answered or failed.
@@ -55,8 +55,8 @@ type fetchSession struct {
 	full  bool // the request under way is
 }
 
-// next returns the request for what is wanted now; want is the session's from then on. It names topics by their ids if
-// ids is set; a session does so throughout.
+// next returns the request for what is wanted now; want is the session's from then on.
+// It names topics by their ids if ids is set; a session does so throughout.
 func (s *fetchSession) next(want []fetchWant, ids bool) fetchAsk {
 	if s.epoch > 0 && (s.ids != ids || slices.ContainsFunc(want, s.told)) {
 		s.epoch = sessionFull

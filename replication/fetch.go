@@ -3,8 +3,10 @@ package replication
 import (
 	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // Reader says who reads a partition, and so which of its records there are for it.
@@ -135,6 +137,11 @@ func (p *Partition) AppendAsFollower(epoch int32, batches []byte, high, start in
 	case v.leaderEpoch != epoch:
 		return log.AppendInfo{}, kerr.FencedLeaderEpoch
 	}
+	if leavesHole(batches, p.log.EndOffset()) {
+		if err := p.noteHoles(); err != nil {
+			return log.AppendInfo{}, err
+		}
+	}
 	info, err := p.log.AppendAsFollower(batches)
 	if err != nil {
 		return info, err
@@ -151,4 +158,31 @@ func (p *Partition) AppendAsFollower(epoch int32, batches []byte, high, start in
 		p.startFlush()
 	}
 	return info, err
+}
+
+// leavesHole reports whether offsets are missing before a batch, of a log that ends at
+// next: the leader's log was compacted.
+func leavesHole(batches []byte, next int64) bool {
+	for len(batches) > 0 {
+		b, rest, err := record.Next(batches)
+		if err != nil {
+			return false // the log refuses it, or leaves out what is cut off
+		}
+		if b.BaseOffset() > next {
+			return true
+		}
+		next, batches = b.LastOffset()+1, rest
+	}
+	return false
+}
+
+// noteHoles notes, durably, that the log may have holes, before it has one: with the place
+// where its compaction begins, as for a log that was compacted here. Without it a start
+// under another cleanup.policy would take a hole for a segment that is missing.
+func (p *Partition) noteHoles() error {
+	name := dirs.Name(p.Topic, p.Index)
+	if _, known := p.Dir.FirstDirty(name); known {
+		return nil
+	}
+	return p.Dir.SetFirstDirty(name, p.log.StartOffset(), func() bool { return !p.closed.Load() })
 }

@@ -8,6 +8,9 @@ import (
 
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -90,5 +93,74 @@ func TestPowerCutAfterATruncation(t *testing.T) {
 	}
 	if opened < 50 {
 		t.Errorf("only %d of 200 logs were opened", opened)
+	}
+}
+
+// TestHolesOfACompactedLeader: a follower that copies what compaction has left, and never
+// compacts itself, opens again when the topic is not compacted any more, with all that it
+// has, also after a truncation into a hole and a power cut.
+func TestHolesOfACompactedLeader(t *testing.T) {
+	for _, rolled := range []bool{false, true} {
+		for _, cut := range []int64{0, 8} { // 0: nothing is cut
+			m := vfs.NewMem()
+			s := openStore(t, m, clock.System(), "/d")
+			configs := []string{"cleanup.policy=compact"}
+			if rolled { // with each batch, since the next is an hour younger
+				configs = append(configs, "segment.ms=60000")
+			}
+			s.create("t", 1, configs...)
+			p := s.r.Get("t", 0)
+			r := new(msg.PartitionChangeRecord)
+			r.SetDefaults()
+			r.TopicId, r.PartitionId, r.Leader, r.Replicas, r.Isr = p.TopicID, 0, 2, []int32{1, 2}, []int32{1, 2}
+			if err := s.c.Change(t.Context(), func(*meta.Image) ([]meta.Record, error) { return []meta.Record{r}, nil }); err != nil {
+				t.Fatal(err)
+			}
+			for _, base := range []int64{0, 5, 9} {
+				b := record.NewBuilder(record.None, 0)
+				b.Append(time.Now().Add(time.Duration(base-20)*time.Hour).UnixMilli(), []byte("k"), []byte("v"), nil)
+				out, err := b.Finish(record.NoProducer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				record.Batch(out).SetBaseOffset(base)
+				if _, err := p.AppendAsFollower(p.LeaderEpoch(), out, base, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := int64(10)
+			if cut > 0 {
+				want = cut
+				if err := p.TruncateTo(cut); err != nil {
+					t.Fatal(err)
+				}
+			}
+			policy := "delete"
+			resource := meta.Resource{Type: meta.TopicResource, Name: "t"}
+			results, err := s.c.ChangeConfigs(t.Context(), []control.ResourceChange{{Resource: resource, Changes: []control.ConfigChange{{Name: "cleanup.policy", Value: &policy}}}}, static(t), false)
+			if err != nil || results[0] != nil {
+				t.Fatal(err, results)
+			}
+			if err := p.Log().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			for _, stop := range []string{"power cut", "clean"} {
+				fs := m
+				if stop == "power cut" {
+					fs = m.CrashClone(vfs.CrashPolicy{})
+				} else if err := s.close(); err != nil {
+					t.Fatal(err)
+				}
+				again := openStore(t, fs, clock.System(), "/d")
+				if p := again.r.Get("t", 0); p == nil {
+					t.Errorf("rolled %t, cut at %d, %s: the log does not open", rolled, cut, stop)
+				} else if end := p.Log().EndOffset(); end != want {
+					t.Errorf("rolled %t, cut at %d, %s: log end %d, want %d", rolled, cut, stop, end, want)
+				}
+				if err := again.close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
 	}
 }
