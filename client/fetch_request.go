@@ -152,7 +152,7 @@ func (c *Consumer) inSession(leader int32, resp *msg.FetchResponse, named []Topi
 		return false, fmt.Errorf("%w: the answer is of another fetch session, or names partitions that were not asked for", errLost)
 	case code == kerr.FetchSessionIdNotFound, code == kerr.InvalidFetchSessionEpoch, code == kerr.FetchSessionTopicIdError:
 		if c.resets[leader]++; c.resets[leader] == 1 {
-			c.lg.Info("fetch session lost, all is asked for anew", zap.Int32("broker", leader), zap.Error(code))
+			c.lg.Info("fetch session lost, all is asked for again", zap.Int32("broker", leader), zap.Error(code))
 			return true, code
 		}
 	}

@@ -7,7 +7,7 @@ import "strings"
 const (
 	brokerActed = `
 advertised.listeners auto.create.topics.enable background.threads broker.id broker.rack compression.gzip.level
-compression.lz4.level compression.type compression.zstd.level connections.max.idle.ms
+compression.lz4.level compression.type compression.zstd.level connections.max.idle.ms controller.listener.names
 default.replication.factor delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms
 group.max.session.timeout.ms group.max.size group.min.session.timeout.ms
 listener.security.protocol.map listeners log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size

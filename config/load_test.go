@@ -98,6 +98,15 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// What a combined broker and controller is configured with is acted on, and says so.
+func TestACombinedNodeIsNotWarnedAbout(t *testing.T) {
+	_, warnings, err := Load(Sources{Overrides: []string{"process.roles=broker,controller", "node.id=1", "controller.listener.names=CONTROLLER",
+		"listeners=PLAINTEXT://:9092,CONTROLLER://:9093", "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT", "log.dirs=/d"}})
+	if err != nil || len(warnings) != 0 {
+		t.Errorf("%v, warned %v", err, warnings)
+	}
+}
+
 // TestUnknownKeysOfAFile: a slip of the pen is refused, a plug-in's key and one
 // of an older Kafka are a warning that says what it is.
 func TestUnknownKeysOfAFile(t *testing.T) {
