@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -27,12 +28,18 @@ type NodeOptions struct {
 	Dir    string // of the metadata log; it exists
 	Clock  clock.Clock
 	Logger *zap.Logger
-	// Transport joins the voters; nil means that this node is the only one.
+	// Streams join this node to the others, whose addresses are those of [Address]. The
+	// node closes them. Nil means that this node is the only one, unless there is a
+	// Transport.
+	Streams *Streams
+	// Transport joins the nodes in another way; for tests.
 	Transport raft.Transport
 	// Voters are the first ones of a new quorum, which every one of them is given;
 	// nil stands for this node alone.
 	Voters []raft.Server
-	// Timing changes how long raft waits; nil leaves that to its defaults.
+	// Timeouts are how long it waits; zero ones are raft's defaults.
+	Timeouts Timeouts
+	// Timing changes more of what raft goes by; for tests. It may be nil.
 	Timing func(*raft.Config)
 	// Subscribers are notified of every update, each after the one before it.
 	Subscribers []Subscriber
@@ -46,14 +53,25 @@ type NodeOptions struct {
 	Fatal func(error)
 }
 
+// Timeouts are how long a node waits for others before it does something about it.
+type Timeouts struct {
+	// Election is how long votes are waited for, and Fetch how long a leader may be
+	// silent (controller.quorum.election.timeout.ms, controller.quorum.fetch.timeout.ms).
+	// Either may take up to twice as long.
+	Election, Fetch time.Duration
+}
+
 // Node is the metadata log on raft, and the files of this node.
 type Node struct {
-	o     NodeOptions
-	lg    *zap.Logger
-	raft  *raft.Raft
-	store *Log
-	log   *log.Log
-	image atomic.Pointer[meta.Image]
+	o         NodeOptions
+	lg        *zap.Logger
+	raft      *raft.Raft
+	transport raft.Transport
+	store     *Log
+	log       *log.Log
+	image     atomic.Pointer[meta.Image]
+	notices   *notices // nil without other nodes
+	hurrying  atomic.Bool
 
 	broken  atomic.Bool // Fatal was called; no entry is applied any more
 	leading chan bool
@@ -97,15 +115,29 @@ func (n *Node) open() (err error) {
 	conf.LocalID = raft.ServerID(strconv.Itoa(int(o.NodeID)))
 	conf.NotifyCh = n.leading
 	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{n.lg}, DisableTime: true})
+	if o.Timeouts.Election > 0 {
+		conf.ElectionTimeout = o.Timeouts.Election
+	}
+	if o.Timeouts.Fetch > 0 {
+		conf.HeartbeatTimeout = o.Timeouts.Fetch
+		conf.LeaderLeaseTimeout = o.Timeouts.Fetch / 2
+	}
+	conf.HeartbeatTimeout += spare
+	conf.ElectionTimeout = max(conf.ElectionTimeout, conf.HeartbeatTimeout) // raft wants it so
 	if o.Timing != nil {
 		o.Timing(conf)
 	}
+	lone := o.Transport == nil && o.Streams == nil
 	transport := o.Transport
-	if transport == nil {
-		_, lone := raft.NewInmemTransport(Lone)
-		lone.Connect(Lone, lone)
-		transport = lone
+	switch {
+	case o.Streams != nil:
+		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: o.Streams, MaxPool: streamsKept, Timeout: streamTimeout, Logger: conf.Logger})
+	case lone:
+		_, inmem := raft.NewInmemTransport(Lone)
+		inmem.Connect(Lone, inmem)
+		transport = inmem
 	}
+	n.transport = transport
 	known, err := raft.HasExistingState(n.store, state, snapshots)
 	if err != nil {
 		return err
@@ -120,16 +152,22 @@ func (n *Node) open() (err error) {
 		}
 	}
 	n.done.Go(n.watch)
+	if !lone {
+		n.notices = newNotices(n)
+	}
 	n.raft, err = raft.NewRaft(conf, (*machine)(n), n.store, state, snapshots, transport)
 	if err != nil {
 		return err
 	}
-	if lone, ok := transport.(*raft.InmemTransport); ok && o.Transport == nil {
-		// A lone voter need not wait out an election timeout to learn that nobody
-		// else leads.
-		err = lone.TimeoutNow(conf.LocalID, Lone, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.TimeoutNowResponse))
+	switch {
+	case lone:
+		return n.campaign() // nobody else can lead
+	case o.Streams != nil:
+		n.done.Go(n.notices.run)
+		o.Streams.watch(n.lost)
+		n.done.Go(n.first)
 	}
-	return err
+	return nil
 }
 
 // watch passes elections on. Raft waits for it.
@@ -210,11 +248,15 @@ func (n *Node) Barrier(ctx context.Context) (uint64, error) {
 	return term, nil
 }
 
-// Standing implements MetadataLog: of a lone voter all that is written is
-// committed.
+// Standing implements MetadataLog.
 func (n *Node) Standing() Standing {
-	end := n.log.EndOffset()
-	return Standing{Leader: n.o.NodeID, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: end, EndOffset: end}
+	s := Standing{Leader: -1, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: n.store.endOffset(n.raft.CommitIndex()), EndOffset: n.log.EndOffset()}
+	if _, id := n.raft.LeaderWithID(); id != "" {
+		if leader, err := strconv.ParseInt(string(id), 10, 32); err == nil {
+			s.Leader = int32(leader)
+		}
+	}
+	return s
 }
 
 // Close implements MetadataLog.
@@ -222,9 +264,13 @@ func (n *Node) Close() error {
 	var err error
 	n.closed.Do(func() {
 		if n.raft != nil {
+			n.handOver()
 			err = n.raft.Shutdown().Error()
 		}
 		close(n.stop)
+		if n.o.Streams != nil {
+			n.o.Streams.Close()
+		}
 		n.done.Wait()
 		if n.log != nil {
 			err = errors.Join(err, n.log.Close())
@@ -264,6 +310,9 @@ func (m *machine) Apply(l *raft.Log) any {
 		return err
 	}
 	n.replace(Update{Old: old, New: next, Delta: delta, Index: l.Index})
+	if n.notices != nil {
+		n.notices.committed(l.Index, l.Term)
+	}
 	return nil
 }
 
