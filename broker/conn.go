@@ -116,6 +116,11 @@ func (c *conn) run() {
 		go c.run()
 		return
 	}
+	var taken *takenError
+	if errors.As(err, &taken) {
+		c.leave(taken.by)
+		return
+	}
 	c.end(err)
 	c.srv.forget(c)
 }
@@ -143,6 +148,21 @@ func (c *conn) end(err error) {
 	c.frames.close()
 	c.session.Close()
 	c.ended(err)
+}
+
+// takenError means that a connection is to be taken over.
+type takenError struct{ by func(net.Conn) }
+
+func (*takenError) Error() string { return "the connection is taken over" }
+
+// leave gives the connection away. The server knows it no more.
+func (c *conn) leave(by func(net.Conn)) {
+	c.cancel()
+	c.frames.close()
+	c.session.Close()
+	c.srv.forget(c)
+	c.nc.SetDeadline(time.Time{})
+	by(c.nc)
 }
 
 // ended logs why a connection ends.
@@ -291,7 +311,13 @@ func (c *conn) handle(frame []byte) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(header, answer)
+	if err := c.answer(header, answer); err != nil || answer.Take == nil {
+		return err
+	}
+	if c.frames.start < c.frames.end {
+		return fmt.Errorf("%w: more came before the answer to %s", api.ErrMalformed, header.Key)
+	}
+	return &takenError{answer.Take}
 }
 
 // versionUnknown answers an ApiVersions request of a version that this broker

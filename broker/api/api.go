@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -38,6 +39,9 @@ type Session struct {
 
 	SoftwareName, SoftwareVersion string // from ApiVersions (KIP-511)
 
+	// Ended, if not nil, is called when the connection has ended. It must not block.
+	Ended func()
+
 	fetch *fetchScratch // of the fetch whose answer was not written yet
 	alarm *alarm        // that its fetches wait with; nil before the first
 }
@@ -47,6 +51,9 @@ type Session struct {
 func (s *Session) Close() {
 	if s.fetch != nil {
 		s.fetch.Release()
+	}
+	if s.Ended != nil {
+		s.Ended()
 	}
 }
 
@@ -95,6 +102,9 @@ type Answer struct {
 	Size int
 	// Done, if not nil, is notified when Response was written or dropped.
 	Done Releaser
+	// Take, if not nil, gets the connection once Response is written: no more requests
+	// are read from it.
+	Take func(net.Conn)
 }
 
 // Releaser takes back what an answer holds.

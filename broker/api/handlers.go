@@ -28,6 +28,7 @@ type Handlers struct {
 	Clock      clock.Clock
 	Logger     *zap.Logger
 	Groups     Groups
+	Raft       RaftStreams      // nil where this node has no others to speak raft with
 	Levels     *levels.Registry // of the broker's loggers
 	Loggers    []string         // their names
 
@@ -117,6 +118,11 @@ func (h *Handlers) Tables() *Tables {
 		if r.API.Controller && r.API.Key != wire.Fetch {
 			h.tables[Controller].put(&r)
 		}
+	}
+	for _, r := range []Row{
+		hidden(Row{API: api(wire.BeginQuorumEpoch), Handle: h.beginQuorumEpoch}),
+	} {
+		h.tables[Controller].put(&r)
 	}
 	return h.tables
 }

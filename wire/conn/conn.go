@@ -139,25 +139,31 @@ func Dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
 	return c, err
 }
 
-func dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
+// open opens the socket, with TLS where it is asked for.
+func open(ctx context.Context, network, addr string, o Options) (net.Conn, error) {
 	nc, err := o.Dial(ctx, network, addr)
+	if err != nil || o.TLS == nil {
+		return nc, err
+	}
+	cfg := o.TLS
+	if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
+		cfg = cfg.Clone()
+		if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
+			cfg.ServerName = addr
+		}
+	}
+	t := tls.Client(nc, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
+	}
+	return t, nil
+}
+
+func dial(ctx context.Context, network, addr string, o Options) (*Conn, error) {
+	nc, err := open(ctx, network, addr, o)
 	if err != nil {
 		return nil, err
-	}
-	if o.TLS != nil {
-		cfg := o.TLS
-		if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
-			cfg = cfg.Clone()
-			if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
-				cfg.ServerName = addr
-			}
-		}
-		t := tls.Client(nc, cfg)
-		if err := t.HandshakeContext(ctx); err != nil {
-			nc.Close()
-			return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
-		}
-		nc = t
 	}
 	c := &Conn{
 		o: o, addr: addr, nc: nc,
