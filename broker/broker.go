@@ -145,7 +145,7 @@ func (b *Broker) start(ctx context.Context) error {
 	var err error
 	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
 		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
-		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Settled: b.replicas.Settled, Full: b.full, Fatal: b.o.Fatal,
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Settled: b.replicas.Settled, Full: b.full, Static: b.o.Config, Fatal: b.o.Fatal,
 	})
 	if err != nil {
 		return err
@@ -253,7 +253,7 @@ func (b *Broker) bind() error {
 
 // register puts this broker, alive, into the metadata.
 func (b *Broker) register(ctx context.Context) error {
-	r := control.Registration{Broker: b.conf.NodeID, Rack: b.conf.Rack}
+	r := control.Registration{Broker: b.conf.NodeID, Rack: b.conf.Rack, PreviousEpoch: -1, Alone: true}
 	for _, d := range b.dirs {
 		r.LogDirs = append(r.LogDirs, d.ID)
 		r.Unclean = r.Unclean || !d.Clean()

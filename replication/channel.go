@@ -21,7 +21,7 @@ func (chance) UUID() prim.UUID { return prim.RandomUUID() }
 func (chance) Intn(n int) int  { return rand.IntN(n) }
 
 func (c *Controller) facts(m *meta.Image) control.Facts {
-	return control.Facts{Image: m, Chance: chance{}, Full: c.o.Full}
+	return control.Facts{Image: m, Chance: chance{}, Full: c.o.Full, Static: c.o.Static}
 }
 
 // Channel is how the cluster's metadata are changed: what handlers and the broker call. It
@@ -163,7 +163,7 @@ func (c *Controller) ElectLeaders(ctx context.Context, kind control.ElectionType
 	none := make([]error, len(partitions))
 	results, err = through(ctx, c, func() (results []error, err error) {
 		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.ElectLeaders(m, kind, partitions)
+			out, results = control.ElectLeaders(c.facts(m), kind, partitions)
 			return out, nil
 		})
 		return results, err
@@ -188,7 +188,7 @@ func (c *Controller) UpdateFeatures(ctx context.Context, updates []control.Featu
 // UnregisterBroker implements Channel.
 func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
 	_, err := through(ctx, c, func() (struct{}, error) {
-		return struct{}{}, c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.UnregisterBroker(m, id) })
+		return struct{}{}, c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.UnregisterBroker(c.facts(m), id) })
 	}, func(to Channel) (struct{}, error) { return struct{}{}, to.UnregisterBroker(ctx, id) })
 	return err
 }
@@ -196,7 +196,7 @@ func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
 // RegisterBroker implements Channel.
 func (c *Controller) RegisterBroker(ctx context.Context, b control.Registration) (epoch int64, err error) {
 	return through(ctx, c, func() (int64, error) {
-		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.RegisterBroker(c.facts(m), b), nil })
+		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.RegisterBroker(c.facts(m), b) })
 		if err != nil {
 			return 0, err
 		}
@@ -211,9 +211,9 @@ func (c *Controller) ProducerIDs(ctx context.Context, broker int32, brokerEpoch 
 		n     int32
 	}
 	b, err := through(ctx, c, func() (b block, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, b.first, b.n = control.ProducerIDs(m, broker, brokerEpoch)
-			return out, nil
+		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+			out, b.first, b.n, err = control.ProducerIDs(m, broker, brokerEpoch)
+			return out, err
 		})
 		return b, err
 	}, func(to Channel) (b block, err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/dirs"
@@ -42,6 +43,8 @@ type ControllerOptions struct {
 	// Full returns why a broker can hold no other partition, nil if it can. It may
 	// be nil, and must not block.
 	Full func(broker int32) error
+	// Static are the static configs of this node; nil means the defaults.
+	Static *config.Static
 	// Fatal is called once if this node can no longer be part of the quorum. The
 	// process must end: nothing that depends on metadata is safe from then on.
 	Fatal func(error)

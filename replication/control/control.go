@@ -9,6 +9,7 @@
 package control
 
 import (
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -32,6 +33,9 @@ type Facts struct {
 	// Full returns why a broker can hold no other partition, nil if it can. It may
 	// be nil, and then every live broker can.
 	Full func(broker int32) error
+	// Static are the static configs of the controller, below the dynamic ones of the
+	// cluster and of topics; nil means the defaults.
+	Static *config.Static
 }
 
 // maxRecords bounds the records of one change that a client asks for

@@ -5,7 +5,6 @@ import (
 
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
-	"github.com/klamm-io/klamm/wire/msg"
 )
 
 // ElectionType says which replica is to lead; the values are the protocol's.
@@ -25,12 +24,12 @@ type PartitionName struct {
 
 // ElectLeaders decides on elections in partitions, each on its own. It returns an
 // error or nil for each.
-func ElectLeaders(m *meta.Image, kind ElectionType, partitions []PartitionName) ([]meta.Record, []error) {
+func ElectLeaders(f Facts, kind ElectionType, partitions []PartitionName) ([]meta.Record, []error) {
 	results := make([]error, len(partitions))
 	var out []meta.Record
 	held := make(map[PartitionName]bool)
 	for i, p := range partitions {
-		record, err := planElection(m, kind, p)
+		record, err := f.planElection(kind, p)
 		if err == nil && held[p] {
 			err = errNotNeeded
 		}
@@ -46,8 +45,8 @@ func ElectLeaders(m *meta.Image, kind ElectionType, partitions []PartitionName) 
 var errNotNeeded = kerr.Refuse(kerr.ElectionNotNeeded, "Leader election not needed for topic partition.")
 
 // planElection returns the record that makes another replica the leader.
-func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Record, error) {
-	t := m.Topic(name.Topic)
+func (f Facts) planElection(kind ElectionType, name PartitionName) (meta.Record, error) {
+	t := f.Image.Topic(name.Topic)
 	if t == nil {
 		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "No such topic as %s", name.Topic)
 	}
@@ -55,56 +54,58 @@ func planElection(m *meta.Image, kind ElectionType, name PartitionName) (meta.Re
 		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "No such partition as %s-%d", name.Topic, name.Partition)
 	}
 	p := t.Partitions[name.Partition]
-	r := new(msg.PartitionChangeRecord)
-	r.SetDefaults()
-	r.TopicId, r.PartitionId = t.ID, name.Partition
+	c := f.change(t, name.Partition, p, f.settings(t))
 	if kind == PreferredElection {
-		preferred := p.Replicas[0]
 		switch {
-		case p.Leader == preferred:
+		case p.Leader == p.Replicas[0]:
 			return nil, errNotNeeded
-		case !active(m, preferred) || !slices.Contains(p.InSync, preferred):
+		case !c.prefers():
 			return nil, kerr.Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
 		}
-		r.Leader = preferred
-		return r, nil
+		c.election = preferredElection
+		return c.record(), nil
 	}
 	if p.Leader != meta.NoLeader {
 		return nil, errNotNeeded
 	}
-	// One that is in sync loses nothing, wherever it stands among the replicas.
-	at := slices.IndexFunc(p.Replicas, func(id int32) bool { return active(m, id) && slices.Contains(p.InSync, id) })
-	if at < 0 {
-		at = slices.IndexFunc(p.Replicas, func(id int32) bool { return active(m, id) })
-	}
-	if at < 0 {
+	c.election = uncleanElection
+	r := c.record()
+	if r == nil || r.Leader < 0 {
 		return nil, kerr.Refuse(kerr.EligibleLeadersNotAvailable, "Eligible topic partition leaders are not available.")
-	}
-	r.Leader = p.Replicas[at]
-	if !slices.Contains(p.InSync, r.Leader) {
-		const recovering = 1
-		r.Isr, r.LeaderRecoveryState = []int32{r.Leader}, recovering
 	}
 	return r, nil
 }
 
-// afterUncleanShutdown returns the records for a broker that has come back and may have
-// lost the ends of its logs. Others that are in sync have every record: it leaves the
-// in-sync set, and one of them leads
-// (ReplicationControlManager.handleUncleanBrokerShutdown). Where it is the only one and
-// leads, a new leader epoch begins.
-func afterUncleanShutdown(m *meta.Image, id int32) []meta.Record {
-	var out []meta.Record
-	m.Topics("", func(t *meta.Topic) bool {
+// prefers reports whether the first replica can lead.
+func (c *partitionChange) prefers() bool {
+	return slices.Contains(c.inSync, c.replicas[0]) && c.acceptable(c.replicas[0])
+}
+
+// maxPreferred bounds the elections of PreferredElections.
+const maxPreferred = 1000
+
+// PreferredElections makes the first replica of partitions their leader where it is in
+// sync: of 1,000 at most (auto.leader.rebalance.enable). There may be more if the records
+// are as many.
+func PreferredElections(f Facts) (out []meta.Record) {
+	f.Image.Topics("", func(t *meta.Topic) bool {
+		var s *settings
 		for i, p := range t.Partitions {
-			r := withoutBroker(m, t, int32(i), p, id)
-			if r == nil {
+			if p.Leader == p.Replicas[0] || !slices.Contains(p.InSync, p.Replicas[0]) {
 				continue
 			}
-			if r.Isr == nil && p.Leader == id {
-				r.Leader = id
+			if s == nil {
+				of := f.settings(t)
+				s = &of
 			}
-			out = append(out, r)
+			c := f.change(t, int32(i), p, *s)
+			if !c.prefers() {
+				continue
+			}
+			c.election = preferredElection
+			if out = append(out, c.record()); len(out) == maxPreferred {
+				return false
+			}
 		}
 		return true
 	})

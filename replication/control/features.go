@@ -17,9 +17,12 @@ type Feature struct {
 // Features are the features that a cluster of this version can finalize. As in
 // Kafka, one whose highest level is 0 is not known: a client that learns of
 // group.version takes it that its protocol is served.
-var Features = []Feature{{metadataVersion, 7, MetadataVersion}}
+var Features = []Feature{{eligibleLeaders, 0, 1}, {metadataVersion, 7, MetadataVersion}}
 
-const metadataVersion = "metadata.version"
+const (
+	metadataVersion = "metadata.version"
+	eligibleLeaders = "eligible.leader.replicas.version" // KIP-966
+)
 
 // MetadataVersion is the level of metadata.version that a new cluster is
 // finalized at: 4.3-IV0.
@@ -92,7 +95,7 @@ func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
 		return invalid("Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.")
 	case u.Level > now && u.Type != UpgradeFeature:
 		return invalid("Can't downgrade to a newer version.")
-	case u.Level < now && slices.ContainsFunc(metadataChanged, func(l int16) bool { return u.Level < l && l <= now }):
+	case u.Name == metadataVersion && u.Level < now && slices.ContainsFunc(metadataChanged, func(l int16) bool { return u.Level < l && l <= now }):
 		why := "Refusing to perform the requested downgrade because it might delete metadata information."
 		if u.Type == UnsafeDowngradeFeature {
 			why = "Unsafe metadata downgrade is not supported in this version."

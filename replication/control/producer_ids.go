@@ -9,8 +9,11 @@ import (
 const producerIDBlock = 1000
 
 // ProducerIDs gives a broker a block of producer ids that nobody else gets: n of
-// them from first on.
-func ProducerIDs(m *meta.Image, broker int32, brokerEpoch int64) (out []meta.Record, first int64, n int32) {
+// them from first on. A broker that has registered anew since it asked gets none.
+func ProducerIDs(m *meta.Image, broker int32, brokerEpoch int64) (out []meta.Record, first int64, n int32, err error) {
+	if err := checkEpoch(m, broker, brokerEpoch); err != nil {
+		return nil, 0, 0, err
+	}
 	first = m.NextProducerID()
-	return []meta.Record{&msg.ProducerIdsRecord{BrokerId: broker, BrokerEpoch: brokerEpoch, NextProducerId: first + producerIDBlock}}, first, producerIDBlock
+	return []meta.Record{&msg.ProducerIdsRecord{BrokerId: broker, BrokerEpoch: brokerEpoch, NextProducerId: first + producerIDBlock}}, first, producerIDBlock, nil
 }

@@ -114,9 +114,13 @@ func (b *bench) command(d *datadriven.TestData) {
 			r.LogDirs = append(r.LogDirs, b.UUID())
 		}
 		r.Unclean = first.word() == "unclean"
-		records = control.RegisterBroker(b.facts(), r)
+		r.Alone, r.PreviousEpoch = true, -1
+		out, err := control.RegisterBroker(b.facts(), r)
+		if records = out; err != nil {
+			b.answer("", err)
+		}
 	case "unregister-broker":
-		out, err := control.UnregisterBroker(b.image, b.number(first.word()))
+		out, err := control.UnregisterBroker(b.facts(), b.number(first.word()))
 		records = out
 		b.answer("", err)
 	case "create-topics":
@@ -170,7 +174,7 @@ func (b *bench) command(d *datadriven.TestData) {
 			b.t.Fatalf("%s: no such election", b.pos)
 		}
 		partitions := each(items, func(e *element) control.PartitionName { return b.partition(e.word()) })
-		out, errs := control.ElectLeaders(b.image, kind, partitions)
+		out, errs := control.ElectLeaders(b.facts(), kind, partitions)
 		records = out
 		for i, err := range errs {
 			b.answer(fmt.Sprintf("%s-%d", partitions[i].Topic, partitions[i].Partition), err)
@@ -185,8 +189,11 @@ func (b *bench) command(d *datadriven.TestData) {
 		b.answer("", err)
 	case "allocate-producer-ids":
 		id := b.number(first.word())
-		out, from, n := control.ProducerIDs(b.image, id, b.image.Broker(id).Epoch)
-		records = out
+		out, from, n, err := control.ProducerIDs(b.image, id, b.image.Broker(id).Epoch)
+		if records = out; err != nil {
+			b.answer("", err)
+			break
+		}
 		fmt.Fprintf(&b.out, "%d to %d\n", from, from+int64(n)-1)
 	case "alter-partition-reassignments":
 		for _, e := range items {
@@ -313,6 +320,14 @@ func (b *bench) show(d meta.Delta, old *meta.Image) {
 			fmt.Fprintf(&b.out, "%s-%d: replicas %v, isr %v, leader %d, leader epoch %d, partition epoch %d", t.Name, i, p.Replicas, p.InSync, p.Leader, p.LeaderEpoch, p.PartitionEpoch)
 			if p.Recovering {
 				b.out.WriteString(", RECOVERING")
+			}
+			for _, set := range []struct {
+				name string
+				ids  []int32
+			}{{"eligible", p.EligibleLeader}, {"last leader", p.LastKnownELR}, {"adding", p.Adding}, {"removing", p.Removing}} {
+				if len(set.ids) > 0 {
+					fmt.Fprintf(&b.out, ", %s %v", set.name, set.ids)
+				}
 			}
 			fmt.Fprintln(&b.out)
 		}

@@ -180,32 +180,39 @@ func (c *change) changePartition(r *msg.PartitionChangeRecord) error {
 	if r.PartitionId < 0 || int(r.PartitionId) >= len(t.Partitions) {
 		return fmt.Errorf("no partition %d of %s", r.PartitionId, t.Name)
 	}
-	p := *t.Partitions[r.PartitionId]
+	t.Partitions[r.PartitionId] = t.Partitions[r.PartitionId].Changed(r)
+	return nil
+}
+
+// Unchanged is the leader in a PartitionChangeRecord that changes no leader.
+const Unchanged = -2
+
+// Changed returns what a change makes of p.
+func (p *Partition) Changed(r *msg.PartitionChangeRecord) *Partition {
+	next := *p
 	set := func(dst *[]int32, src []int32) {
 		if src != nil {
 			*dst = slices.Clone(src)
 		}
 	}
-	set(&p.InSync, r.Isr)
-	set(&p.Replicas, r.Replicas)
-	set(&p.Removing, r.RemovingReplicas)
-	set(&p.Adding, r.AddingReplicas)
-	set(&p.EligibleLeader, r.EligibleLeaderReplicas)
-	set(&p.LastKnownELR, r.LastKnownElr)
+	set(&next.InSync, r.Isr)
+	set(&next.Replicas, r.Replicas)
+	set(&next.Removing, r.RemovingReplicas)
+	set(&next.Adding, r.AddingReplicas)
+	set(&next.EligibleLeader, r.EligibleLeaderReplicas)
+	set(&next.LastKnownELR, r.LastKnownElr)
 	if r.Directories != nil {
-		p.Directories = slices.Clone(r.Directories)
+		next.Directories = slices.Clone(r.Directories)
 	}
 	if r.LeaderRecoveryState >= 0 {
-		p.Recovering = r.LeaderRecoveryState == 1
+		next.Recovering = r.LeaderRecoveryState == 1
 	}
-	const unchanged = -2
-	if r.Leader != unchanged { // naming a leader, even the same one, starts an epoch
-		p.Leader = r.Leader
-		p.LeaderEpoch++
+	if r.Leader != Unchanged { // naming a leader, even the same one, starts an epoch
+		next.Leader = r.Leader
+		next.LeaderEpoch++
 	}
-	p.PartitionEpoch++
-	t.Partitions[r.PartitionId] = &p
-	return nil
+	next.PartitionEpoch++
+	return &next
 }
 
 // clearEligible forgets the eligible leaders of a topic, or of all topics if name

@@ -23,9 +23,9 @@ const NoLeader = -1
 // Partition is one partition as the controller knows it. It does not change: an apply
 // makes another one.
 //
-// Invariants: InSync is a part of Replicas and never empty once the partition had a
-// leader; Leader is NoLeader or one of InSync, or was elected uncleanly; every change of
-// the partition raises PartitionEpoch, and every change of its leader LeaderEpoch.
+// Invariants: InSync and EligibleLeader are disjoint parts of Replicas; Leader is NoLeader
+// or one of InSync; every change of the partition raises PartitionEpoch, and every change
+// of its leader LeaderEpoch. InSync is empty only while there is no leader.
 type Partition struct {
 	Replicas       []int32     // broker ids, the preferred leader first
 	InSync         []int32     // of Replicas: who has all that is committed
@@ -185,6 +185,18 @@ func (m *Image) Topics(from string, f func(*Topic) bool) {
 	for _, t, ok := it.Next(); ok; _, t, ok = it.Next() {
 		if !f(t.(*Topic)) {
 			return
+		}
+	}
+}
+
+// Partitions calls f for every partition, in order of topic name and index. It costs
+// what all of them cost: who looks for those of one broker goes through them once.
+func (m *Image) Partitions(f func(t *Topic, index int32, p *Partition)) {
+	it := m.topics.Root().Iterator()
+	for _, v, ok := it.Next(); ok; _, v, ok = it.Next() {
+		t := v.(*Topic)
+		for i, p := range t.Partitions {
+			f(t, int32(i), p)
 		}
 	}
 }
