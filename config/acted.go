@@ -6,36 +6,39 @@ import "strings"
 // here; one that begins a feature adds its keys to planned.
 const (
 	brokerActed = `
-advertised.listeners auto.create.topics.enable background.threads broker.id broker.rack compression.gzip.level
-compression.lz4.level compression.type compression.zstd.level connections.max.idle.ms controller.listener.names
+advertised.listeners auto.create.topics.enable auto.leader.rebalance.enable background.threads
+broker.heartbeat.interval.ms broker.id broker.rack broker.session.timeout.ms compression.gzip.level
+compression.lz4.level compression.type compression.zstd.level connections.max.idle.ms controlled.shutdown.enable
+controller.listener.names controller.quorum.bootstrap.servers controller.quorum.election.timeout.ms
+controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms controller.quorum.voters
 default.replication.factor delete.topic.enable fetch.max.bytes group.initial.rebalance.delay.ms
-group.max.session.timeout.ms group.max.size group.min.session.timeout.ms
-listener.security.protocol.map listeners log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
-log.cleaner.delete.retention.ms log.cleaner.enable log.cleaner.io.max.bytes.per.second
-log.cleaner.max.compaction.lag.ms log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms
-log.cleaner.threads log.cleanup.policy log.dir log.dirs log.flush.interval.messages
+group.max.session.timeout.ms group.max.size group.min.session.timeout.ms initial.broker.registration.timeout.ms
+inter.broker.listener.name leader.imbalance.check.interval.seconds listener.security.protocol.map listeners
+log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size log.cleaner.delete.retention.ms log.cleaner.enable
+log.cleaner.io.max.bytes.per.second log.cleaner.max.compaction.lag.ms log.cleaner.min.cleanable.ratio
+log.cleaner.min.compaction.lag.ms log.cleaner.threads log.cleanup.policy log.dir log.dirs log.flush.interval.messages
 log.flush.interval.ms log.flush.offset.checkpoint.interval.ms log.flush.scheduler.interval.ms
 log.flush.start.offset.checkpoint.interval.ms log.index.interval.bytes log.index.size.max.bytes
-log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms log.message.timestamp.type
-log.preallocate log.retention.bytes log.retention.check.interval.ms log.retention.hours
-log.retention.minutes log.retention.ms log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes
-log.segment.delete.delay.ms max.connections max.connections.per.ip max.connections.per.ip.overrides
-max.incremental.fetch.session.cache.slots max.request.partition.size.limit message.max.bytes
-min.insync.replicas node.id num.io.threads num.network.threads num.partitions
-num.recovery.threads.per.data.dir offset.metadata.max.bytes offsets.commit.timeout.ms
-offsets.retention.check.interval.ms offsets.retention.minutes offsets.topic.compression.codec
-offsets.topic.num.partitions offsets.topic.replication.factor offsets.topic.segment.bytes
-process.roles producer.id.expiration.check.interval.ms producer.id.expiration.ms
-queued.max.request.bytes queued.max.requests replica.high.watermark.checkpoint.interval.ms
-request.timeout.ms socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes`
+log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms log.message.timestamp.type log.preallocate
+log.retention.bytes log.retention.check.interval.ms log.retention.hours log.retention.minutes log.retention.ms
+log.roll.hours log.roll.jitter.hours log.roll.jitter.ms log.roll.ms log.segment.bytes log.segment.delete.delay.ms
+max.connections max.connections.per.ip max.connections.per.ip.overrides max.incremental.fetch.session.cache.slots
+max.request.partition.size.limit message.max.bytes min.insync.replicas node.id num.io.threads num.network.threads
+num.partitions num.recovery.threads.per.data.dir num.replica.fetchers offset.metadata.max.bytes
+offsets.commit.timeout.ms offsets.retention.check.interval.ms offsets.retention.minutes
+offsets.topic.compression.codec offsets.topic.num.partitions offsets.topic.replication.factor
+offsets.topic.segment.bytes process.roles producer.id.expiration.check.interval.ms producer.id.expiration.ms
+queued.max.request.bytes queued.max.requests replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
+replica.fetch.response.max.bytes replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms
+replica.lag.time.max.ms replica.selector.class replica.socket.timeout.ms request.timeout.ms
+security.inter.broker.protocol socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes
+unclean.leader.election.interval.ms`
 
 	brokerPlanned = `
-alter.config.policy.class.name authorizer.class.name auto.leader.rebalance.enable
-broker.heartbeat.interval.ms broker.session.timeout.ms connection.failed.authentication.delay.ms
-connections.max.reauth.ms controlled.shutdown.enable controller. delegation.token. group.
-inter.broker.listener.name leader.imbalance. log.cleaner.io.buffer. log.local.retention.
-max.connection.creation.rate metadata. num.replica. quota. replica.
-replication.quota. sasl. security. share. ssl. transaction. transactional. unclean.`
+alter.config.policy.class.name authorizer.class.name connection.failed.authentication.delay.ms
+connections.max.reauth.ms controller. delegation.token. group. log.cleaner.io.buffer. log.local.retention.
+max.connection.creation.rate metadata. num.replica. quota. replica. replication.quota. sasl. security. share. ssl.
+transaction. transactional. unclean.`
 
 	topicActed = `
 cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level

@@ -22,6 +22,32 @@ type Broker struct {
 	ControllerListeners []Listener        // listeners named in controller.listener.names
 	Advertised          []Listener        // advertised.listeners; empty: tell a client the host it dialled
 	SecurityProtocols   map[string]string // listener.security.protocol.map
+	InterBroker         string            // name of the listener that brokers use among themselves: inter.broker.listener.name, security.inter.broker.protocol; "" unless IsBroker
+
+	ControllerListenerNames []string // controller.listener.names; the first one is what a node connects to
+	QuorumVoters            []Voter  // controller.quorum.voters
+	QuorumBootstrap         []string // controller.quorum.bootstrap.servers, as host:port
+
+	BrokerSessionTimeout       time.Duration // broker.session.timeout.ms
+	BrokerHeartbeatInterval    time.Duration // broker.heartbeat.interval.ms
+	InitialRegistrationTimeout time.Duration // initial.broker.registration.timeout.ms
+	ControlledShutdown         bool          // controlled.shutdown.enable
+	QuorumElectionTimeout      time.Duration // controller.quorum.election.timeout.ms
+	QuorumFetchTimeout         time.Duration // controller.quorum.fetch.timeout.ms
+	QuorumRequestTimeout       time.Duration // controller.quorum.request.timeout.ms
+	AutoLeaderRebalance        bool          // auto.leader.rebalance.enable
+	LeaderImbalanceInterval    time.Duration // leader.imbalance.check.interval.seconds
+	UncleanElectionInterval    time.Duration // unclean.leader.election.interval.ms
+
+	ReplicaFetchers              int           // num.replica.fetchers: threads for each leader
+	ReplicaFetchMinBytes         int           // replica.fetch.min.bytes
+	ReplicaFetchMaxBytes         int           // replica.fetch.max.bytes, of one partition
+	ReplicaFetchResponseMaxBytes int           // replica.fetch.response.max.bytes
+	ReplicaFetchWait             time.Duration // replica.fetch.wait.max.ms
+	ReplicaFetchBackoff          time.Duration // replica.fetch.backoff.ms
+	ReplicaLagTimeMax            time.Duration // replica.lag.time.max.ms
+	ReplicaSocketTimeout         time.Duration // replica.socket.timeout.ms
+	ReplicaSelector              string        // replica.selector.class: LeaderSelector or RackAwareSelector
 
 	NetworkThreads        int            // num.network.threads
 	IOThreads             int            // num.io.threads
@@ -134,7 +160,10 @@ func (s *Static) Broker() (*Broker, error) {
 	if b.Log, err = TopicFrom(nil, nil, nil, s); err != nil {
 		return nil, err
 	}
-	return b, errors.Join(s.identity(b), s.addresses(b), s.limits(b))
+	if err := errors.Join(s.identity(b), s.addresses(b), s.limits(b)); err != nil {
+		return nil, err
+	}
+	return b, s.cluster(b)
 }
 
 // identity fills in who the node is and where its data lies.
@@ -160,7 +189,7 @@ func (s *Static) identity(b *Broker) error {
 // addresses fills in the listeners.
 func (s *Static) addresses(b *Broker) (err error) {
 	const protocolMap = "listener.security.protocol.map"
-	if b.SecurityProtocols, err = parseProtocolMap(s.Str(protocolMap), s.Explicit(protocolMap)); err != nil {
+	if b.SecurityProtocols, err = parseProtocolMap(s.Str(protocolMap), s.Explicit(protocolMap), s.List("controller.listener.names")); err != nil {
 		return err
 	}
 	all, err := parseListeners("listeners", s.List("listeners"), b.SecurityProtocols, true)
@@ -175,7 +204,7 @@ func (s *Static) addresses(b *Broker) (err error) {
 			b.Listeners = append(b.Listeners, l)
 		}
 	}
-	if len(b.Listeners) == 0 && slices.Contains(b.ProcessRoles, "broker") {
+	if len(b.Listeners) == 0 && b.IsBroker() {
 		return fmt.Errorf("listeners: %w: none is for clients", ErrInvalid)
 	}
 	b.Advertised, err = parseListeners("advertised.listeners", s.List("advertised.listeners"), b.SecurityProtocols, false)

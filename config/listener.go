@@ -66,12 +66,16 @@ func parseListeners(key string, items []string, protocols map[string]string, bin
 	return all, nil
 }
 
-// parseProtocolMap reads NAME:PROTOCOL pairs. Kafka's four names and CONTROLLER
-// stand for themselves and for PLAINTEXT unless the map says otherwise.
-func parseProtocolMap(v string, explicit bool) (map[string]string, error) {
+// parseProtocolMap reads NAME:PROTOCOL pairs. Unless there is a map, Kafka's
+// four names stand for themselves, and those of the controller's listeners for
+// PLAINTEXT.
+func parseProtocolMap(v string, explicit bool, controllers []string) (map[string]string, error) {
 	m := make(map[string]string)
 	if !explicit {
 		m["CONTROLLER"] = "PLAINTEXT"
+		for _, name := range controllers {
+			m[strings.ToUpper(name)] = "PLAINTEXT"
+		}
 	}
 	for _, item := range splitList(v) {
 		name, protocol, ok := strings.Cut(item, ":")

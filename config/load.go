@@ -101,7 +101,7 @@ func Load(src Sources) (*Static, []Warning, error) {
 			warnings = append(warnings, Warning{name, "klamm does not act on this key yet (" + k.Acted.String() + ")"})
 		}
 	}
-	return s, warnings, nil
+	return s, append(warnings, s.heartbeats()...), nil
 }
 
 func (s *Static) names() []string {
