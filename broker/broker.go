@@ -29,6 +29,8 @@ import (
 	"github.com/klamm-io/klamm/replication/convert"
 	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/replication/quorum"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Options says what a broker is made of. The zero value is a broker on
@@ -45,6 +47,11 @@ type Options struct {
 	// Listen opens a listening socket; nil means net.Listen. Together with the
 	// client's Dial it puts the broker on another network, such as memnet.
 	Listen func(network, address string) (net.Listener, error)
+	// Dial connects to other nodes; nil means the system's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Near means that messages to the other nodes take no time, as in one process: others
+	// are waited for less long.
+	Near bool
 	// Progress, if not nil, is notified how far Start has come with opening the
 	// partitions. It is called by several goroutines.
 	Progress func(replication.Progress)
@@ -75,6 +82,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Listen == nil {
 		o.Listen = net.Listen
 	}
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
 	return o, nil
 }
 
@@ -84,8 +94,10 @@ type Broker struct {
 	conf         *config.Broker
 	lg           *zap.Logger
 	clusterID    string
-	epoch        int64 // of this broker's registration
 	dirs         []*dirs.Dir
+	peers        *peers
+	streams      *quorum.Streams // nil where this node is the only one
+	lifecycle    *replication.Lifecycle
 	controller   *replication.Controller
 	replicas     *replication.Replicas
 	coordinators *coordinators
@@ -97,9 +109,12 @@ type Broker struct {
 	upkeep     clock.Timer
 	retention  clock.Timer
 	cleaning   clock.Timer
-	flushing   clock.Timer    // nil while nothing waits to be flushed
+	flushing   clock.Timer // nil while nothing waits to be flushed
+	shrinking  clock.Timer
 	jobs       sync.WaitGroup // what the timers have started
 	closed     bool
+	killed     bool // it ends without a word to others
+	staying    bool // nobody is to take over what it leads
 	done       chan struct{}
 	closeErr   error
 }
@@ -138,20 +153,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.bind(); err != nil {
 		return err
 	}
-	b.replicas = replication.NewReplicas(replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
-		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress,
-		Became: func(p *replication.Partition) { b.coordinators.became(p) }, Ended: func(p *replication.Partition) { b.coordinators.ended(p) }})
-	b.coordinators = newCoordinators(b)
-	var err error
-	b.controller, err = replication.StartController(ctx, replication.ControllerOptions{
-		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
-		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Settled: b.replicas.Settled, Full: b.full, Static: b.o.Config, Fatal: b.o.Fatal,
-	})
-	if err != nil {
+	b.peers = newPeers(b)
+	if err := b.join(ctx); err != nil {
 		return err
-	}
-	for name, n := range convert.UnenforcedIn(b.controller.Image()) {
-		b.lg.Warn("the metadata hold what is not enforced", zap.String("what", name), zap.Int("count", n))
 	}
 	if err := b.register(ctx); err != nil {
 		return fmt.Errorf("register: %w", err)
@@ -159,9 +163,72 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.replicas.Start(b.controller.Image); err != nil {
 		return err
 	}
+	for _, l := range b.listeners {
+		if l.kind == api.Broker {
+			b.server.open(l)
+		}
+	}
+	if !b.alone() {
+		b.lifecycle.Start()
+		if err := b.lifecycle.Ready(ctx); err != nil {
+			return err
+		}
+		b.scheduleShrinking()
+	}
+	b.scheduleCheckpoint()
+	b.scheduleUpkeep()
+	b.scheduleFlush()
+	b.scheduleRetention()
+	if b.conf.LogCleanerEnable {
+		b.scheduleCleaning()
+	}
+	return nil
+}
+
+// alone reports whether this node is the only one of its cluster.
+func (b *Broker) alone() bool { return b.streams == nil }
+
+// join has this node be a part of the metadata quorum, and serve its controller listener.
+func (b *Broker) join(ctx context.Context) error {
+	fetching := replication.Fetching{Epoch: func() int64 { return b.lifecycle.Epoch() }}
+	ro := replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
+		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress,
+		Became: func(p *replication.Partition) { b.coordinators.became(p) }, Ended: func(p *replication.Partition) { b.coordinators.ended(p) }}
+	co := replication.ControllerOptions{
+		NodeID: b.conf.NodeID, FS: b.o.FS, Dir: path.Join(b.dirs[0].Path, meta.MetadataTopic+"-0"),
+		Clock: b.o.Clock, Logger: b.lg, Applied: b.applied, Full: b.full, Static: b.o.Config, Fatal: b.o.Fatal,
+	}
+	if !b.conf.Lone() {
+		b.streams = quorum.NewStreams(b.conf.NodeID, b.peers.raft)
+		co.Streams, co.Timeouts, co.Session, co.Listens, co.Forward = b.streams, b.timeouts(), b.conf.BrokerSessionTimeout, b.peers.listens, b.peers.channel
+		for _, v := range b.conf.QuorumVoters {
+			co.Voters = append(co.Voters, v.ID)
+		}
+		fetching.Dial, fetching.Fetchers, fetching.MinBytes, fetching.MaxBytes = b.peers.fetch, b.conf.ReplicaFetchers, b.conf.ReplicaFetchMinBytes, b.conf.ReplicaFetchMaxBytes
+		fetching.ResponseMaxBytes, fetching.Wait, fetching.Backoff = b.conf.ReplicaFetchResponseMaxBytes, b.conf.ReplicaFetchWait, b.conf.ReplicaFetchBackoff
+		ro.Alter = func(ctx context.Context, r control.AlterPartitionsRequest) (control.AlterPartitionsResult, error) {
+			return b.controller.AlterPartitions(ctx, r)
+		}
+	}
+	ro.Fetching = fetching
+	b.replicas = replication.NewReplicas(ro)
+	co.Settled = b.replicas.Settled
+	b.coordinators = newCoordinators(b)
+	var err error
+	if b.controller, err = replication.StartController(ctx, co); err != nil {
+		return err
+	}
+	b.lifecycle = replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
+		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg})
+	for name, n := range convert.UnenforcedIn(b.controller.Image()) {
+		b.lg.Warn("the metadata hold what is not enforced", zap.String("what", name), zap.Int("count", n))
+	}
 	handlers := &api.Handlers{NodeID: b.conf.NodeID, ClusterID: b.clusterID, Controller: b.controller, Replicas: b.replicas,
 		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.coordinators.groups,
 		Levels: b.o.levels, Loggers: b.loggers()}
+	if b.streams != nil {
+		handlers.Raft, handlers.ToController = b.streams, b.peers.active
+	}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	// Kafka's defaults of 100 KiB are for systems that do not size buffers by
 	// what a connection needs, so they apply only if somebody asks for them.
@@ -171,15 +238,40 @@ func (b *Broker) start(ctx context.Context) error {
 	if b.o.Config.Explicit("socket.send.buffer.bytes") {
 		b.server.sendBuffer = b.conf.SocketSendBuffer
 	}
-	b.server.serve(handlers.Tables(), b.listeners)
-	b.scheduleCheckpoint()
-	b.scheduleUpkeep()
-	b.scheduleFlush()
-	b.scheduleRetention()
-	if b.conf.LogCleanerEnable {
-		b.scheduleCleaning()
+	b.server.begin(handlers.Tables(), b.listeners)
+	for _, l := range b.listeners {
+		if l.kind == api.Controller {
+			b.server.open(l)
+		}
 	}
 	return nil
+}
+
+// nearTimeout is how long a node waits for others that are near.
+const nearTimeout = 400 * time.Millisecond
+
+// timeouts returns how long the controllers wait for each other.
+func (b *Broker) timeouts() quorum.Timeouts {
+	t := quorum.Timeouts{Election: b.conf.QuorumElectionTimeout, Fetch: b.conf.QuorumFetchTimeout}
+	if b.peers.near() {
+		if !b.o.Config.Explicit("controller.quorum.election.timeout.ms") {
+			t.Election = nearTimeout
+		}
+		if !b.o.Config.Explicit("controller.quorum.fetch.timeout.ms") {
+			t.Fetch = nearTimeout
+		}
+	}
+	return t
+}
+
+// offlineDirs returns the log directories that have failed.
+func (b *Broker) offlineDirs() (out []prim.UUID) {
+	for _, d := range b.dirs {
+		if d.Err() != nil {
+			out = append(out, d.ID)
+		}
+	}
+	return out
 }
 
 // loggers returns the names of the loggers that log, sorted.
@@ -251,12 +343,15 @@ func (b *Broker) bind() error {
 	return nil
 }
 
-// register puts this broker, alive, into the metadata.
-func (b *Broker) register(ctx context.Context) error {
-	r := control.Registration{Broker: b.conf.NodeID, Rack: b.conf.Rack, PreviousEpoch: -1, Alone: true}
+// registration returns what this broker registers with.
+func (b *Broker) registration() control.Registration {
+	r := control.Registration{Broker: b.conf.NodeID, Rack: b.conf.Rack, PreviousEpoch: b.dirs[0].CleanEpoch()}
 	for _, d := range b.dirs {
 		r.LogDirs = append(r.LogDirs, d.ID)
 		r.Unclean = r.Unclean || !d.Clean()
+		if d.CleanEpoch() != r.PreviousEpoch {
+			r.PreviousEpoch = -1
+		}
 	}
 	for _, l := range b.listeners {
 		if l.kind != api.Broker {
@@ -270,9 +365,20 @@ func (b *Broker) register(ctx context.Context) error {
 		}
 		r.EndPoints = append(r.EndPoints, control.EndPoint{Name: l.name, Host: host, Port: port})
 	}
-	epoch, err := b.controller.RegisterBroker(ctx, r)
-	b.epoch = epoch
-	return err
+	return r
+}
+
+// register puts this broker into the metadata, and waits until they have reached it.
+func (b *Broker) register(ctx context.Context) error {
+	if !b.alone() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, b.conf.InitialRegistrationTimeout)
+		defer cancel()
+	}
+	if err := b.lifecycle.Register(ctx); err != nil {
+		return err
+	}
+	return b.controller.AwaitApplied(ctx, uint64(b.lifecycle.Epoch()))
 }
 
 // checkpointInterval is how often the checkpoint files are written
@@ -329,6 +435,11 @@ func (b *Broker) scheduleRetention() {
 			b.lg.Error("retention failed", zap.Error(err))
 		}
 	})
+}
+
+// scheduleShrinking has leaders look for followers that lag.
+func (b *Broker) scheduleShrinking() {
+	b.schedule(&b.shrinking, func() time.Duration { return b.conf.ReplicaLagTimeMax / 2 }, func() { b.replicas.Shrink(b.conf.ReplicaLagTimeMax) })
 }
 
 func (b *Broker) scheduleCleaning() {
@@ -406,6 +517,49 @@ func (b *Broker) Done() <-chan struct{} { return b.done }
 // broker closes.
 const closeGrace = 10 * time.Second
 
+// leaveTimeout bounds how long a broker that closes waits for others to take over.
+const leaveTimeout = 10 * time.Second
+
+// leave has others lead what this broker leads (controlled.shutdown.enable).
+func (b *Broker) leave() {
+	if b.lifecycle == nil {
+		return
+	}
+	defer b.lifecycle.Close()
+	b.mu.Lock()
+	stays := b.killed || b.staying
+	b.mu.Unlock()
+	if stays || b.alone() || !b.conf.ControlledShutdown || b.lifecycle.Epoch() < 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := b.lifecycle.Leave(ctx); err != nil {
+		b.lg.Warn("stops without others having taken over what it leads", zap.Error(err))
+	}
+}
+
+// stays has Close not wait for others to take over what the broker leads: they are about to
+// stop too.
+func (b *Broker) stays() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.staying = true
+}
+
+// Kill ends the broker as if its process had died: connections are reset, nobody takes
+// over from it, and requests under way are not answered. What it still writes is the
+// disk's to refuse, if it must be lost.
+func (b *Broker) Kill() {
+	b.mu.Lock()
+	b.killed = true
+	b.mu.Unlock()
+	if b.streams != nil {
+		b.streams.Close()
+	}
+	_ = b.Close() // its disk is gone, which is the error
+}
+
 // Close stops the broker: requests under way are answered, the logs are synced
 // and the log directories marked as cleanly shut down.
 func (b *Broker) Close() error {
@@ -416,7 +570,7 @@ func (b *Broker) Close() error {
 		return b.closeErr
 	}
 	b.closed = true
-	for _, t := range []clock.Timer{b.checkpoint, b.upkeep, b.retention, b.cleaning, b.flushing} {
+	for _, t := range []clock.Timer{b.checkpoint, b.upkeep, b.retention, b.cleaning, b.flushing, b.shrinking} {
 		if t != nil {
 			t.Stop()
 		}
@@ -424,8 +578,13 @@ func (b *Broker) Close() error {
 	b.mu.Unlock()
 	defer close(b.done)
 	var err error
+	b.leave()
 	if b.server != nil {
-		b.server.quit(closeGrace)
+		grace := closeGrace
+		if b.killed {
+			grace = 0
+		}
+		b.server.quit(grace)
 	} else {
 		for _, l := range b.listeners {
 			l.Close()
@@ -437,10 +596,16 @@ func (b *Broker) Close() error {
 	if b.replicas != nil {
 		b.replicas.StopCleaning()
 		b.jobs.Wait() // nothing writes to the directories once they are given up
-		err = errors.Join(err, b.replicas.Close(b.epoch))
+		err = errors.Join(err, b.replicas.Close(b.lifecycle.Epoch()))
 	}
 	if b.controller != nil {
+		if b.killed {
+			b.streams.Close() // nothing is said on them any more
+		}
 		err = errors.Join(err, b.controller.Close())
+	}
+	if b.peers != nil {
+		b.peers.close()
 	}
 	for _, d := range b.dirs {
 		err = errors.Join(err, d.Close())

@@ -84,20 +84,28 @@ func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
 	return s
 }
 
-// serve starts to accept connections.
+// serve starts to accept connections on all listeners.
 func (s *server) serve(tables *api.Tables, listeners []*listener) {
+	s.begin(tables, listeners)
+	for _, l := range listeners {
+		s.open(l)
+	}
+}
+
+// begin has the server know its listeners. It accepts no connection yet.
+func (s *server) begin(tables *api.Tables, listeners []*listener) {
 	s.tables = tables
 	s.listeners = listeners
 	for _, l := range listeners {
 		s.networks[l] = newNetwork(s.networkThreads)
 	}
-	for _, l := range listeners {
-		s.goroutines.Go(func() { s.accept(l) })
-	}
 	s.mu.Lock()
 	s.reaper = s.clock.AfterFunc(s.reapInterval(), s.reap)
 	s.mu.Unlock()
 }
+
+// open starts to accept connections on a listener.
+func (s *server) open(l *listener) { s.goroutines.Go(func() { s.accept(l) }) }
 
 // accept accepts connections until the listener is closed. An error that may
 // pass, such as too many open files, makes it pause: existing connections go on.

@@ -44,6 +44,9 @@ func (r *Replicas) Apply(old, image *meta.Image, delta meta.Delta) {
 	if !r.live {
 		return
 	}
+	if r.proposals != nil {
+		r.proposals.image.Store(image)
+	}
 	for _, t := range delta.Deleted {
 		r.remove(t, old, image.Index)
 	}
@@ -51,6 +54,22 @@ func (r *Replicas) Apply(old, image *meta.Image, delta meta.Delta) {
 		r.follow(old.TopicByID(id), image.TopicByID(id), image)
 	}
 	r.reconfigure(image, delta)
+	if len(delta.Brokers) > 0 && r.proposals != nil {
+		r.jobs.add(image.Index, nil, r.regrow)
+	}
+}
+
+// regrow proposes followers that may be in sync now that their brokers are not fenced any
+// more: they have nothing to fetch that would tell.
+func (r *Replicas) regrow() {
+	r.Each(func(p *Partition) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.state != nil && !p.closed.Load() {
+			p.grow()
+		}
+		return true
+	})
 }
 
 // Settled waits until what the update at index asked for has been done, or ctx
@@ -149,8 +168,11 @@ func (r *Replicas) transition(p *Partition, m *meta.Partition, assign func(l *lo
 	switch {
 	case err != nil:
 		r.lg.Error("partition is offline", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
-	case changed && r.o.Became != nil:
-		r.o.Became(p)
+	case changed:
+		r.fetchers.follow(p)
+		if r.o.Became != nil {
+			r.o.Became(p)
+		}
 	}
 }
 
@@ -246,6 +268,8 @@ func (r *Replicas) discard(t *meta.Topic, index int32, p *Partition, delay time.
 	if p != nil {
 		d = p.Dir
 		r.count.Add(-1)
+		p.stop()
+		r.fetchers.leave(p)
 		p.abandon()
 		if r.o.Ended != nil {
 			r.o.Ended(p)

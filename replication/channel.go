@@ -24,37 +24,26 @@ func (c *Controller) facts(m *meta.Image) control.Facts {
 	return control.Facts{Image: m, Chance: chance{}, Full: c.o.Full, Static: c.o.Static}
 }
 
-// Channel is how the cluster's metadata are changed: what handlers and the broker call. It
-// is implemented by [Controller], which decides where it is active and forwards where not,
-// and by clients of the active controller on another node ([ControllerOptions.Forward]).
-// Its methods are safe for concurrent use.
+// Channel is what a broker asks the active controller for in its own name. It is
+// implemented by [Controller], which decides where it is active and forwards where not,
+// and by [Remote] for the active controller on another node. Its methods are safe for
+// concurrent use.
 //
 // The error that a method returns beside results is that of the quorum or of the way to
 // it: nothing is known then of what was asked for, and the results are as many as ever and
 // say nothing. It is kerr.NotController if nothing was done since the node is not the
-// active controller. With validateOnly nothing is written.
+// active controller. What clients ask for is forwarded as it came, in an Envelope.
 type Channel interface {
-	// CreateTopics creates topics, each on its own.
-	CreateTopics(ctx context.Context, specs []control.TopicSpec, d control.Defaults, validateOnly bool) ([]control.TopicResult, error)
-	// DeleteTopics deletes topics by id, each on its own.
-	DeleteTopics(ctx context.Context, ids []prim.UUID) ([]control.TopicResult, error)
-	// CreatePartitions adds partitions to topics, each on its own. There is an error or
-	// nil for each.
-	CreatePartitions(ctx context.Context, specs []control.PartitionsSpec, validateOnly bool) ([]error, error)
-	// ChangeConfigs changes the configs of resources, each on its own. There is an error
-	// or nil for each.
-	ChangeConfigs(ctx context.Context, changes []control.ResourceChange, static *config.Static, validateOnly bool) ([]error, error)
-	// ElectLeaders holds elections in partitions, each on its own. There is an error or
-	// nil for each.
-	ElectLeaders(ctx context.Context, kind control.ElectionType, partitions []control.PartitionName) ([]error, error)
-	// UpdateFeatures changes the finalized features: all of updates or none. Its error is
-	// also why they cannot be changed.
-	UpdateFeatures(ctx context.Context, updates []control.FeatureUpdate, validateOnly bool) error
-	// UnregisterBroker takes a broker out of the cluster. Its error is also why that
-	// cannot be.
-	UnregisterBroker(ctx context.Context, id int32) error
-	// RegisterBroker puts a broker into the metadata and returns its epoch.
+	// EnsureTopics creates topics that the broker needs, each on its own.
+	EnsureTopics(ctx context.Context, specs []control.TopicSpec, d control.Defaults) ([]control.TopicResult, error)
+	// RegisterBroker puts a broker into the metadata and returns its epoch. Its error is
+	// also why that cannot be.
 	RegisterBroker(ctx context.Context, b control.Registration) (epoch int64, err error)
+	// Heartbeat tells of a broker that it lives, and what it wants to be. Its error is
+	// also why the controller does not know it.
+	Heartbeat(ctx context.Context, h control.Heartbeat) (control.HeartbeatAnswer, error)
+	// AlterPartitions changes in-sync sets, each on its own.
+	AlterPartitions(ctx context.Context, r control.AlterPartitionsRequest) (control.AlterPartitionsResult, error)
 	// ProducerIDs returns the first and the number of a block of producer ids that nobody
 	// else gets.
 	ProducerIDs(ctx context.Context, broker int32, brokerEpoch int64) (first int64, n int32, err error)
@@ -94,114 +83,142 @@ func through[R any](ctx context.Context, c *Controller, here func() (R, error), 
 	}
 }
 
-// CreateTopics implements Channel.
+// EnsureTopics implements Channel.
+func (c *Controller) EnsureTopics(ctx context.Context, specs []control.TopicSpec, d control.Defaults) (results []control.TopicResult, err error) {
+	none := make([]control.TopicResult, len(specs))
+	results, err = through(ctx, c, func() ([]control.TopicResult, error) { return c.CreateTopics(ctx, specs, d, false) },
+		func(to Channel) ([]control.TopicResult, error) { return to.EnsureTopics(ctx, specs, d) })
+	if results == nil {
+		results = none
+	}
+	return results, err
+}
+
+// CreateTopics creates topics, each on its own. Only the active controller does, as with
+// all that follow but for the methods of Channel: the error of others is
+// kerr.NotController. With validateOnly nothing is written.
 func (c *Controller) CreateTopics(ctx context.Context, specs []control.TopicSpec, d control.Defaults, validateOnly bool) (results []control.TopicResult, err error) {
 	none := make([]control.TopicResult, len(specs))
-	results, err = through(ctx, c, func() (results []control.TopicResult, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.CreateTopics(c.facts(m), specs, d)
-			return unless(validateOnly, out), nil
-		})
-		return results, err
-	}, func(to Channel) ([]control.TopicResult, error) { return to.CreateTopics(ctx, specs, d, validateOnly) })
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.CreateTopics(c.facts(m), specs, d)
+		return unless(validateOnly, out), nil
+	})
 	if results == nil {
 		results = none
 	}
 	return results, err
 }
 
-// DeleteTopics implements Channel.
+// DeleteTopics deletes topics by id, each on its own.
 func (c *Controller) DeleteTopics(ctx context.Context, ids []prim.UUID) (results []control.TopicResult, err error) {
 	none := make([]control.TopicResult, len(ids))
-	results, err = through(ctx, c, func() (results []control.TopicResult, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.DeleteTopics(m, ids)
-			return out, nil
-		})
-		return results, err
-	}, func(to Channel) ([]control.TopicResult, error) { return to.DeleteTopics(ctx, ids) })
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.DeleteTopics(m, ids)
+		return out, nil
+	})
 	if results == nil {
 		results = none
 	}
 	return results, err
 }
 
-// CreatePartitions implements Channel.
+// CreatePartitions adds partitions to topics, each on its own. There is an error or nil
+// for each.
 func (c *Controller) CreatePartitions(ctx context.Context, specs []control.PartitionsSpec, validateOnly bool) (results []error, err error) {
 	none := make([]error, len(specs))
-	results, err = through(ctx, c, func() (results []error, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.CreatePartitions(c.facts(m), specs)
-			return unless(validateOnly, out), nil
-		})
-		return results, err
-	}, func(to Channel) ([]error, error) { return to.CreatePartitions(ctx, specs, validateOnly) })
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.CreatePartitions(c.facts(m), specs)
+		return unless(validateOnly, out), nil
+	})
 	if results == nil {
 		results = none
 	}
 	return results, err
 }
 
-// ChangeConfigs implements Channel.
+// ChangeConfigs changes the configs of resources, each on its own. There is an error or nil
+// for each.
 func (c *Controller) ChangeConfigs(ctx context.Context, changes []control.ResourceChange, static *config.Static, validateOnly bool) (results []error, err error) {
 	none := make([]error, len(changes))
-	results, err = through(ctx, c, func() (results []error, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.ChangeConfigs(m, changes, static)
-			return unless(validateOnly, out), nil
-		})
-		return results, err
-	}, func(to Channel) ([]error, error) { return to.ChangeConfigs(ctx, changes, static, validateOnly) })
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.ChangeConfigs(m, changes, static)
+		return unless(validateOnly, out), nil
+	})
 	if results == nil {
 		results = none
 	}
 	return results, err
 }
 
-// ElectLeaders implements Channel.
+// ElectLeaders holds elections in partitions, each on its own. There is an error or nil for
+// each.
 func (c *Controller) ElectLeaders(ctx context.Context, kind control.ElectionType, partitions []control.PartitionName) (results []error, err error) {
 	none := make([]error, len(partitions))
-	results, err = through(ctx, c, func() (results []error, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
-			out, results = control.ElectLeaders(c.facts(m), kind, partitions)
-			return out, nil
-		})
-		return results, err
-	}, func(to Channel) ([]error, error) { return to.ElectLeaders(ctx, kind, partitions) })
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.ElectLeaders(c.facts(m), kind, partitions)
+		return out, nil
+	})
 	if results == nil {
 		results = none
 	}
 	return results, err
 }
 
-// UpdateFeatures implements Channel.
+// UpdateFeatures changes the finalized features: all of updates or none. Its error is also
+// why they cannot be changed.
 func (c *Controller) UpdateFeatures(ctx context.Context, updates []control.FeatureUpdate, validateOnly bool) error {
-	_, err := through(ctx, c, func() (struct{}, error) {
-		return struct{}{}, c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-			out, err := control.UpdateFeatures(m, updates, c.o.NodeID)
-			return unless(validateOnly, out), err
-		})
-	}, func(to Channel) (struct{}, error) { return struct{}{}, to.UpdateFeatures(ctx, updates, validateOnly) })
-	return err
+	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+		out, err := control.UpdateFeatures(m, updates, c.o.NodeID)
+		return unless(validateOnly, out), err
+	})
 }
 
-// UnregisterBroker implements Channel.
+// UnregisterBroker takes a broker out of the cluster. Its error is also why that cannot
+// be.
 func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
-	_, err := through(ctx, c, func() (struct{}, error) {
-		return struct{}{}, c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.UnregisterBroker(c.facts(m), id) })
-	}, func(to Channel) (struct{}, error) { return struct{}{}, to.UnregisterBroker(ctx, id) })
-	return err
+	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.UnregisterBroker(c.facts(m), id) })
 }
 
 // RegisterBroker implements Channel.
 func (c *Controller) RegisterBroker(ctx context.Context, b control.Registration) (epoch int64, err error) {
 	return through(ctx, c, func() (int64, error) {
-		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) { return control.RegisterBroker(c.facts(m), b) })
+		own := b
+		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+			if old := m.Broker(b.Broker); old != nil {
+				c.session(func(s *control.Sessions) { own.SessionAlive = s.Alive(b.Broker, old.Epoch, c.o.Clock.Now()) })
+			}
+			own.Alone = c.alone(m, b.Broker)
+			return control.RegisterBroker(c.facts(m), own)
+		})
 		if err != nil {
 			return 0, err
 		}
-		return c.Image().Broker(b.Broker).Epoch, nil
+		r := c.Image().Broker(b.Broker)
+		c.session(func(s *control.Sessions) { s.Registered(r.ID, r.Epoch, c.o.Clock.Now()) })
+		return r.Epoch, nil
 	}, func(to Channel) (int64, error) { return to.RegisterBroker(ctx, b) })
+}
+
+// Heartbeat implements Channel.
+func (c *Controller) Heartbeat(ctx context.Context, h control.Heartbeat) (answer control.HeartbeatAnswer, err error) {
+	return through(ctx, c, func() (control.HeartbeatAnswer, error) {
+		err := c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+			c.session(func(s *control.Sessions) { out, answer, err = s.Decide(c.facts(m), h, c.o.Clock.Now()) })
+			return out, err
+		})
+		return answer, err
+	}, func(to Channel) (control.HeartbeatAnswer, error) { return to.Heartbeat(ctx, h) })
+}
+
+// AlterPartitions implements Channel.
+func (c *Controller) AlterPartitions(ctx context.Context, r control.AlterPartitionsRequest) (result control.AlterPartitionsResult, err error) {
+	return through(ctx, c, func() (control.AlterPartitionsResult, error) {
+		err := c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+			out, result = control.AlterPartitions(c.facts(m), r)
+			return out, nil
+		})
+		return result, err
+	}, func(to Channel) (control.AlterPartitionsResult, error) { return to.AlterPartitions(ctx, r) })
 }
 
 // ProducerIDs implements Channel.

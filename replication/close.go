@@ -14,6 +14,8 @@ import (
 // down. It does not unlock them. The error names each directory that it could not
 // mark, with the first thing that went wrong there.
 func (r *Replicas) Close(brokerEpoch int64) error {
+	r.fetchers.close()
+	r.proposals.close()
 	r.mu.Lock()
 	live := r.live
 	r.live = false

@@ -14,6 +14,7 @@ import (
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/replication/quorum"
@@ -27,8 +28,16 @@ type ControllerOptions struct {
 	Dir    string // of the metadata log; made if it is missing
 	Clock  clock.Clock
 	Logger *zap.Logger
-	// Transport joins the voters; nil means that this node is the only one.
-	Transport raft.Transport
+	// Streams join this node to the others of the quorum; nil means that it is the only
+	// one. Voters are the ids of those that vote in a new quorum.
+	Streams  *quorum.Streams
+	Voters   []int32
+	Timeouts quorum.Timeouts
+	// Session is how long a broker may be silent (broker.session.timeout.ms).
+	Session time.Duration
+	// Listens looks whether something listens where a broker does. It returns false only
+	// if its process is gone for certain. It may be nil.
+	Listens func(ctx context.Context, b *meta.Broker) bool
 	// Forward returns the way to another node, which leads as far as this one knows; nil
 	// if there is no other node. Its error is kerr.NotController where that is worth
 	// another try.
@@ -71,33 +80,52 @@ type Controller struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
+	sessionsMu sync.Mutex // guards sessions
+	sessions   *control.Sessions
+	expiring   chan struct{} // holds one: a session may have ended
+
 	mu        sync.Mutex    // guards the fields below
 	leads     bool          // as the metadata log said last
 	following bool          // activate runs
 	activated chan struct{} // closed while it is active
+	applying  chan struct{} // closed with the next update
+
+	stopWatching context.CancelFunc // ends watchSessions
 }
 
-// StartController opens the metadata log and joins the quorum. A lone voter is
-// active when it returns.
+// StartController opens the metadata log and joins the quorum. The only voter is active
+// when it returns; others may have no leader yet.
 func StartController(ctx context.Context, o ControllerOptions) (*Controller, error) {
 	c := newController(o)
 	if err := dirs.Make(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Transport: o.Transport,
-		Subscribers: []quorum.Subscriber{c.applied}, Elected: c.elected, Fatal: o.Fatal})
+	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Streams: o.Streams,
+		Voters: servers(o.Voters), Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied}, Elected: c.elected, Fatal: o.Fatal})
 	if err != nil {
 		return nil, err
 	}
 	c.open(node)
+	if o.Streams != nil {
+		return c, nil
+	}
 	if err := c.await(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("metadata quorum: %w", err), c.Close())
 	}
 	return c, nil
 }
 
+// servers returns the voters as raft has them.
+func servers(voters []int32) (out []raft.Server) {
+	for _, id := range voters {
+		out = append(out, raft.Server{ID: raft.ServerID(quorum.Address(id)), Address: quorum.Address(id)})
+	}
+	return out
+}
+
 func newController(o ControllerOptions) *Controller {
-	c := &Controller{o: o, lg: o.Logger.Named("controller"), deciding: make(chan struct{}, 1), activated: make(chan struct{})}
+	c := &Controller{o: o, lg: o.Logger.Named("controller"), deciding: make(chan struct{}, 1), sessions: control.NewSessions(o.Session),
+		expiring: make(chan struct{}, 1), stopWatching: func() {}, activated: make(chan struct{}), applying: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -114,7 +142,36 @@ func (c *Controller) applied(u quorum.Update) {
 	if c.o.Applied != nil {
 		c.o.Applied(u.Old, u.New, u.Delta)
 	}
+	c.mu.Lock()
+	close(c.applying)
+	c.applying = make(chan struct{})
+	c.mu.Unlock()
 }
+
+// AwaitApplied waits until the entry at index is applied on this node and what it asks of
+// this broker is done, or ctx ends.
+func (c *Controller) AwaitApplied(ctx context.Context, index uint64) error {
+	for {
+		c.mu.Lock()
+		next := c.applying
+		c.mu.Unlock()
+		if c.Image().Index >= index {
+			break
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if c.o.Settled != nil {
+		return c.o.Settled(ctx, index)
+	}
+	return nil
+}
+
+// Active reports whether this controller decides.
+func (c *Controller) Active() bool { return c.term.Load() != 0 }
 
 // elected follows an election.
 func (c *Controller) elected(leads bool) {
@@ -131,6 +188,7 @@ func (c *Controller) elected(leads bool) {
 func (c *Controller) deactivate() {
 	if c.term.Swap(0) != 0 {
 		c.activated = make(chan struct{})
+		c.stopWatching()
 	}
 }
 
@@ -161,6 +219,11 @@ func (c *Controller) activate() {
 		default:
 			c.term.Store(term)
 			close(c.activated)
+			if c.o.Streams != nil {
+				var ctx context.Context
+				ctx, c.stopWatching = context.WithCancel(c.ctx)
+				c.done.Go(func() { c.watchSessions(ctx, term) })
+			}
 			c.lg.Info("controller is active", zap.Uint64("term", term))
 		}
 		c.following = false

@@ -23,6 +23,9 @@ const (
 type Fetch struct {
 	Reader   Reader // who reads
 	Follower int32  // of Replica: who it is
+	// FollowerEpoch is that of the follower's registration as a broker (KIP-903), 0 or
+	// less if it does not say.
+	FollowerEpoch int64
 
 	Offset      int64 // of the first record
 	LeaderEpoch int32 // that the reader knows of, -1 for any (KIP-320)
@@ -62,6 +65,9 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		}
 		return out, kerr.NotLeaderOrFollower
 	}
+	if f.Reader == Replica && f.FollowerEpoch > 0 && p.proposals != nil && f.FollowerEpoch < p.proposals.registered(f.Follower) {
+		return out, kerr.NotLeaderOrFollower // sent by a process that has ended
+	}
 	l := p.log
 	start := l.StartOffset()
 	if f.LastEpoch >= 0 {
@@ -79,7 +85,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		return out, kerr.OffsetOutOfRange
 	}
 	if f.Reader == Replica {
-		p.fetched(f.Follower, f.Offset)
+		p.fetched(f.Follower, f.FollowerEpoch, f.Offset)
 	}
 	out.High, out.Stable, out.Start = l.HighWatermark(), l.LastStableOffset(), start
 	limit := out.High
@@ -115,12 +121,22 @@ func (p *Partition) isReplica(id int32) bool {
 }
 
 // fetched notes that a follower has every record below offset.
-func (p *Partition) fetched(id int32, offset int64) {
+func (p *Partition) fetched(id int32, epoch, offset int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != nil && p.state.Fetched(id, offset, p.now()) {
+	if p.state == nil {
+		return
+	}
+	if p.epochs[id] != epoch {
+		if p.epochs == nil {
+			p.epochs = make(map[int32]int64)
+		}
+		p.epochs[id] = epoch
+	}
+	if p.state.Fetched(id, offset, p.now()) {
 		p.advanced()
 	}
+	p.grow()
 }
 
 // AppendAsFollower appends batches that the leader has given offsets and an epoch.

@@ -63,6 +63,8 @@ type Partition struct {
 	syncs   chan struct{}  // holds one for each log of the broker that is synced so
 	lg      *zap.Logger
 
+	proposals *proposals // to the controller; nil where there is none
+
 	// startMoved makes a new log start offset durable.
 	startMoved func(*Partition) error
 	// truncated makes the checkpoints of a directory durable.
@@ -70,20 +72,23 @@ type Partition struct {
 
 	// mu guards the fields below. It is never held over I/O. Lock order: mu
 	// before the log's.
-	mu       sync.Mutex
-	minISR   int
-	state    *isr.State // nil while another broker leads
-	commits  commits    // produces that wait for the high watermark
-	flushes  commits    // produces that wait for the disk alone (acks=1 with flush.messages)
-	syncing  bool       // flush runs
-	watchers [marks][]*Watch
+	mu          sync.Mutex
+	minISR      int
+	state       *isr.State      // nil while another broker leads
+	epochs      map[int32]int64 // of the brokers that have fetched as followers
+	proposal    *proposal       // that the controller has not decided on, as far as is known
+	proposeFrom time.Time       // no other proposal before
+	commits     commits         // produces that wait for the high watermark
+	flushes     commits         // produces that wait for the disk alone (acks=1 with flush.messages)
+	syncing     bool            // flush runs
+	watchers    [marks][]*Watch
 	// unsynced is when the records from unsyncedFrom on were first seen unsynced.
 	unsynced     time.Time
 	unsyncedFrom int64
 }
 
 func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *dirs.Dir, l *log.Log, minISR int) *Partition {
-	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, startMoved: r.checkpointStart, truncated: r.checkpoint}
+	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, proposals: r.proposals, startMoved: r.checkpointStart, truncated: r.checkpoint}
 	p.view.Store(&noView)
 	return p
 }

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -23,13 +25,17 @@ import (
 
 // Options says how the replicas of a broker are opened.
 type Options struct {
-	NodeID int32       // of this broker
-	FS     vfs.FS      // that Dirs are in
-	Dirs   []*dirs.Dir // open and locked; the caller unlocks them after Close
-	Broker *config.Broker
-	Static *config.Static // what topics inherit
-	Clock  clock.Clock
-	Logger *zap.Logger
+	NodeID   int32       // of this broker
+	FS       vfs.FS      // that Dirs are in
+	Dirs     []*dirs.Dir // open and locked; the caller unlocks them after Close
+	Broker   *config.Broker
+	Static   *config.Static // what topics inherit
+	Clock    clock.Clock
+	Logger   *zap.Logger
+	Fetching Fetching // how it copies what other brokers lead
+	// Alter asks the controller for other in-sync sets. It may be nil where there are no
+	// other brokers.
+	Alter func(context.Context, control.AlterPartitionsRequest) (control.AlterPartitionsResult, error)
 	// Flushing, if not nil, is called when a topic gets a flush.ms: FlushEvery may
 	// say something else then.
 	Flushing func()
@@ -84,6 +90,8 @@ type Replicas struct {
 	trash      *dirs.Trash
 	background *dirs.Workers
 	syncs      chan struct{} // holds one for each log that is synced for its producers
+	fetchers   *fetchers
+	proposals  *proposals
 	cleaner    *dirs.Cleaner[*Partition]
 	retention  *dirs.Retention
 	count      atomic.Int64  // of partitions
@@ -93,6 +101,7 @@ type Replicas struct {
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
 	r := &Replicas{o: o, lg: o.Logger.Named("replicas")}
+	r.fetchers, r.proposals = newFetchers(r), newProposals(&r.o, r.lg)
 	r.cleaner = dirs.NewCleaner(r.Each, o.Clock, r.lg)
 	r.retention = dirs.NewRetention(o.Clock.Now(), r.lg)
 	r.trash = dirs.NewTrash(o.FS, o.Clock, r.lg)

@@ -70,9 +70,10 @@ func (p *Partition) transition(m *meta.Partition, assign func(l *log.Log, epoch 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.proposal = nil // it is decided, in this way or another
 	switch {
 	case next.role != Leader:
-		p.state = nil
+		p.state, p.epochs = nil, nil
 		p.dropCommits(kerr.NotLeaderOrFollower)
 	case begins:
 		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.AcknowledgeableEnd(), p.log.HighWatermark(), p.now())

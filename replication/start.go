@@ -28,6 +28,9 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	r.mu.Lock()
 	r.live = true
 	m := image()
+	if r.proposals != nil {
+		r.proposals.image.Store(m)
+	}
 	m.Topics("", func(t *meta.Topic) bool {
 		r.adopt(t)
 		return true
@@ -83,9 +86,10 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		}
 	}
 	r.started = true
-	if r.o.Became != nil {
-		for _, j := range all {
-			if p := j.into.partition.Load(); p != nil {
+	for _, j := range all {
+		if p := j.into.partition.Load(); p != nil {
+			r.fetchers.follow(p)
+			if r.o.Became != nil {
 				r.o.Became(p)
 			}
 		}

@@ -37,6 +37,9 @@ type Session struct {
 	RemoteHost string
 	Principal  string // such as User:ANONYMOUS; "" until the client is authenticated
 
+	// Forwarded means that another broker asks for its client, which it has checked.
+	Forwarded bool
+
 	SoftwareName, SoftwareVersion string // from ApiVersions (KIP-511)
 
 	// Ended, if not nil, is called when the connection has ended. It must not block.

@@ -34,7 +34,7 @@ func (h *Handlers) changeConfigs(c *Call, changes []control.ResourceChange, vali
 			results[i] = kerr.Refuse(kerr.InvalidRequest, "Each resource must appear at most once.")
 			continue
 		}
-		if results[i] = h.checkChange(r, validateOnly); results[i] == nil && r.Resource.Type != meta.BrokerLoggerResource {
+		if results[i] = h.checkChange(c, r, validateOnly); results[i] == nil && r.Resource.Type != meta.BrokerLoggerResource {
 			asked, at = append(asked, r), append(at, i)
 		}
 	}
@@ -58,11 +58,13 @@ func (h *Handlers) changeConfigs(c *Call, changes []control.ResourceChange, vali
 
 // checkChange checks what is this broker's to check, and changes the levels of
 // its loggers.
-func (h *Handlers) checkChange(r control.ResourceChange, validateOnly bool) error {
+func (h *Handlers) checkChange(c *Call, r control.ResourceChange, validateOnly bool) error {
 	if err := control.CheckChanges(r.Changes); err != nil {
 		return err
 	}
 	switch {
+	case c.Session.Forwarded:
+		return nil
 	case r.Resource.Type == meta.BrokerLoggerResource && r.Replace:
 		return kerr.Refuse(kerr.InvalidRequest, "Unknown resource type %d", r.Resource.Type)
 	case r.Resource.Type == meta.BrokerLoggerResource:

@@ -14,6 +14,7 @@ import (
 	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire"
+	"github.com/klamm-io/klamm/wire/conn"
 )
 
 // Handlers answer requests. The fields are set once, before the first request.
@@ -28,9 +29,12 @@ type Handlers struct {
 	Clock      clock.Clock
 	Logger     *zap.Logger
 	Groups     Groups
-	Raft       RaftStreams      // nil where this node has no others to speak raft with
-	Levels     *levels.Registry // of the broker's loggers
-	Loggers    []string         // their names
+	Raft       RaftStreams // nil where this node has no others to speak raft with
+	// ToController returns a connection to the active controller on another node. It is
+	// nil where there is no other node.
+	ToController func(ctx context.Context) (*conn.Conn, error)
+	Levels       *levels.Registry // of the broker's loggers
+	Loggers      []string         // their names
 
 	changes  changeLog
 	sessions *fetchSessions
@@ -113,13 +117,23 @@ func (h *Handlers) Tables() *Tables {
 		row(wire.ListConfigResources, h.listConfigResources),
 		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
 	} {
-		h.tables[Broker].put(&r)
+		if own := r; r.API.Forwardable {
+			own = h.forwarded(r)
+			h.tables[Broker].put(&own)
+		} else {
+			h.tables[Broker].put(&own)
+		}
 		// The log of the metadata is not replicated by Fetch.
 		if r.API.Controller && r.API.Key != wire.Fetch {
 			h.tables[Controller].put(&r)
 		}
 	}
 	for _, r := range []Row{
+		row(wire.AlterPartition, h.alterPartition),
+		row(wire.Envelope, h.envelope),
+		row(wire.BrokerRegistration, h.brokerRegistration),
+		row(wire.BrokerHeartbeat, h.brokerHeartbeat),
+		row(wire.AllocateProducerIds, h.allocateProducerIDs),
 		hidden(Row{API: api(wire.BeginQuorumEpoch), Handle: h.beginQuorumEpoch}),
 	} {
 		h.tables[Controller].put(&r)

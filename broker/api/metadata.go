@@ -190,7 +190,7 @@ func (h *Handlers) autoSpec(topic string) control.TopicSpec {
 func (h *Handlers) create(ctx context.Context, specs []control.TopicSpec) map[string]error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	results, err := h.Controller.CreateTopics(ctx, specs, h.defaults(), false)
+	results, err := h.Controller.EnsureTopics(ctx, specs, h.defaults())
 	failed := make(map[string]error)
 	warned := false
 	for i, s := range specs {

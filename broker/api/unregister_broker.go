@@ -12,7 +12,7 @@ import (
 // would have no one left to lead a partition.
 func (h *Handlers) unregisterBroker(c *Call, req *msg.UnregisterBrokerRequest) (*msg.UnregisterBrokerResponse, error) {
 	var err error
-	if req.BrokerId == h.NodeID {
+	if req.BrokerId == h.NodeID && !c.Session.Forwarded {
 		err = kerr.Refuse(kerr.InvalidRequest, "Broker %d is running and cannot be unregistered.", req.BrokerId)
 	} else {
 		ctx, cancel := within(c, int32(h.Broker.RequestTimeout.Milliseconds()))

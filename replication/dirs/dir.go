@@ -29,6 +29,7 @@ type Dir struct {
 	lock   io.Closer
 	syncer vfs.Syncer // nil where there is none
 	clean  bool       // the last shutdown was a clean one
+	epoch  int64      // of the broker's registration then; -1 if it is not known
 	fault  log.Fault
 
 	unreadable []string // checkpoint files that were not as they are written
@@ -73,8 +74,13 @@ func Open(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error
 	if got, err = d.identity(want); err != nil {
 		return nil, got, err
 	}
-	if _, err := fs.Stat(d.File(log.CleanFile)); err == nil {
+	d.epoch = -1
+	if text, err := vfs.ReadFile(fs, d.File(log.CleanFile)); err == nil {
 		d.clean = true
+		var mark cleanMark
+		if json.Unmarshal(text, &mark) == nil { // an empty one is Kafka's of old
+			d.epoch = mark.BrokerEpoch
+		}
 		// The mark must not come back after a power cut.
 		if err := fs.Remove(d.File(log.CleanFile)); err != nil {
 			return nil, got, err
@@ -158,13 +164,16 @@ func (d *Dir) identity(want Identity) (Identity, error) {
 	return got, nil
 }
 
+// cleanMark is what the mark of a clean shutdown says.
+type cleanMark struct {
+	Version     int   `json:"version"`
+	BrokerEpoch int64 `json:"brokerEpoch"`
+}
+
 // MarkClean writes the mark that the directory was shut down cleanly: every log
 // in it is synced to its end.
 func (d *Dir) MarkClean(brokerEpoch int64) error {
-	text, err := json.Marshal(struct {
-		Version     int   `json:"version"`
-		BrokerEpoch int64 `json:"brokerEpoch"`
-	}{0, brokerEpoch})
+	text, err := json.Marshal(cleanMark{0, brokerEpoch})
 	if err != nil {
 		return err
 	}
@@ -220,6 +229,10 @@ func (d *Dir) Fail(err error) error {
 // Clean reports whether the last shutdown was a clean one, in which every log
 // was synced to its end.
 func (d *Dir) Clean() bool { return d.clean }
+
+// CleanEpoch returns the epoch of the broker's registration at the last clean shutdown, -1
+// if there was none or it is not known.
+func (d *Dir) CleanEpoch() int64 { return d.epoch }
 
 // Gain counts a partition that the directory gets, lose one that it no longer
 // has.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,7 @@ func (n *Node) open() (err error) {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(strconv.Itoa(int(o.NodeID)))
 	conf.NotifyCh = n.leading
-	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{n.lg}, DisableTime: true})
+	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{n}, DisableTime: true})
 	if o.Timeouts.Election > 0 {
 		conf.ElectionTimeout = o.Timeouts.Election
 	}
@@ -265,9 +266,11 @@ func (n *Node) Close() error {
 	n.closed.Do(func() {
 		if n.raft != nil {
 			n.handOver()
-			err = n.raft.Shutdown().Error()
 		}
 		close(n.stop)
+		if n.raft != nil {
+			err = n.raft.Shutdown().Error()
+		}
 		if n.o.Streams != nil {
 			n.o.Streams.Close()
 		}
@@ -356,14 +359,21 @@ func (s snapshot) Persist(sink raft.SnapshotSink) error {
 
 func (s snapshot) Release() {}
 
-// lines turns raft's log lines into log entries.
-type lines struct{ lg *zap.Logger }
+// lines turns raft's log lines into log entries. What raft warns of, such as an election, is
+// how a quorum works; and after the node is closed, that others have gone is no news.
+type lines struct{ n *Node }
 
 func (w lines) Write(b []byte) (int, error) {
-	n := len(b)
-	for n > 0 && b[n-1] == '\n' {
-		n--
+	level, text, _ := strings.Cut(strings.TrimRight(string(b), "\n"), " ")
+	lg := w.n.lg.Info
+	select {
+	case <-w.n.stop:
+		lg = w.n.lg.Debug
+	default:
+		if level == "[ERROR]" {
+			lg = w.n.lg.Warn
+		}
 	}
-	w.lg.Warn("raft", zap.ByteString("line", b[:n]))
+	lg("raft", zap.String("line", strings.TrimSpace(text)))
 	return len(b), nil
 }

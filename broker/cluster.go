@@ -1,0 +1,257 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// ClusterOptions say what a cluster of brokers in one process is made of.
+type ClusterOptions struct {
+	// Brokers is how many there are, with the ids from 1 on. Each is a controller too.
+	Brokers int
+	// Of are what every broker is made of. Its Config is not used, and its FS is that of
+	// all brokers unless there is Disk.
+	Of Options
+	// Sources are where the config of every broker comes from. Listeners are Host's, and
+	// log.dirs are below Dir.
+	Sources config.Sources
+	Dir     string
+	// Host is where broker id listens; "" means 127.0.0.1. Port is the first broker's
+	// port, and the others have those behind it; 0 picks free ones.
+	Host func(id int32) string
+	Port int
+	// Disk returns the disk of a broker; nil means that of Of.
+	Disk func(id int32) vfs.FS
+	// Dial returns how a broker connects to others; nil means that of Of.
+	Dial func(id int32) func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Cluster is several brokers in one process, which share nothing but the process. Its
+// methods are safe for concurrent use.
+type Cluster struct {
+	o     ClusterOptions
+	id    string
+	nodes []*node
+}
+
+// node is a place for a broker: its addresses stay the same when it is started again.
+type node struct {
+	id         int32
+	listen     string // host:port for clients and brokers
+	controller string // host:port for controllers
+
+	mu     sync.Mutex // guards the fields below
+	broker *Broker    // nil while it does not run
+	bound  map[string]net.Listener
+}
+
+// StartCluster starts all brokers of a cluster. They serve clients when it returns.
+func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
+	of, err := o.Of.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	of.Near = true
+	o.Of = of
+	c := &Cluster{o: o, id: of.ClusterID}
+	if c.id == "" {
+		c.id = prim.RandomUUID().String()
+	}
+	if err := c.bind(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	errs := make([]error, len(c.nodes))
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i, n := range c.nodes {
+		wg.Go(func() {
+			if errs[i] = c.Start(ctx, n.id); errs[i] != nil {
+				cancel() // the others may wait for this one
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// bind binds the sockets of every broker, so that all addresses are known before the first
+// one starts.
+func (c *Cluster) bind() error {
+	for i := range c.o.Brokers {
+		id := int32(i + 1)
+		n := &node{id: id, bound: make(map[string]net.Listener)}
+		c.nodes = append(c.nodes, n)
+		host := "127.0.0.1"
+		if c.o.Host != nil {
+			host = c.o.Host(id)
+		}
+		port := 0
+		if c.o.Port > 0 {
+			port = c.o.Port + i
+		}
+		for _, of := range []struct {
+			port int
+			addr *string
+		}{{port, &n.listen}, {0, &n.controller}} {
+			l, err := c.o.Of.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(of.port)))
+			if err != nil {
+				return fmt.Errorf("broker %d: %w", id, err)
+			}
+			_, bound := hostPort(l.Addr())
+			*of.addr = net.JoinHostPort(host, strconv.Itoa(int(bound)))
+			n.bound[*of.addr] = l
+		}
+	}
+	return nil
+}
+
+// node returns the place of a broker, nil if there is none.
+func (c *Cluster) node(id int32) *node {
+	if i := slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id }); i >= 0 {
+		return c.nodes[i]
+	}
+	return nil
+}
+
+// Start starts a broker that does not run.
+func (c *Cluster) Start(ctx context.Context, id int32) error {
+	n := c.node(id)
+	if n == nil {
+		return fmt.Errorf("there is no broker %d", id)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.broker != nil {
+		return fmt.Errorf("broker %d runs", id)
+	}
+	sources := c.o.Sources
+	var voters []string
+	for _, v := range c.nodes {
+		voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.controller))
+	}
+	sources.Overrides = append(slices.Clone(sources.Overrides), fmt.Sprintf("node.id=%d", id), "process.roles=broker,controller",
+		"listeners=PLAINTEXT://"+n.listen+",CONTROLLER://"+n.controller, "controller.listener.names=CONTROLLER", "advertised.listeners=PLAINTEXT://"+n.listen,
+		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+path.Join(c.o.Dir, fmt.Sprintf("broker-%d", id)))
+	static, _, err := config.Load(sources)
+	if err != nil {
+		return err
+	}
+	o := c.o.Of
+	o.Config, o.ClusterID = static, c.id
+	if c.o.Disk != nil {
+		o.FS = c.o.Disk(id)
+	}
+	if c.o.Dial != nil {
+		o.Dial = c.o.Dial(id)
+	}
+	listen := o.Listen
+	o.Listen = func(network, address string) (net.Listener, error) {
+		if l := n.bound[address]; l != nil {
+			delete(n.bound, address)
+			return l, nil
+		}
+		return listen(network, address)
+	}
+	b, err := Start(ctx, o)
+	if err != nil {
+		return fmt.Errorf("broker %d: %w", id, err)
+	}
+	n.broker = b
+	return nil
+}
+
+// Broker returns a broker, nil if it does not run.
+func (c *Cluster) Broker(id int32) *Broker {
+	n := c.node(id)
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.broker
+}
+
+// Stop stops one broker: others lead what it led.
+func (c *Cluster) Stop(id int32) error {
+	b := c.take(id)
+	if b == nil {
+		return fmt.Errorf("broker %d does not run", id)
+	}
+	return b.Close()
+}
+
+// Kill ends one broker as if its process had died. What it writes to the disk while it ends
+// is the caller's to prevent.
+func (c *Cluster) Kill(id int32) error {
+	b := c.take(id)
+	if b == nil {
+		return fmt.Errorf("broker %d does not run", id)
+	}
+	b.Kill()
+	return nil
+}
+
+// take returns a broker that is about to end. Another one may be started in its place.
+func (c *Cluster) take(id int32) *Broker {
+	n := c.node(id)
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.broker
+	n.broker = nil
+	return b
+}
+
+// IDs returns the ids of all brokers, running or not.
+func (c *Cluster) IDs() (out []int32) {
+	for _, n := range c.nodes {
+		out = append(out, n.id)
+	}
+	return out
+}
+
+// Bootstrap returns the addresses that clients can be given, as host:port.
+func (c *Cluster) Bootstrap() (out []string) {
+	for _, n := range c.nodes {
+		out = append(out, n.listen)
+	}
+	return out
+}
+
+// ClusterID returns the id of the cluster.
+func (c *Cluster) ClusterID() string { return c.id }
+
+// Close stops all brokers. Nobody takes over what they lead.
+func (c *Cluster) Close() error {
+	var err error
+	for i := len(c.nodes) - 1; i >= 0; i-- {
+		n := c.nodes[i]
+		if b := c.take(n.id); b != nil {
+			b.stays()
+			err = errors.Join(err, b.Close())
+		}
+		n.mu.Lock()
+		for _, l := range n.bound {
+			l.Close()
+		}
+		n.mu.Unlock()
+	}
+	return err
+}

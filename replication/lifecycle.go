@@ -1,0 +1,222 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// LifecycleOptions say how a broker belongs to its cluster.
+type LifecycleOptions struct {
+	// Registration is what the broker registers with. Its Incarnation is set by
+	// NewLifecycle.
+	Registration control.Registration
+	Channel      Channel
+	// Applied returns the index of the last entry of the metadata log that was applied.
+	Applied func() uint64
+	// Offline returns the log directories that have failed.
+	Offline  func() []prim.UUID
+	Interval time.Duration // of heartbeats (broker.heartbeat.interval.ms)
+	Clock    clock.Clock
+	Logger   *zap.Logger
+}
+
+// Lifecycle is how a broker belongs to its cluster: it registers, tells the controller
+// that it lives, and asks to leave. Register comes first, then Start, Ready and Leave in
+// this order; Close ends it at any time.
+//
+// Invariant: the epoch never falls, and is that of the last registration.
+type Lifecycle struct {
+	o      LifecycleOptions
+	lg     *zap.Logger
+	epoch  atomic.Int64
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	wake   chan struct{} // holds one: a heartbeat is wanted at once
+
+	mu       sync.Mutex // guards the fields below
+	ready    bool       // it wants to serve
+	leaving  bool       // it wants to end
+	unfenced chan struct{}
+	released chan struct{} // closed once the controller lets it end
+	lost     error         // why the last heartbeat was not answered
+}
+
+// NewLifecycle returns the lifecycle of a broker that nobody knows yet.
+func NewLifecycle(o LifecycleOptions) *Lifecycle {
+	l := &Lifecycle{o: o, lg: o.Logger.Named("lifecycle"), wake: make(chan struct{}, 1), unfenced: make(chan struct{}), released: make(chan struct{})}
+	l.o.Registration.Incarnation = prim.RandomUUID()
+	l.epoch.Store(-1)
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// Epoch returns that of the registration, -1 before it.
+func (l *Lifecycle) Epoch() int64 { return l.epoch.Load() }
+
+const (
+	// registerAgain is how long a broker waits whose id another process still has.
+	registerAgain = 100 * time.Millisecond
+	// heartbeatAgain is the first pause after a heartbeat that failed.
+	heartbeatAgain = 10 * time.Millisecond
+	// heartbeatTimeout bounds one heartbeat.
+	heartbeatTimeout = 2 * time.Second
+)
+
+// Register puts the broker into the metadata. While another process has its id, as the
+// one before it may for a while, it tries again until ctx ends
+// (initial.broker.registration.timeout.ms).
+func (l *Lifecycle) Register(ctx context.Context) error {
+	warned := false
+	for {
+		epoch, err := l.o.Channel.RegisterBroker(ctx, l.o.Registration)
+		switch {
+		case err == nil:
+			l.epoch.Store(epoch)
+			return nil
+		case ctx.Err() != nil || refusedForGood(err):
+			return err
+		}
+		if !warned {
+			warned = true
+			l.lg.Warn("cannot register yet", zap.Error(err))
+		}
+		if clock.Sleep(ctx, l.o.Clock, registerAgain) != nil {
+			return err
+		}
+	}
+}
+
+// refusedForGood reports whether trying again does not help.
+func refusedForGood(err error) bool {
+	for _, code := range []kerr.Code{kerr.InconsistentClusterId, kerr.InvalidRequest, kerr.InvalidRegistration, kerr.UnsupportedVersion, kerr.ClusterAuthorizationFailed} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// Start begins to send heartbeats.
+func (l *Lifecycle) Start() { l.done.Go(l.run) }
+
+// Ready says that the broker can serve, and waits until the controller lets it.
+func (l *Lifecycle) Ready(ctx context.Context) error {
+	l.mu.Lock()
+	l.ready = true
+	l.mu.Unlock()
+	signal(l.wake)
+	select {
+	case <-l.unfenced:
+		return nil
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return fmt.Errorf("the controller has not let this broker serve: %w", errors.Join(ctx.Err(), l.lost))
+	}
+}
+
+// Leave says that the broker wants to end, and waits until others have taken over what it
+// leads, or ctx ends.
+func (l *Lifecycle) Leave(ctx context.Context) error {
+	l.mu.Lock()
+	l.leaving = true
+	l.mu.Unlock()
+	signal(l.wake)
+	select {
+	case <-l.released:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close ends the heartbeats.
+func (l *Lifecycle) Close() {
+	l.cancel()
+	l.done.Wait()
+}
+
+// run sends heartbeats.
+func (l *Lifecycle) run() {
+	pause := time.Duration(0)
+	for l.ctx.Err() == nil {
+		quick, err := l.beat()
+		l.mu.Lock()
+		l.lost = err
+		l.mu.Unlock()
+		wait := l.o.Interval
+		switch {
+		case err != nil && l.ctx.Err() == nil:
+			pause = min(max(2*pause, heartbeatAgain), l.o.Interval)
+			wait = pause
+			if pause == l.o.Interval {
+				l.lg.Warn("a heartbeat failed", zap.Error(err))
+			}
+		case quick:
+			pause, wait = 0, heartbeatAgain
+		default:
+			pause = 0
+		}
+		alarm, timer := clock.After(l.o.Clock, wait)
+		select {
+		case <-alarm:
+		case <-l.wake:
+		case <-l.ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// beat sends one heartbeat. quick means that the next one is not to wait: the controller
+// has yet to do what was asked for.
+func (l *Lifecycle) beat() (quick bool, err error) {
+	l.mu.Lock()
+	h := control.Heartbeat{Broker: l.o.Registration.Broker, Epoch: l.epoch.Load(), Applied: int64(l.o.Applied()), WantFence: !l.ready, WantShutdown: l.leaving}
+	l.mu.Unlock()
+	if l.o.Offline != nil {
+		h.OfflineDirs = l.o.Offline()
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, heartbeatTimeout)
+	defer cancel()
+	answer, err := l.o.Channel.Heartbeat(ctx, h)
+	if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIdNotRegistered) {
+		l.lg.Warn("the controller does not know this broker any more; it registers again", zap.Int64("broker_epoch", h.Epoch), zap.Error(err))
+		var epoch int64
+		if epoch, err = l.o.Channel.RegisterBroker(ctx, l.o.Registration); err == nil {
+			l.epoch.Store(epoch)
+			return true, nil
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !answer.Fenced && !h.WantFence {
+		closeOnce(l.unfenced)
+	}
+	if answer.ShutDown && h.WantShutdown {
+		closeOnce(l.released)
+	}
+	return h.WantShutdown && !answer.ShutDown || !h.WantFence && answer.Fenced, nil
+}
+
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}

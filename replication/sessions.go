@@ -1,0 +1,119 @@
+package replication
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/replication/control"
+	"github.com/klamm-io/klamm/replication/meta"
+)
+
+// session calls f with what the controller has heard of the brokers.
+func (c *Controller) session(f func(*control.Sessions)) {
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	f(c.sessions)
+}
+
+// alone reports whether nobody but this broker could tell that it lives.
+func (c *Controller) alone(m *meta.Image, id int32) bool {
+	if c.o.Streams != nil {
+		return false
+	}
+	for _, b := range m.Brokers() {
+		if b.ID != id {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	// lookTimeout bounds a look whether a broker listens.
+	lookTimeout = time.Second
+	// fenceAgain is the pause after a fencing that failed.
+	fenceAgain = 50 * time.Millisecond
+)
+
+// watchSessions fences the brokers that are not heard of, while the controller is active
+// in term: until ctx ends. It begins anew with each activation: every broker has a full
+// session, but those whose processes are gone.
+func (c *Controller) watchSessions(ctx context.Context, term uint64) {
+	m := c.Image()
+	c.session(func(s *control.Sessions) { s.Begin(m, c.o.Clock.Now()) })
+	for _, b := range m.Brokers() {
+		if !b.Fenced {
+			c.BrokerSilent(b.ID, b.Epoch)
+		}
+	}
+	for ctx.Err() == nil {
+		var expired []control.BrokerName
+		var next time.Time
+		var some bool
+		now := c.o.Clock.Now()
+		c.session(func(s *control.Sessions) {
+			expired = s.Expired(c.Image(), now)
+			next, some = s.Next()
+		})
+		for _, b := range expired {
+			c.lg.Warn("a broker is not heard of any more and is fenced", zap.Int32("broker", b.ID), zap.Int64("broker_epoch", b.Epoch))
+			if err := c.fence(ctx, term, b); err != nil && ctx.Err() == nil {
+				c.lg.Error("cannot fence a broker", zap.Int32("broker", b.ID), zap.Error(err))
+				_ = clock.Sleep(ctx, c.o.Clock, fenceAgain) // the loop looks whether it is to end
+			}
+		}
+		if len(expired) > 0 {
+			continue
+		}
+		wait := c.o.Session
+		if some {
+			wait = min(wait, max(next.Sub(now), time.Millisecond))
+		}
+		alarm, timer := clock.After(c.o.Clock, wait)
+		select {
+		case <-alarm:
+		case <-c.expiring:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// fence fences a broker, if it was not heard of since.
+func (c *Controller) fence(ctx context.Context, term uint64, b control.BrokerName) error {
+	return c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+		heard := false
+		c.session(func(s *control.Sessions) { heard = s.Alive(b.ID, b.Epoch, c.o.Clock.Now()) })
+		if heard || c.term.Load() != term {
+			return nil, nil
+		}
+		return control.FenceBroker(c.facts(m), b.ID, b.Epoch)
+	})
+}
+
+// BrokerSilent follows the end of the connection that a broker sent its heartbeats on. If
+// nothing listens where it did, its process is gone, and its session has ended: others
+// need not wait for it. It does not block.
+func (c *Controller) BrokerSilent(id int32, epoch int64) {
+	b := c.Image().Broker(id)
+	if c.term.Load() == 0 || c.o.Listens == nil || b == nil || b.Epoch != epoch || b.Fenced || id == c.o.NodeID {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return
+	}
+	c.done.Go(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, lookTimeout)
+		defer cancel()
+		if c.o.Listens(ctx, b) || c.ctx.Err() != nil {
+			return
+		}
+		c.session(func(s *control.Sessions) { s.Gone(id, epoch) })
+		signal(c.expiring)
+	})
+}
