@@ -101,7 +101,8 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 			t.Fatal("a change returned before it was applied")
 		}
 	}
-	if first, n, err := c.ProducerIDs(t.Context(), 1, 1); first != 0 || n != 1000 || err != nil {
+	epoch := c.Image().Broker(1).Epoch
+	if first, n, err := c.ProducerIDs(t.Context(), 1, epoch); first != 0 || n != 1000 || err != nil {
 		t.Errorf("first block %d of %d: %v", first, n, err)
 	}
 	want := dump(t, c.Image())
@@ -110,7 +111,7 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 	if !bytes.Equal(dump(t, again.Image()), want) {
 		t.Error("the metadata differs after a power cut")
 	}
-	if first, _, err := again.ProducerIDs(t.Context(), 1, 1); first != 1000 || err != nil {
+	if first, _, err := again.ProducerIDs(t.Context(), 1, epoch); first != 1000 || err != nil {
 		t.Errorf("next block begins at %d: %v", first, err)
 	}
 	if again.Quorum().Epoch <= c.Quorum().Epoch {
@@ -121,13 +122,15 @@ func TestMetadataSurvivesAPowerCut(t *testing.T) {
 func TestChangesAreOneAtATime(t *testing.T) {
 	c := startController(t, vfs.NewMem(), nil)
 	defer c.Close()
+	register(t, c, 1)
+	epoch := c.Image().Broker(1).Epoch
 	var wg sync.WaitGroup
 	seen := make(map[int64]bool)
 	var mu sync.Mutex
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				first, _, err := c.ProducerIDs(context.Background(), 1, 1)
+				first, _, err := c.ProducerIDs(context.Background(), 1, epoch)
 				mu.Lock()
 				if err != nil || seen[first] {
 					t.Errorf("block at %d was given twice: %v", first, err)
