@@ -104,9 +104,10 @@ func checkReplicas(m *meta.Image, replicas []int32) error {
 }
 
 // place spreads the replicas of partitions over the brokers: leaders go round robin
-// from a random live broker on, followers follow their leader. Fenced brokers get a
-// replica only where the live ones are too few, and those that are shutting down none
-// (StripedReplicaPlacer).
+// from a random live broker on, followers follow their leader. Where brokers name racks,
+// each partition has its replicas in as many of them as it can, and the leaders go round
+// robin over the racks. Fenced brokers get a replica only where the live ones of a rack are
+// too few, and those that are shutting down none (StripedReplicaPlacer).
 func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error) {
 	live := f.Image.Live()
 	fenced := slices.DeleteFunc(f.Image.Brokers(), func(b *meta.Broker) bool { return !b.Fenced || b.ShuttingDown })
@@ -116,22 +117,10 @@ func place(f Facts, first int, partitions int32, factor int16) ([][]int32, error
 	case int(factor) > n:
 		return nil, kerr.Refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d cannot be reached because only %d broker(s) are registered or some brokers have all their log directories cordoned.", factor, factor, n)
 	}
-	start := 0
-	if len(live) > 1 {
-		start = f.Chance.Intn(len(live))
-	}
+	racks := newRacks(f.Chance, live, fenced)
 	out := make([][]int32, partitions)
 	for i := range out {
-		replicas := make([]int32, factor)
-		at := start + first + i
-		for r := range replicas {
-			if r < len(live) {
-				replicas[r] = live[(at+r)%len(live)].ID
-			} else {
-				replicas[r] = fenced[(at+r-len(live))%len(fenced)].ID
-			}
-		}
-		out[i] = replicas
+		out[i] = racks.place(first+i, int(factor))
 	}
 	return out, nil
 }
