@@ -109,25 +109,20 @@ func TestReassignments(t *testing.T) {
 		{"to none", "t", 0, []int32{}, false, kerr.InvalidReplicaAssignment},
 		{"cancels nothing", "t", 0, nil, false, kerr.NoReassignmentInProgress},
 		{"to fewer", "t", 0, []int32{1}, true, kerr.InvalidReplicationFactor},
-		{"a move", "t", 4, []int32{2}, true, kerr.InvalidReplicaAssignment},
 		{"no such topic", "nowhere", 0, []int32{1}, false, kerr.UnknownTopicOrPartition},
 		{"no such partition", "t", 5, nil, false, kerr.UnknownTopicOrPartition},
 	} {
-		if err := control.CheckReassignment(c.Image(), e.topic, e.partition, e.replicas, !e.keep); codeOf(err) != e.want {
-			t.Errorf("%s: %v, want %v", e.name, err, e.want)
+		move := control.Move{PartitionName: control.PartitionName{Topic: e.topic, Partition: e.partition}, Replicas: e.replicas}
+		if results, err := c.AlterReassignments(t.Context(), []control.Move{move}, !e.keep); err != nil || codeOf(results[0]) != e.want {
+			t.Errorf("%s: %v %v, want %v", e.name, results, err, e.want)
 		}
 	}
 	if got := control.Reassigning(c.Image()); got != nil {
 		t.Errorf("on their way: %v", got)
 	}
-	err := c.Change(t.Context(), func(m *meta.Image) ([]meta.Record, error) {
-		r := new(msg.PartitionChangeRecord)
-		r.SetDefaults()
-		r.TopicId, r.PartitionId, r.AddingReplicas = m.Topic("t").ID, 1, []int32{3}
-		return []meta.Record{r}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	move := control.Move{PartitionName: control.PartitionName{Topic: "t", Partition: 1}, Replicas: []int32{1, 2, 3}}
+	if results, err := c.AlterReassignments(t.Context(), []control.Move{move}, true); err != nil || results[0] != nil {
+		t.Fatal(results, err)
 	}
 	topics := control.Reassigning(c.Image())
 	if len(topics) != 1 {

@@ -164,11 +164,25 @@ func (c *Controller) ElectLeaders(ctx context.Context, kind control.ElectionType
 	return results, err
 }
 
+// AlterReassignments gives partitions other replicas, each on its own. There is an error or
+// nil for each.
+func (c *Controller) AlterReassignments(ctx context.Context, moves []control.Move, mayChangeFactor bool) (results []error, err error) {
+	none := make([]error, len(moves))
+	err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		out, results = control.AlterReassignments(c.facts(m), moves, mayChangeFactor)
+		return out, nil
+	})
+	if results == nil {
+		results = none
+	}
+	return results, err
+}
+
 // UpdateFeatures changes the finalized features: all of updates or none. Its error is also
 // why they cannot be changed.
 func (c *Controller) UpdateFeatures(ctx context.Context, updates []control.FeatureUpdate, validateOnly bool) error {
 	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		out, err := control.UpdateFeatures(m, updates, c.o.NodeID)
+		out, err := control.UpdateFeatures(c.facts(m), updates, c.o.NodeID)
 		return unless(validateOnly, out), err
 	})
 }

@@ -96,6 +96,8 @@ func admin(ctx context.Context, c *Controller) map[string]error {
 	out["ChangeConfigs"] = counted(err, len(errs))
 	errs, err = c.ElectLeaders(ctx, 0, []control.PartitionName{{Topic: "none"}})
 	out["ElectLeaders"] = counted(err, len(errs))
+	errs, err = c.AlterReassignments(ctx, []control.Move{{PartitionName: control.PartitionName{Topic: "none"}}}, true)
+	out["AlterReassignments"] = counted(err, len(errs))
 	out["UpdateFeatures"] = c.UpdateFeatures(ctx, nil, true)
 	out["UnregisterBroker"] = c.UnregisterBroker(ctx, 77)
 	return out

@@ -52,9 +52,9 @@ type settings struct {
 // settings returns the settings of a topic as the controller resolves them: no broker
 // has others of its own.
 func (f Facts) settings(t *meta.Topic) settings {
-	const minISR, unclean = "min.insync.replicas", "unclean.leader.election.enable"
+	const unclean = "unclean.leader.election.enable"
 	s := settings{minISR: 1}
-	for _, d := range config.Describe(config.KindTopic, Layers(f.Image, meta.Resource{Type: meta.TopicResource, Name: t.Name}, f.Static), []string{minISR, unclean}) {
+	for _, d := range config.Describe(config.KindTopic, Layers(f.Image, meta.Resource{Type: meta.TopicResource, Name: t.Name}, f.Static), []string{minISRKey, unclean}) {
 		switch {
 		case d.Value == nil:
 		case d.Name == unclean:
@@ -228,7 +228,13 @@ func (c *partitionChange) elect() (leader int32, unclean bool) {
 		return c.was.LastKnownELR[0], true
 	}
 	if c.election == uncleanElection {
-		if at := slices.IndexFunc(c.replicas, acceptable); at >= 0 {
+		// Those that a reassignment brings in have the least.
+		settled := func(id int32) bool { return acceptable(id) && !slices.Contains(c.adding, id) }
+		at := slices.IndexFunc(c.replicas, settled)
+		if at < 0 {
+			at = slices.IndexFunc(c.replicas, acceptable)
+		}
+		if at >= 0 {
 			return c.replicas[at], true
 		}
 	}

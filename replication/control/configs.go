@@ -99,6 +99,9 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 	if err := checkConfigs(m, kind, r.Resource, next, static); err != nil {
 		return nil, err
 	}
+	if err := checkMinISR(m, r.Resource, old, next); err != nil {
+		return nil, err
+	}
 	if r.Resource.Type == meta.TopicResource && m.Topic(r.Resource.Name) == nil {
 		return nil, kerr.Refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Resource.Name)
 	}
@@ -117,7 +120,7 @@ func planConfigs(m *meta.Image, r ResourceChange, static *config.Static) ([]meta
 			record(name, &value)
 		}
 	}
-	return out, nil
+	return append(out, clearEligible(m, out)...), nil
 }
 
 // Shown reports whether the value of a key may be shown: it is known, and no

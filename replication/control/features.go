@@ -3,6 +3,7 @@ package control
 import (
 	"slices"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -53,7 +54,8 @@ type FeatureUpdate struct {
 // UpdateFeatures decides on the finalized features: all of updates or none. Of a
 // feature that stands there twice the last counts. node is the controller that
 // decides, which the errors name.
-func UpdateFeatures(m *meta.Image, updates []FeatureUpdate, node int32) ([]meta.Record, error) {
+func UpdateFeatures(f Facts, updates []FeatureUpdate, node int32) ([]meta.Record, error) {
+	m := f.Image
 	last := make(map[string]int)
 	for i, u := range updates {
 		last[u.Name] = i
@@ -68,9 +70,85 @@ func UpdateFeatures(m *meta.Image, updates []FeatureUpdate, node int32) ([]meta.
 		}
 		if m.Feature(u.Name) != u.Level {
 			out = append(out, &msg.FeatureLevelRecord{Name: u.Name, FeatureLevel: u.Level})
+			if u.Name == eligibleLeaders {
+				out = append(out, f.eligibility(u.Level > 0)...)
+			}
 		}
 	}
 	return out, nil
+}
+
+const minISRKey = "min.insync.replicas"
+
+// eligibility returns what goes with eligible leaders, or with their end.
+//
+// A leader and the controller must agree on min.insync.replicas: a leader that commits
+// with fewer in sync than the controller takes it to need would leave one eligible that
+// lacks what is committed. So all brokers have it from the metadata, and none another one
+// of its own (ConfigurationControlManager.maybeGenerateElrSafetyRecords).
+func (f Facts) eligibility(on bool) (out []meta.Record) {
+	if !on {
+		return []meta.Record{new(msg.ClearElrRecord)}
+	}
+	all := meta.Resource{Type: meta.BrokerResource}
+	if _, ok := f.Image.Config(all)[minISRKey]; !ok {
+		for _, d := range config.Describe(config.KindBroker, config.Layers{Static: f.Static}, []string{minISRKey}) {
+			out = append(out, &msg.ConfigRecord{ResourceType: int8(all.Type), Name: minISRKey, Value: d.Value})
+		}
+	}
+	for _, own := range f.Image.Resources(meta.BrokerResource) {
+		if _, ok := f.Image.Config(own)[minISRKey]; ok && own != all {
+			out = append(out, &msg.ConfigRecord{ResourceType: int8(own.Type), ResourceName: own.Name, Name: minISRKey})
+		}
+	}
+	return out
+}
+
+// clearEligible returns the records that forget the eligible leaders of which
+// min.insync.replicas changes with records: what was not committed under one may be under
+// another (ConfigurationControlManager.createClearElrRecordsAsNeeded).
+func clearEligible(m *meta.Image, records []meta.Record) (out []meta.Record) {
+	if m.Feature(eligibleLeaders) == 0 {
+		return nil
+	}
+	for _, r := range records {
+		if c, ok := r.(*msg.ConfigRecord); ok && c.Name == minISRKey {
+			clear := new(msg.ClearElrRecord)
+			if c.ResourceType == int8(meta.TopicResource) {
+				clear.TopicName = c.ResourceName
+			}
+			out = append(out, clear)
+		}
+	}
+	return out
+}
+
+// checkMinISR refuses changes of min.insync.replicas with which the controller and the
+// leaders might not agree on it.
+func checkMinISR(m *meta.Image, r meta.Resource, now, next map[string]string) error {
+	if r.Type != meta.BrokerResource || m.Feature(eligibleLeaders) == 0 {
+		return nil
+	}
+	was, had := now[minISRKey]
+	is, has := next[minISRKey]
+	switch {
+	case r.Name != "" && (had != has || was != is):
+		return kerr.Refuse(kerr.InvalidConfig, "Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
+	case r.Name == "" && had && !has:
+		return kerr.Refuse(kerr.InvalidConfig, "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.")
+	}
+	return nil
+}
+
+// unsupported returns a broker that has said which features it knows, and does not know
+// the level of an update.
+func unsupported(m *meta.Image, u FeatureUpdate) *meta.Broker {
+	for _, b := range m.Brokers() {
+		if low, high := b.Supports(u.Name); b.Features != nil && u.Level > 0 && (u.Level < low || u.Level > high) {
+			return b
+		}
+	}
+	return nil
 }
 
 // refuseFeature returns why a level cannot be finalized.
@@ -91,6 +169,13 @@ func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
 		return invalid("Local controller %d does not support this feature.", node)
 	case u.Level < Features[at].Min || u.Level > Features[at].Max:
 		return invalid("Local controller %d only supports versions %d-%d", node, Features[at].Min, Features[at].Max)
+	case unsupported(m, u) != nil:
+		b := unsupported(m, u)
+		low, high := b.Supports(u.Name)
+		if high == 0 {
+			return invalid("Broker %d does not support this feature.", b.ID)
+		}
+		return invalid("Broker %d only supports versions %d-%d", b.ID, low, high)
 	case u.Level < now && u.Type == UpgradeFeature:
 		return invalid("Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.")
 	case u.Level > now && u.Type != UpgradeFeature:

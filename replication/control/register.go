@@ -64,7 +64,7 @@ func RegisterBroker(f Facts, b Registration) ([]meta.Record, error) {
 	}
 	var out []meta.Record
 	if f.Image.Feature(metadataVersion) == 0 {
-		out = newCluster()
+		out = f.newCluster()
 	} else if err := checkFeatures(f.Image, b.Features); err != nil {
 		return nil, err
 	}
@@ -90,12 +90,10 @@ func RegisterBroker(f Facts, b Registration) ([]meta.Record, error) {
 	return append(out, f.restarted(b, old)...), nil
 }
 
-// newCluster returns the features that a new cluster has.
-func newCluster() (out []meta.Record) {
-	for _, level := range []msg.FeatureLevelRecord{{Name: metadataVersion, FeatureLevel: MetadataVersion}, {Name: eligibleLeaders, FeatureLevel: 1}} {
-		out = append(out, &level)
-	}
-	return out
+// newCluster returns the features that a new cluster has, with what they ask for.
+func (f Facts) newCluster() []meta.Record {
+	return append([]meta.Record{&msg.FeatureLevelRecord{Name: metadataVersion, FeatureLevel: MetadataVersion},
+		&msg.FeatureLevelRecord{Name: eligibleLeaders, FeatureLevel: 1}}, f.eligibility(true)...)
 }
 
 // checkDirs refuses log directories that are another broker's, or twice there: they are

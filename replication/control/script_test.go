@@ -184,7 +184,7 @@ func (b *bench) command(d *datadriven.TestData) {
 			kind := map[string]control.FeatureUpdateType{"upgrade": control.UpgradeFeature, "safe-downgrade": control.SafeDowngradeFeature, "unsafe-downgrade": control.UnsafeDowngradeFeature}[e.takeOr("type", "upgrade")]
 			return control.FeatureUpdate{Name: e.word(), Level: int16(b.number(e.take("level"))), Type: kind}
 		})
-		out, err := control.UpdateFeatures(b.image, updates, 1)
+		out, err := control.UpdateFeatures(b.facts(), updates, 1)
 		records = out
 		b.answer("", err)
 	case "allocate-producer-ids":
@@ -196,11 +196,13 @@ func (b *bench) command(d *datadriven.TestData) {
 		}
 		fmt.Fprintf(&b.out, "%d to %d\n", from, from+int64(n)-1)
 	case "alter-partition-reassignments":
-		for _, e := range items {
-			p := b.partition(e.word())
-			err := control.CheckReassignment(b.image, p.Topic, p.Partition, b.replicas(e.take("replicas")), true)
-			b.answer(fmt.Sprintf("%s-%d", p.Topic, p.Partition), err)
-			e.done()
+		moves := each(items, func(e *element) control.Move {
+			return control.Move{PartitionName: b.partition(e.word()), Replicas: b.replicas(e.take("replicas"))}
+		})
+		out, errs := control.AlterReassignments(b.facts(), moves, first.word() != "same-factor")
+		records = out
+		for i, err := range errs {
+			b.answer(fmt.Sprintf("%s-%d", moves[i].Topic, moves[i].Partition), err)
 		}
 	default:
 		records = b.given(d.Cmd, &first)

@@ -94,6 +94,17 @@ type Feature struct {
 	Min, Max int16
 }
 
+// Supports returns the levels of a feature that the broker knows, 0 and 0 if it does not
+// know the feature.
+func (b *Broker) Supports(feature string) (low, high int16) {
+	for _, f := range b.Features {
+		if f.Name == feature {
+			return f.Min, f.Max
+		}
+	}
+	return 0, 0
+}
+
 // ResourceType says what a config belongs to; the values are the protocol's.
 type ResourceType int8
 
