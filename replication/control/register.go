@@ -128,7 +128,7 @@ func checkFeatures(m *meta.Image, features []Feature) error {
 // registered (ReplicationControlManager.handleBrokerShutdown).
 func (f Facts) restarted(b Registration, old *meta.Broker) []meta.Record {
 	id := b.Broker
-	unclean := b.Unclean || !b.Alone && (old == nil || b.PreviousEpoch != old.Epoch)
+	unclean := b.Unclean || old == nil || !b.Alone && b.PreviousEpoch != old.Epoch
 	someGone := old != nil && slices.ContainsFunc(old.LogDirs, func(dir prim.UUID) bool { return !slices.Contains(b.LogDirs, dir) })
 	// gone reports whether the log directory of the replica is not there any more.
 	gone := func(p *meta.Partition) bool {

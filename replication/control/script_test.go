@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -41,7 +42,11 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	elect-leaders preferred|unclean / orders-0
 //	update-features / metadata.version level=29 type=upgrade|safe-downgrade|unsafe-downgrade
 //	allocate-producer-ids 1
-//	alter-partition-reassignments / orders-0 replicas=1,2     (no replicas: cancel)
+//	alter-partition-reassignments [same-factor] / orders-0 replicas=1,2     (no replicas: cancel)
+//	preferred-elections
+//
+// The brokers of a cluster (see bench.brokers): register, fence, unfence, shutdown,
+// alter-partition, heartbeat, expired.
 //
 // Given by somebody else:
 //
@@ -60,7 +65,7 @@ func TestScripts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &bench{image: meta.Empty(), static: static, offline: make(map[int32]bool)}
+		b := &bench{image: meta.Empty(), static: static, offline: make(map[int32]bool), sessions: control.NewSessions(9 * time.Second), now: time.Unix(0, 0)}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			b.t, b.pos = t, d.Pos
 			b.out.Reset()
@@ -80,6 +85,9 @@ type bench struct {
 	random  int
 	offline map[int32]bool
 	out     strings.Builder
+
+	sessions *control.Sessions
+	now      time.Time
 }
 
 // UUID returns ids 1, 2 and so on.
@@ -96,7 +104,7 @@ func (b *bench) facts() control.Facts {
 			return errors.New("input/output error")
 		}
 		return nil
-	}}
+	}, Static: b.static}
 }
 
 // command carries out a request, which package control decides on.
@@ -187,6 +195,8 @@ func (b *bench) command(d *datadriven.TestData) {
 		out, err := control.UpdateFeatures(b.facts(), updates, 1)
 		records = out
 		b.answer("", err)
+	case "preferred-elections":
+		records = control.PreferredElections(b.facts())
 	case "allocate-producer-ids":
 		id := b.number(first.word())
 		out, from, n, err := control.ProducerIDs(b.image, id, b.image.Broker(id).Epoch)
@@ -205,7 +215,10 @@ func (b *bench) command(d *datadriven.TestData) {
 			b.answer(fmt.Sprintf("%s-%d", moves[i].Topic, moves[i].Partition), err)
 		}
 	default:
-		records = b.given(d.Cmd, &first)
+		var ok bool
+		if records, ok = b.brokers(d.Cmd, &first, items); !ok {
+			records = b.given(d.Cmd, &first)
+		}
 	}
 	first.done()
 	b.apply(records)
