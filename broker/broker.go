@@ -510,6 +510,14 @@ func (b *Broker) ClusterID() string { return b.clusterID }
 // NodeID returns the id of this broker.
 func (b *Broker) NodeID() int32 { return b.conf.NodeID }
 
+// Metadata returns the cluster's metadata as this broker has them.
+func (b *Broker) Metadata() *meta.Image { return b.controller.Image() }
+
+// AwaitMetadata waits until the metadata of this broker are so, or ctx ends.
+func (b *Broker) AwaitMetadata(ctx context.Context, ok func(*meta.Image) bool) error {
+	return b.controller.Await(ctx, ok)
+}
+
 // Done is closed once the broker is closed.
 func (b *Broker) Done() <-chan struct{} { return b.done }
 

@@ -148,15 +148,14 @@ func (c *Controller) applied(u quorum.Update) {
 	c.mu.Unlock()
 }
 
-// AwaitApplied waits until the entry at index is applied on this node and what it asks of
-// this broker is done, or ctx ends.
-func (c *Controller) AwaitApplied(ctx context.Context, index uint64) error {
+// Await waits until the metadata as applied on this node are so, or ctx ends.
+func (c *Controller) Await(ctx context.Context, ok func(*meta.Image) bool) error {
 	for {
 		c.mu.Lock()
 		next := c.applying
 		c.mu.Unlock()
-		if c.Image().Index >= index {
-			break
+		if ok(c.Image()) {
+			return nil
 		}
 		select {
 		case <-next:
@@ -164,10 +163,16 @@ func (c *Controller) AwaitApplied(ctx context.Context, index uint64) error {
 			return ctx.Err()
 		}
 	}
-	if c.o.Settled != nil {
-		return c.o.Settled(ctx, index)
+}
+
+// AwaitApplied waits until the entry at index is applied on this node and what it asks of
+// this broker is done, or ctx ends.
+func (c *Controller) AwaitApplied(ctx context.Context, index uint64) error {
+	err := c.Await(ctx, func(m *meta.Image) bool { return m.Index >= index })
+	if err == nil && c.o.Settled != nil {
+		err = c.o.Settled(ctx, index)
 	}
-	return nil
+	return err
 }
 
 // Active reports whether this controller decides.

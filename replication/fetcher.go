@@ -173,6 +173,7 @@ func (f *fetcher) runAside() {
 			x.busy = false
 		}
 		f.mu.Unlock()
+		signal(f.changed) // the main lane may have waited for what this one had
 		l.after(err)
 	}
 }

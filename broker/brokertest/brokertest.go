@@ -4,14 +4,19 @@
 //	b := brokertest.Start(t, brokertest.Options{})
 //	client := dial(b.Bootstrap())
 //
+// With several brokers it is a true cluster: each has its own disk, replicates by follower
+// fetch and can be killed, stopped, cut off and started again.
+//
+//	c := brokertest.Start(t, brokertest.Options{Brokers: 3})
+//	c.Broker(c.WaitLeader("orders", 0)).Kill()
+//
 // With InMemoryNetwork a broker also runs inside a testing/synctest bubble,
 // where an hour takes no time.
 package brokertest
 
 import (
 	"context"
-	"net"
-	"strings"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -28,6 +33,8 @@ import (
 // Options says how the broker of a test is made. The zero value keeps its data in
 // memory and listens on a free loopback port.
 type Options struct {
+	// Brokers is how many there are; 0 means 1.
+	Brokers int
 	// Config holds broker keys by Kafka's names, such as
 	// "auto.create.topics.enable": "false".
 	Config map[string]string
@@ -35,7 +42,8 @@ type Options struct {
 	// empty, is used instead.
 	OnDisk bool
 	Dir    string
-	// FS replaces the file system, for faults and crashes.
+	// FS replaces the file system, for faults and crashes. Several brokers have their data
+	// below /klamm/broker-1 and so on, or the same in Dir.
 	FS vfs.FS
 	// InMemoryNetwork listens on an in-memory network instead of loopback.
 	InMemoryNetwork bool
@@ -46,81 +54,79 @@ type Options struct {
 	Verbose bool
 }
 
-// Broker is a broker that ends with its test.
-type Broker struct {
-	*broker.Broker
-	network *memnet.Network
-	fs      vfs.FS
-}
-
-// Start starts a broker. It fails the test if that is not possible, and closes
-// the broker when the test ends.
+// Start starts a broker, or as many as Options.Brokers says. It fails the test if that is
+// not possible, and closes them when the test ends.
 //
 // A group does not wait for more members when its first one joins
-// (group.initial.rebalance.delay.ms is 0 unless Config says otherwise).
-func Start(t testing.TB, o Options) *Broker {
+// (group.initial.rebalance.delay.ms is 0 unless Config says otherwise). Topics of several
+// brokers have as many replicas, up to 3, and need one less to be in sync, where neither
+// Config nor their creator says otherwise.
+func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	b := &Broker{network: o.Network, fs: o.FS}
-	overrides := []string{"group.initial.rebalance.delay.ms=0", "listeners=PLAINTEXT://127.0.0.1:0"}
-	if o.InMemoryNetwork || o.Network != nil {
-		if b.network == nil {
-			b.network = memnet.New()
-		}
-		overrides[1] = "listeners=PLAINTEXT://broker-1:0"
+	c := &Cluster{t: t, o: o, network: o.Network}
+	if c.network == nil && o.InMemoryNetwork {
+		c.network = memnet.New()
 	}
-	switch {
-	case o.Dir != "":
-		overrides = append(overrides, "log.dirs="+o.Dir)
-	case o.OnDisk:
-		overrides = append(overrides, "log.dirs="+t.TempDir())
-	default:
-		overrides = append(overrides, "log.dirs=/klamm")
-		if b.fs == nil {
-			b.fs = vfs.NewMem()
-		}
+	if c.o.Dir == "" && o.OnDisk {
+		c.o.Dir = t.TempDir()
 	}
-	for k, v := range o.Config {
-		overrides = append(overrides, k+"="+v)
+	for id := range int32(max(o.Brokers, 1)) {
+		c.brokers = append(c.brokers, c.newBroker(id+1))
+	}
+	c.single = c.brokers[0]
+	if o.Brokers > 1 {
+		c.startAll()
+	} else {
+		c.startAlone()
+	}
+	return c
+}
+
+// overrides returns the config of every broker.
+func (c *Cluster) overrides() []string {
+	out := []string{"group.initial.rebalance.delay.ms=0"}
+	if n := c.o.Brokers; n > 1 {
+		out = append(out, fmt.Sprintf("default.replication.factor=%d", min(n, 3)), fmt.Sprintf("min.insync.replicas=%d", min(n, 3)-1))
+	}
+	for k, v := range c.o.Config {
+		out = append(out, k+"="+v)
+	}
+	return out
+}
+
+func (c *Cluster) options() broker.Options {
+	o := broker.Options{Clock: c.o.Clock, Logger: logger(c.t, c.o.Verbose),
+		Fatal: func(err error) { c.failed(err) }}
+	if c.network != nil {
+		o.Listen = c.network.Listen
+	}
+	return o
+}
+
+func (c *Cluster) startAlone() {
+	c.t.Helper()
+	overrides := append([]string{"listeners=PLAINTEXT://127.0.0.1:0", "log.dirs=/klamm"}, c.overrides()...)
+	if c.network != nil {
+		overrides[0] = "listeners=PLAINTEXT://" + host(1) + ":0"
+	}
+	if c.o.Dir != "" {
+		overrides[1] = "log.dirs=" + c.o.Dir
 	}
 	static, _, err := config.Load(config.Sources{Overrides: overrides})
 	if err != nil {
-		t.Fatalf("brokertest: %v", err)
+		c.t.Fatalf("brokertest: %v", err)
 	}
-	opts := broker.Options{Config: static, FS: b.fs, Clock: o.Clock, Logger: logger(t, o.Verbose),
-		Fatal: func(err error) { t.Errorf("brokertest: the metadata log failed: %v", err) }}
-	if b.network != nil {
-		opts.Listen = b.network.Listen
+	o := c.options()
+	o.Config, o.FS = static, c.single.fs
+	if c.single.Broker, err = broker.Start(context.Background(), o); err != nil {
+		c.t.Fatalf("brokertest: %v", err)
 	}
-	b.Broker, err = broker.Start(context.Background(), opts)
-	if err != nil {
-		t.Fatalf("brokertest: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Errorf("brokertest: close: %v", err)
+	c.t.Cleanup(func() {
+		if err := c.single.Close(); err != nil {
+			c.t.Errorf("brokertest: close: %v", err)
 		}
 	})
-	return b
 }
-
-// Bootstrap returns the address of the broker, as host:port.
-func (b *Broker) Bootstrap() string { return strings.Join(b.Broker.Bootstrap(), ",") }
-
-// Dial connects to an address of the broker, on its network. It fits the dial
-// options of clients.
-func (b *Broker) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if b.network != nil {
-		return b.network.Dial(ctx, network, address)
-	}
-	return new(net.Dialer).DialContext(ctx, network, address)
-}
-
-// Network returns the in-memory network, nil if the broker listens on loopback.
-func (b *Broker) Network() *memnet.Network { return b.network }
-
-// FS returns the file system that the broker keeps its data in, nil for the
-// operating system's.
-func (b *Broker) FS() vfs.FS { return b.fs }
 
 // logger logs to the test until it has ended: a line after that would panic.
 func logger(t testing.TB, verbose bool) *zap.Logger {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,11 +14,11 @@ import (
 	"github.com/klamm-io/klamm/client"
 )
 
-func options(b *brokertest.Broker) client.Options {
-	return client.Options{BootstrapServers: []string{b.Bootstrap()}, Dial: b.Dial}
+func options(b *brokertest.Cluster) client.Options {
+	return client.Options{BootstrapServers: strings.Split(b.Bootstrap(), ","), Dial: b.Dial}
 }
 
-func producer(t testing.TB, b *brokertest.Broker) *client.Producer {
+func producer(t testing.TB, b *brokertest.Cluster) *client.Producer {
 	t.Helper()
 	p, err := client.NewProducer(client.ProducerOptions{Options: options(b), Linger: -1})
 	if err != nil {
@@ -36,7 +37,7 @@ func send(t testing.TB, p *client.Producer, topic, value string) client.RecordMe
 	return at
 }
 
-func member(t testing.TB, b *brokertest.Broker, group, topic string) *client.Consumer {
+func member(t testing.TB, b *brokertest.Cluster, group, topic string) *client.Consumer {
 	t.Helper()
 	c, err := client.NewConsumer(client.ConsumerOptions{Options: options(b), Group: group, Reset: client.ResetEarliest, NoAutoCommit: true})
 	if err != nil {
@@ -128,7 +129,7 @@ func TestSilentMemberIsRemoved(t *testing.T) {
 		p := producer(t, b)
 		send(t, p, "orders", "a")
 		silent := b.Network().Host("silent")
-		lost, err := client.NewConsumer(client.ConsumerOptions{Group: "g", Options: client.Options{BootstrapServers: []string{b.Bootstrap()}, Dial: silent.Dial}})
+		lost, err := client.NewConsumer(client.ConsumerOptions{Group: "g", Options: client.Options{BootstrapServers: strings.Split(b.Bootstrap(), ","), Dial: silent.Dial}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +220,7 @@ func TestOffsetsSurviveARestart(t *testing.T) {
 
 // TestManyBrokers runs brokers side by side, each with its own data.
 func TestManyBrokers(t *testing.T) {
-	var all []*brokertest.Broker
+	var all []*brokertest.Cluster
 	for range 5 {
 		all = append(all, brokertest.Start(t, brokertest.Options{}))
 	}

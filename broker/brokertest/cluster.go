@@ -1,0 +1,209 @@
+package brokertest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klamm-io/klamm/broker"
+	"github.com/klamm-io/klamm/config"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/memnet"
+)
+
+// single is the broker of a test that has one.
+type single = Broker
+
+// Cluster is what Start has started, and ends with its test. One of a single broker is
+// used as that broker.
+type Cluster struct {
+	*single
+	t       testing.TB
+	o       Options
+	network *memnet.Network
+	cluster *broker.Cluster // nil for a single broker
+	brokers []*Broker
+}
+
+// host is where a broker is on an in-memory network.
+func host(id int32) string { return fmt.Sprintf("broker-%d", id) }
+
+func (c *Cluster) startAll() {
+	c.t.Helper()
+	dir := "/klamm"
+	if c.o.Dir != "" {
+		dir = c.o.Dir
+	}
+	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir,
+		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() }}
+	if c.network != nil {
+		o.Host = host
+		o.Dial = func(id int32) func(context.Context, string, string) (net.Conn, error) {
+			return c.network.Host(host(id)).Dial
+		}
+	}
+	var err error
+	if c.cluster, err = broker.StartCluster(context.Background(), o); err != nil {
+		c.t.Fatalf("brokertest: %v", err)
+	}
+	for _, b := range c.brokers {
+		b.Broker = c.cluster.Broker(b.id)
+	}
+	c.t.Cleanup(func() {
+		for _, b := range c.brokers {
+			b.Resume()
+		}
+		if c.network != nil {
+			c.network.Heal()
+		}
+		if err := c.cluster.Close(); err != nil {
+			c.t.Errorf("brokertest: close: %v", err)
+		}
+	})
+}
+
+// failed is called when a broker's metadata log has failed. That of one that is killed does.
+func (c *Cluster) failed(err error) {
+	for _, b := range c.brokers {
+		if b.killing.Load() {
+			return
+		}
+	}
+	c.t.Errorf("brokertest: the metadata log failed: %v", err)
+}
+
+// Broker returns the broker of an id, from 1 on.
+func (c *Cluster) Broker(id int32) *Broker {
+	c.t.Helper()
+	if id < 1 || int(id) > len(c.brokers) {
+		c.t.Fatalf("brokertest: there is no broker %d of %d", id, len(c.brokers))
+	}
+	return c.brokers[id-1]
+}
+
+// Bootstrap returns the addresses of all brokers, as host:port,host:port.
+func (c *Cluster) Bootstrap() string {
+	if c.cluster == nil {
+		return c.single.Bootstrap()
+	}
+	return strings.Join(c.cluster.Bootstrap(), ",")
+}
+
+// Network returns the in-memory network, nil if the brokers listen on loopback.
+func (c *Cluster) Network() *memnet.Network { return c.network }
+
+// Isolate cuts a broker off from the others. Clients reach it. It needs an in-memory
+// network.
+func (c *Cluster) Isolate(id int32) {
+	c.t.Helper()
+	for _, b := range c.brokers {
+		if b.id != id {
+			c.Cut(id, b.id)
+		}
+	}
+}
+
+// Cut cuts the link between two brokers, in both directions: what is on it waits for Heal.
+// It needs an in-memory network.
+func (c *Cluster) Cut(a, b int32) {
+	c.t.Helper()
+	if c.network == nil {
+		c.t.Fatal("brokertest: links are cut on an in-memory network only: set Options.InMemoryNetwork")
+	}
+	c.network.Partition(host(c.Broker(a).id), host(c.Broker(b).id))
+}
+
+// Heal mends all links.
+func (c *Cluster) Heal() {
+	c.t.Helper()
+	if c.network == nil {
+		c.t.Fatal("brokertest: there are no links to heal: set Options.InMemoryNetwork")
+	}
+	c.network.Heal()
+}
+
+// patience is how long the waits of a test last at most.
+const patience = time.Minute
+
+// await waits until the metadata of any running broker are so.
+func (c *Cluster) await(what func() string, ok func(*meta.Image) bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ctx, found := context.WithCancel(ctx)
+	defer found()
+	done := make(chan error, len(c.brokers))
+	waiting := 0
+	for _, b := range c.brokers {
+		if b.Running() {
+			waiting++
+			go func(b *broker.Broker) { done <- b.AwaitMetadata(ctx, ok) }(b.Broker)
+		}
+	}
+	for range waiting {
+		if err := <-done; err == nil {
+			return
+		}
+	}
+	c.t.Fatalf("brokertest: %s", what())
+}
+
+// image returns the newest metadata that a running broker has.
+func (c *Cluster) image() *meta.Image {
+	newest := meta.Empty()
+	for _, b := range c.brokers {
+		if b.Running() {
+			if m := b.Broker.Metadata(); m.Index > newest.Index {
+				newest = m
+			}
+		}
+	}
+	return newest
+}
+
+// Leader returns the broker that leads a partition, -1 if there is none.
+func (c *Cluster) Leader(topic string, partition int32) int32 {
+	if p := c.image().Partition(topic, partition); p != nil {
+		return p.Leader
+	}
+	return meta.NoLeader
+}
+
+// WaitLeader waits until a running broker leads a partition, and returns its id.
+func (c *Cluster) WaitLeader(topic string, partition int32) (leader int32) {
+	c.t.Helper()
+	c.await(func() string {
+		return fmt.Sprintf("no running broker leads %s-%d: %s", topic, partition, c.describe(topic, partition))
+	}, func(m *meta.Image) bool {
+		p := m.Partition(topic, partition)
+		if p == nil || p.Leader == meta.NoLeader || !c.Broker(p.Leader).Running() {
+			return false
+		}
+		b := m.Broker(p.Leader)
+		return b != nil && !b.Fenced
+	})
+	return c.Leader(topic, partition)
+}
+
+// WaitISR waits until a partition has n replicas in sync.
+func (c *Cluster) WaitISR(topic string, partition int32, n int) {
+	c.t.Helper()
+	c.await(func() string {
+		return fmt.Sprintf("%s-%d does not have %d in sync: %s", topic, partition, n, c.describe(topic, partition))
+	}, func(m *meta.Image) bool {
+		p := m.Partition(topic, partition)
+		return p != nil && len(p.InSync) == n
+	})
+}
+
+func (c *Cluster) describe(topic string, partition int32) string {
+	p := c.image().Partition(topic, partition)
+	if p == nil {
+		return "it does not exist"
+	}
+	return fmt.Sprintf("leader %d, in sync %v, eligible %v, replicas %v", p.Leader, p.InSync, p.EligibleLeader, p.Replicas)
+}
