@@ -144,12 +144,16 @@ func (c *Cluster) await(what func() string, ok func(*meta.Image) bool) {
 			go func(b *broker.Broker) { done <- b.AwaitMetadata(ctx, ok) }(b.Broker)
 		}
 	}
+	seen := false
 	for range waiting {
 		if err := <-done; err == nil {
-			return
+			seen = true
+			found() // the others need not look on
 		}
 	}
-	c.t.Fatalf("brokertest: %s", what())
+	if !seen {
+		c.t.Fatalf("brokertest: %s", what())
+	}
 }
 
 // image returns the newest metadata that a running broker has.
