@@ -6,7 +6,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -40,7 +39,10 @@ func (f *fetcher) take(l *lane) error {
 			if x == nil {
 				return fmt.Errorf("%w: an answer for partition %d of topic %s, which was not asked for", conn.ErrProtocol, d.PartitionIndex, t.TopicId)
 			}
-			moved, err := f.takeOne(l, x, d)
+			moved, err := x.p.Take(x.epoch, answer(d))
+			if errors.Is(err, kerr.OffsetOutOfRange) {
+				l.outside = append(l.outside, x)
+			}
 			f.settle(x, moved, err)
 		}
 	}
@@ -75,45 +77,11 @@ func (f *fetcher) settle(x *followed, moved bool, err error) {
 	f.lg.Log(level, "a partition is not copied", zap.String("topic", x.p.Topic), zap.Int32("partition", x.p.Index), zap.Int32("leader_epoch", x.epoch), zap.Error(err))
 }
 
-// takeOne does with a partition what the leader's answer asks for. It reports whether the
-// log has moved, so that the leader must learn of it.
-func (f *fetcher) takeOne(l *lane, x *followed, d *msg.FetchResponsePartitionData) (moved bool, err error) {
-	p := x.p
-	switch code := kerr.Code(d.ErrorCode); {
-	case code == kerr.OffsetOutOfRange:
-		l.outside = append(l.outside, x)
-		return false, errAskAgain
-	case code != kerr.None:
-		return false, code
-	case d.DivergingEpoch.Epoch >= 0:
-		return true, f.diverge(x, d.DivergingEpoch.Epoch, d.DivergingEpoch.EndOffset)
-	}
-	end := p.log.EndOffset()
-	err = log.Caught(f.lg, "replicate", func() error {
-		_, err := p.AppendAsFollower(x.epoch, d.Records.B, d.HighWatermark, d.LogStartOffset)
-		return err
-	})
-	return p.log.EndOffset() != end, err
+// answer returns what the leader says of one partition.
+func answer(d *msg.FetchResponsePartitionData) Answer {
+	return Answer{Code: kerr.Code(d.ErrorCode), Batches: d.Records.B, High: d.HighWatermark, Start: d.LogStartOffset,
+		DivergingEpoch: d.DivergingEpoch.Epoch, DivergingEnd: d.DivergingEpoch.EndOffset}
 }
-
-// diverge cuts the log to where it parts from the leader's, of which epoch is the newest
-// that is not above this log's last one, and end where it ends there (KIP-101, KIP-279).
-// Where this log has no such epoch it is cut to the end of the one before, and the next
-// answer tells more.
-func (f *fetcher) diverge(x *followed, epoch int32, end int64) error {
-	l := x.p.log
-	cut := min(end, l.EndOffset())
-	if own, ownEnd := l.EpochEndOffset(epoch); own >= 0 {
-		cut = min(cut, ownEnd)
-	}
-	cut = max(cut, l.StartOffset())
-	f.lg.Info("cut to where the leader's log is another one", zap.String("topic", x.p.Topic), zap.Int32("partition", x.p.Index),
-		zap.Int64("from", l.EndOffset()), zap.Int64("to", cut), zap.Int64("high_watermark", l.HighWatermark()), zap.Int32("leader_epoch", x.epoch))
-	return log.Caught(f.lg, "truncate", func() error { return x.p.TruncateIn(x.epoch, cut) })
-}
-
-// errAskAgain has a partition whose log is about to be changed asked for again.
-var errAskAgain = errors.New("the leader has no such offset")
 
 // meetRanges has logs begin or end where the leader's do, whose ends it does not have.
 func (l *lane) meetRanges() {
@@ -125,25 +93,18 @@ func (l *lane) meetRanges() {
 	l.outside = l.outside[:0]
 }
 
-// meetRange cuts a log that ends behind the leader's to its end, and has one that ends
-// before it begin there with nothing.
+// meetRange asks the leader where its log begins and ends, and has a partition's do so too.
 func (l *lane) meetRange(x *followed) error {
 	const latest, earliest = -1, -2
-	own := x.p.log.EndOffset()
 	end, err := l.offset(x, latest)
 	if err != nil {
 		return err
 	}
-	if end < own {
-		l.f.lg.Warn("cut to the end of the leader's log", zap.String("topic", x.p.Topic), zap.Int32("partition", x.p.Index), zap.Int64("from", own), zap.Int64("to", end), zap.Int32("leader_epoch", x.epoch))
-		return log.Caught(l.f.lg, "truncate", func() error { return x.p.TruncateIn(x.epoch, end) })
-	}
 	start, err := l.offset(x, earliest)
-	if err != nil || start <= own {
+	if err != nil {
 		return err
 	}
-	l.f.lg.Info("begins where the leader's log does", zap.String("topic", x.p.Topic), zap.Int32("partition", x.p.Index), zap.Int64("from", own), zap.Int64("to", start))
-	return log.Caught(l.f.lg, "truncate", func() error { return x.p.truncateFullyIn(x.epoch, start) })
+	return x.p.Meet(x.epoch, start, end)
 }
 
 // offset asks the leader for an offset that a timestamp stands for.
