@@ -14,6 +14,8 @@ import (
 // brokers carries out what concerns the brokers of a cluster, if command is of that kind.
 // The epoch of a broker is its last one where none is named.
 //
+//	cluster 3 racks=a,b,a
+//	    brokers 1 to 3 have registered and are unfenced
 //	register 2 incarnation=7 previous-epoch=3 unclean alone log-dirs=1,2 rack=a
 //	    a process that has shut down cleanly in the last epoch, with the directories that
 //	    the broker had, unless it says otherwise; log-dirs=new is an empty disk
@@ -28,6 +30,8 @@ import (
 //	begin                another controller becomes active
 func (b *bench) brokers(command string, e *element, items []element) (records []meta.Record, ok bool) {
 	switch command {
+	case "cluster":
+		b.cluster(e)
 	case "register":
 		return b.register(e), true
 	case "fence", "unfence", "shutdown":
@@ -65,6 +69,23 @@ func (b *bench) brokers(command string, e *element, items []element) (records []
 		return nil, false
 	}
 	return nil, true
+}
+
+// cluster registers and unfences brokers, and writes down only their epochs.
+func (b *bench) cluster(e *element) {
+	racks := strings.Split(e.take("racks"), ",")
+	for id := range b.number(e.word()) {
+		line := fmt.Sprint(id + 1)
+		if int(id) < len(racks) && racks[id] != "" {
+			line += " rack=" + racks[id]
+		}
+		b.apply(b.register(&element{b, strings.Fields(line)}))
+		b.apply(b.heartbeat(&element{b, strings.Fields(fmt.Sprint(id + 1))}))
+	}
+	b.out.Reset()
+	for _, br := range b.image.Brokers() {
+		fmt.Fprintf(&b.out, "broker %d: epoch %d\n", br.ID, br.Epoch)
+	}
 }
 
 // epoch takes the epoch of a broker.

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -83,11 +84,16 @@ func (f Facts) change(t *meta.Topic, index int32, p *meta.Partition, s settings)
 
 // sweep returns the records that change partitions: alter sets what each is to have that
 // touched picks.
-func (f Facts) sweep(touched func(p *meta.Partition) bool, alter func(c *partitionChange)) (out []meta.Record) {
+func (f Facts) sweep(touched func(p *meta.Partition) bool, alter func(c *partitionChange)) []meta.Record {
+	return f.sweepSome(math.MaxInt, touched, alter)
+}
+
+// sweepSome is sweep until there are most records.
+func (f Facts) sweepSome(most int, touched func(p *meta.Partition) bool, alter func(c *partitionChange)) (out []meta.Record) {
 	var of *meta.Topic
 	var s settings
 	f.Image.Partitions(func(t *meta.Topic, index int32, p *meta.Partition) {
-		if !touched(p) {
+		if len(out) >= most || !touched(p) {
 			return
 		}
 		if of != t {

@@ -59,7 +59,7 @@ func (f Facts) planElection(kind ElectionType, name PartitionName) (meta.Record,
 		switch {
 		case p.Leader == p.Replicas[0]:
 			return nil, errNotNeeded
-		case !c.prefers():
+		case !slices.Contains(c.inSync, p.Replicas[0]) || !c.acceptable(p.Replicas[0]):
 			return nil, kerr.Refuse(kerr.PreferredLeaderNotAvailable, "The preferred leader was not available.")
 		}
 		c.election = preferredElection
@@ -76,38 +76,23 @@ func (f Facts) planElection(kind ElectionType, name PartitionName) (meta.Record,
 	return r, nil
 }
 
-// prefers reports whether the first replica can lead.
-func (c *partitionChange) prefers() bool {
-	return slices.Contains(c.inSync, c.replicas[0]) && c.acceptable(c.replicas[0])
-}
-
-// maxPreferred bounds the elections of PreferredElections.
-const maxPreferred = 1000
+// maxElections bounds the elections of PreferredElections and UncleanElections.
+const maxElections = 1000
 
 // PreferredElections makes the first replica of partitions their leader where it is in
-// sync: of 1,000 at most (auto.leader.rebalance.enable). There may be more if the records
+// sync (auto.leader.rebalance.enable): of 1,000 at most. There may be more if the records
 // are as many.
-func PreferredElections(f Facts) (out []meta.Record) {
-	f.Image.Topics("", func(t *meta.Topic) bool {
-		var s *settings
-		for i, p := range t.Partitions {
-			if p.Leader == p.Replicas[0] || !slices.Contains(p.InSync, p.Replicas[0]) {
-				continue
-			}
-			if s == nil {
-				of := f.settings(t)
-				s = &of
-			}
-			c := f.change(t, int32(i), p, *s)
-			if !c.prefers() {
-				continue
-			}
-			c.election = preferredElection
-			if out = append(out, c.record()); len(out) == maxPreferred {
-				return false
-			}
-		}
-		return true
-	})
-	return out
+func PreferredElections(f Facts) []meta.Record {
+	strayed := func(p *meta.Partition) bool {
+		return p.Leader != p.Replicas[0] && slices.Contains(p.InSync, p.Replicas[0]) && active(f.Image, p.Replicas[0]) && dirOnline(f.Image, p, p.Replicas[0])
+	}
+	return f.sweepSome(maxElections, strayed, func(c *partitionChange) { c.election = preferredElection })
+}
+
+// UncleanElections finds leaders for partitions that have none and whose topics would
+// rather lose records (unclean.leader.election.enable): of 1,000 at most. There may be more
+// if the records are as many (maybeElectUncleanLeaders).
+func UncleanElections(f Facts) []meta.Record {
+	leaderless := func(p *meta.Partition) bool { return p.Leader == meta.NoLeader }
+	return f.sweepSome(maxElections, leaderless, func(*partitionChange) {})
 }

@@ -88,7 +88,15 @@ const minISRKey = "min.insync.replicas"
 // of its own (ConfigurationControlManager.maybeGenerateElrSafetyRecords).
 func (f Facts) eligibility(on bool) (out []meta.Record) {
 	if !on {
-		return []meta.Record{new(msg.ClearElrRecord)}
+		// Without eligible leaders the last one in sync stays in sync.
+		alone := func(p *meta.Partition) bool { return len(p.InSync) == 0 && len(p.EligibleLeader) > 0 }
+		out = f.sweep(alone, func(c *partitionChange) {
+			c.eligibility, c.inSync = false, c.eligible[:1]
+			if len(c.lastKnown) == 1 && slices.Contains(c.eligible, c.lastKnown[0]) {
+				c.inSync = c.lastKnown
+			}
+		})
+		return append(out, new(msg.ClearElrRecord))
 	}
 	all := meta.Resource{Type: meta.BrokerResource}
 	if _, ok := f.Image.Config(all)[minISRKey]; !ok {

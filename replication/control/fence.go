@@ -91,12 +91,18 @@ func (c *partitionChange) exclude(id int32) {
 	c.acceptable = func(other int32) bool { return other != id && acceptable(other) }
 }
 
+// remaining returns the log directories that a broker has left.
+func remaining(b *meta.Broker, offline []prim.UUID) []prim.UUID {
+	return slices.DeleteFunc(slices.Clone(b.LogDirs), func(dir prim.UUID) bool { return slices.Contains(offline, dir) })
+}
+
 // dirsOffline returns the changes for log directories that a broker has lost: its
 // replicas there leave the in-sync sets and the eligible leaders
 // (ReplicationControlManager.handleDirectoriesOffline, where they stay eligible: but a
-// directory whose writes fail may have lost what it took before).
+// directory whose writes fail may have lost what it took before). A broker that has lost
+// all of them keeps them in its registration, which says nothing by none, and is fenced.
 func dirsOffline(f Facts, b *meta.Broker, offline []prim.UUID) []meta.Record {
-	left := slices.DeleteFunc(slices.Clone(b.LogDirs), func(dir prim.UUID) bool { return slices.Contains(offline, dir) })
+	left := remaining(b, offline)
 	if len(left) == len(b.LogDirs) {
 		return nil
 	}
@@ -109,7 +115,10 @@ func dirsOffline(f Facts, b *meta.Broker, offline []prim.UUID) []meta.Record {
 		c.inSync, c.unclean = without(c.inSync, b.ID), func(id int32) bool { return id == b.ID }
 		c.exclude(b.ID)
 	})
-	r := registrationChange(b.ID, b.Epoch)
-	r.LogDirs = left
-	return append(out, r)
+	if len(left) > 0 {
+		r := registrationChange(b.ID, b.Epoch)
+		r.LogDirs = left
+		out = append(out, r)
+	}
+	return out
 }

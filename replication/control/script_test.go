@@ -43,7 +43,7 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	update-features / metadata.version level=29 type=upgrade|safe-downgrade|unsafe-downgrade
 //	allocate-producer-ids 1
 //	alter-partition-reassignments [same-factor] / orders-0 replicas=1,2     (no replicas: cancel)
-//	preferred-elections
+//	preferred-elections, unclean-elections
 //
 // The brokers of a cluster (see bench.brokers): register, fence, unfence, shutdown,
 // alter-partition, heartbeat, expired.
@@ -197,6 +197,8 @@ func (b *bench) command(d *datadriven.TestData) {
 		b.answer("", err)
 	case "preferred-elections":
 		records = control.PreferredElections(b.facts())
+	case "unclean-elections":
+		records = control.UncleanElections(b.facts())
 	case "allocate-producer-ids":
 		id := b.number(first.word())
 		out, from, n, err := control.ProducerIDs(b.image, id, b.image.Broker(id).Epoch)

@@ -131,7 +131,12 @@ func (s *Sessions) Settled(id int32, epoch int64, index uint64) {
 func (s *Sessions) Expired(m *meta.Image, now time.Time) (out []BrokerName) {
 	s.meet(m, now)
 	for _, b := range m.Brokers() {
-		if !b.Fenced && s.over(s.brokers[b.ID], now) {
+		own := s.brokers[b.ID]
+		switch {
+		case own == nil || !s.over(own, now):
+		case b.Fenced:
+			delete(s.brokers, b.ID) // nothing is left to be done
+		default:
 			out = append(out, BrokerName{b.ID, b.Epoch})
 		}
 	}
@@ -139,7 +144,7 @@ func (s *Sessions) Expired(m *meta.Image, now time.Time) (out []BrokerName) {
 }
 
 // Next returns when the next session ends, if there is one: Expired has nothing new
-// before.
+// before. It lies in the past while brokers that Expired has named are not fenced.
 func (s *Sessions) Next() (next time.Time, ok bool) {
 	for _, own := range s.brokers {
 		end := own.contact.Add(s.timeout)
@@ -167,6 +172,9 @@ func (s *Sessions) Decide(f Facts, h Heartbeat, now time.Time) ([]meta.Record, H
 	s.Registered(b.ID, b.Epoch, now)
 	own := s.brokers[b.ID]
 	own.applied = h.Applied
+	if len(remaining(b, h.OfflineDirs)) == 0 && len(h.OfflineDirs) > 0 {
+		h.WantFence = true // it has nowhere to hold a replica
+	}
 	answer := HeartbeatAnswer{CaughtUp: h.Applied >= b.Epoch, Fenced: b.Fenced}
 	out, err := s.next(f, b, h, own, &answer)
 	if err != nil {

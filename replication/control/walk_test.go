@@ -6,12 +6,12 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
-	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
@@ -20,14 +20,22 @@ import (
 // who is in sync or eligible has what was committed: see ledger.
 func TestWalk(t *testing.T) {
 	const seeds, steps = 60, 400
+	seen := make(map[string]int)
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			w := newWalk(t, seed)
+			w.seen = seen
 			for range steps {
 				w.step()
 			}
 		})
 	}
+	for _, what := range []string{"eligible leader", "unclean election", "isr is empty", "isr grows", "move begins", "move ends", "directory lost"} {
+		if seen[what] == 0 {
+			t.Errorf("it never happened: %s", what)
+		}
+	}
+	t.Logf("%v", seen)
 }
 
 // walk is a cluster whose brokers do what the random numbers say.
@@ -44,6 +52,24 @@ type walk struct {
 	ledger   ledger
 	epochs   map[int32]int64 // the last epoch of each broker
 	ruled    map[term]int32  // who led in each leader epoch
+	seen     map[string]int  // what has happened how often, in all walks
+}
+
+// saw counts what a change of a partition was.
+func (w *walk) saw(p, was *meta.Partition) {
+	for what, so := range map[string]bool{
+		"eligible leader":  p.Leader != was.Leader && slices.Contains(was.EligibleLeader, p.Leader) && !p.Recovering,
+		"unclean election": p.Recovering && !was.Recovering,
+		"isr is empty":     len(p.InSync) == 0 && len(was.InSync) > 0,
+		"isr grows":        len(p.InSync) > len(was.InSync),
+		"move begins":      len(p.Adding) > len(was.Adding),
+		"move ends":        len(was.Adding) > 0 && len(p.Adding) == 0 && len(p.Replicas) > 0 && slices.Contains(p.Replicas, was.Adding[0]),
+		"directory lost":   strings.Contains(w.did, "OfflineDirs:[A"),
+	} {
+		if so {
+			w.seen[what]++
+		}
+	}
 }
 
 type term struct {
@@ -81,6 +107,11 @@ func (w *walk) epoch(id int32) int64 {
 	return b.Epoch
 }
 
+func (w *walk) active(id int32) bool {
+	b := w.image.Broker(id)
+	return b != nil && !b.Fenced && !b.ShuttingDown
+}
+
 // partition returns a partition, if there is one.
 func (w *walk) partition() (t *meta.Topic, index int32) {
 	n := w.r.IntN(max(w.image.PartitionCount(), 1))
@@ -104,7 +135,7 @@ func (w *walk) some(ids []int32) (out []int32) {
 
 // step makes one decision and checks what comes of it.
 func (w *walk) step() {
-	w.now = w.now.Add(time.Duration(w.r.IntN(3000)) * time.Millisecond)
+	w.now = w.now.Add(time.Duration(w.r.IntN(700)) * time.Millisecond)
 	var records []meta.Record
 	var err error
 	join, lost := false, func(*meta.Partition, int32) bool { return false }
@@ -215,7 +246,11 @@ func (w *walk) alter() []meta.Record {
 		if w.one(20) {
 			ap.PartitionEpoch += w.r.Int32N(3) - 1
 		}
-		for _, id := range w.some(p.Replicas) {
+		isr := w.some(p.Replicas)
+		if !w.one(8) { // one that may be granted
+			isr = slices.DeleteFunc(slices.Clone(p.Replicas), func(id int32) bool { return !w.active(id) || id != p.Leader && w.one(4) })
+		}
+		for _, id := range isr {
 			ap.NewISR = append(ap.NewISR, control.ISRMember{Broker: id, Epoch: w.epoch(id)})
 		}
 		r.Topics = append(r.Topics, control.AlterTopic{ID: t.ID, Partitions: []control.AlterPartition{ap}})
@@ -267,6 +302,10 @@ func (w *walk) elect() []meta.Record {
 	if t == nil || w.one(2) {
 		w.did = "preferred elections"
 		return control.PreferredElections(w.facts())
+	}
+	if w.one(3) {
+		w.did = "unclean elections"
+		return control.UncleanElections(w.facts())
 	}
 	kind := control.ElectionType(w.r.IntN(2))
 	w.did = fmt.Sprint("elect ", kind, t.Name, index)
@@ -397,10 +436,7 @@ func (w *walk) minISR(t *meta.Topic) int {
 // check checks one partition.
 func (w *walk) check(at slot, p, was *meta.Partition, minISR int) {
 	bad := w.t.Errorf
-	active := func(id int32) bool {
-		b := w.image.Broker(id)
-		return b != nil && !b.Fenced && !b.ShuttingDown
-	}
+	active := w.active
 	for name, set := range map[string][]int32{"replicas": p.Replicas, "isr": p.InSync, "elr": p.EligibleLeader, "adding": p.Adding, "removing": p.Removing} {
 		for i, id := range set {
 			if !slices.Contains(p.Replicas, id) || slices.Contains(set[:i], id) {
@@ -428,6 +464,7 @@ func (w *walk) check(at slot, p, was *meta.Partition, minISR int) {
 	if was == nil || was == p {
 		return
 	}
+	w.saw(p, was)
 	if p.PartitionEpoch <= was.PartitionEpoch || p.LeaderEpoch < was.LeaderEpoch || p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch {
 		bad("R14: leader epoch, partition epoch")
 	}
@@ -464,5 +501,4 @@ func (w *walk) checkSnapshot() {
 			w.t.Fatalf("%T: %v", r, err)
 		}
 	}
-	_ = msg.PartitionRecord{}
 }
