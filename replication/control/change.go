@@ -148,9 +148,6 @@ func (c *partitionChange) record() *msg.PartitionChangeRecord {
 	case len(c.inSync) == 0 && !c.eligibility:
 		c.inSync = c.was.InSync // only they are known to have every record
 	}
-	if !c.eligibility || len(c.inSync) >= c.needed() {
-		c.eligible = nil
-	}
 	c.rememberLeader(leader)
 	set := func(dst *[]int32, was, is []int32) {
 		if !slices.Equal(was, is) {

@@ -468,6 +468,9 @@ func (w *walk) check(at slot, p, was *meta.Partition, minISR int) {
 	if p.PartitionEpoch <= was.PartitionEpoch || p.LeaderEpoch < was.LeaderEpoch || p.Leader != was.Leader && p.LeaderEpoch == was.LeaderEpoch {
 		bad("R14: leader epoch, partition epoch")
 	}
+	if p.LeaderEpoch == was.LeaderEpoch && slices.ContainsFunc(was.Replicas, func(id int32) bool { return !slices.Contains(p.Replicas, id) }) {
+		bad("R14: a replica has gone, and could go on in the leader epoch")
+	}
 	if other, ok := w.ruled[term{at, p.LeaderEpoch}]; ok && p.Leader != meta.NoLeader && other != p.Leader {
 		bad("R14: %d leads in the epoch of %d", p.Leader, other)
 	}
