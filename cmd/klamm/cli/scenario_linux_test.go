@@ -82,7 +82,7 @@ func eachExample(t *testing.T, name, about string, atOnce int, run func(t *testi
 }
 
 // withLogs makes a directory for commands that look at files: that of a broker
-// which wrote two records and stopped.
+// which wrote two records and stopped, its configuration, and that of a new node.
 func withLogs(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -96,6 +96,14 @@ func withLogs(t *testing.T) (dir string) {
 	s.lines("a\nb\n", "produce", "orders", "--timestamp", "1700000000000")
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"server.properties": "log.dirs=data\n",
+		"new.properties":    "node.id=2\nlog.dirs=new/a,new/b\nlisteners=PLAINTEXT://:9092,CONTROLLER://:9093\ncontroller.quorum.bootstrap.servers=localhost:9093\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
@@ -120,7 +128,7 @@ func TestEmptyInput(t *testing.T) {
 }
 
 // note matches whole sentences, which no table has.
-var note = regexp.MustCompile(`^(\d+ partitions, |  controller\.quorum)`)
+var note = regexp.MustCompile(`^(\d+ partitions, |  controller\.quorum|Found metadata: |Formatting )`)
 
 func TestTerminal(t *testing.T) {
 	t.Parallel()

@@ -19,45 +19,7 @@ import (
 )
 
 func newStorage(g *globals) *cobra.Command {
-	return group("storage", "Log directories of klamm and of JVM brokers; no broker is needed", newStorageInfo(g), newStorageConvert(g))
-}
-
-func newStorageInfo(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "info DIR...", Short: "Say whose log directories are",
-		Long: `Say whose log directories are, without changing them. The kinds:
-
-  new              missing, or nothing of a broker is in it
-  klamm            klamm's, with the metadata of the cluster
-  kafka            a JVM broker's (KRaft), with the metadata of the cluster
-  kafka-formatted  formatted for a JVM broker which never ran
-  data             belongs to a node, but its metadata are in another one of its directories
-  zookeeper        of a Kafka broker that used ZooKeeper
-  converting-to-klamm, converting-to-kafka  a conversion was interrupted
-
-klamm starts on new, klamm and data; the advice says what can be done with the others.
-
-Exit codes: 0, 1 a directory cannot be read, 2 wrong usage.`,
-		Example: `  klamm storage info data
-  klamm storage info /var/lib/kafka/data --format json`,
-		Args: atLeast(1, "DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := newPrinter(cmd.OutOrStdout(), g.format)
-			if err != nil {
-				return err
-			}
-			fs := vfs.OS()
-			r := &rows{columns: []string{"directory", "kind", "cluster", "node", "directory_id", "partitions", "running", "clean", "advice"}}
-			for _, dir := range args {
-				d, err := convert.Look(fs, filepath.Clean(dir))
-				if err != nil {
-					return err
-				}
-				r.add(d.Path, d.Kind.String(), textOrNil(d.ClusterID), known(int64(d.NodeID)), textOrNil(d.DirectoryID), d.Partitions, scrub.Held(fs, d.Path), d.Clean, textOrNil(d.Advice()))
-			}
-			return p.print("", r)
-		},
-	}
+	return group("storage", "Log directories of klamm and of JVM brokers; no broker is needed", newStorageInfo(g), newStorageFormat(g), newStorageRandomUUID(g), newStorageConvert(g))
 }
 
 // convertFlags are those of storage convert.

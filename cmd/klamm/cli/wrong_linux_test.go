@@ -18,7 +18,7 @@ var arguments = map[string]string{
 	"klamm produce": "t v", "klamm consume": "t", "klamm group describe": "g", "klamm group seek": "g --to end", "klamm group delete": "g",
 	"klamm config set": "retention.ms=1 --topic t", "klamm config delete": "retention.ms --topic t",
 	"klamm log dump": "f.log", "klamm log verify": "testdata", "klamm log repair": "testdata", "klamm storage info": "testdata",
-	"klamm storage convert": "--from-kafka testdata", "klamm bench produce": "t", "klamm bench consume": "t", "klamm bench latency": "t",
+	"klamm storage convert": "--from-kafka testdata", "klamm storage format": "-t 5L6g3nShT-eMCtK--X86sw -c testdata/none", "klamm bench produce": "t", "klamm bench consume": "t", "klamm bench latency": "t",
 }
 
 // wrongValues are values that a flag of text refuses, by its name.
@@ -28,7 +28,7 @@ var wrongValues = map[string][]string{
 	"timestamp": {"soon", "-5"}, "header": {"novalue"}, "property": {"novalue", "linger.msec=1", "=1"}, "config": {"novalue", "retention.sm=1", "retention.ms=x"},
 	"unset": {"retention.sm"}, "read-format": {"%q", "%"}, "print-format": {"%q", "%h{%k"}, "unenforced": {"nothing"}, "topic": {"", "a b"}, "group": {""},
 	"listen": {"nowhere", "127.0.0.1:x"}, "override": {"num.partition=1"}, "log-level": {"loud"}, "topics": {"a b"},
-	"from-kafka": {"testdata/none"}, "to-kafka": {"testdata/none"},
+	"from-kafka": {"testdata/none"}, "to-kafka": {"testdata/none"}, "cluster-id": {"", "short", "5L6g3nShT-eMCtK--X86sw=="}, "initial-controllers": {"1@a:9093", "1@a:9093:short", ","},
 }
 
 // free are flags of text that take any: keys, and names of files and groups.

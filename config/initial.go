@@ -1,0 +1,56 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/klamm-io/klamm/wire/prim"
+)
+
+// InitialControllersFile is the file of the directory with the metadata, beside
+// meta.properties, that holds the first voters of the quorum: one a line, as
+// [InitialController.String] writes it. Formatting makes it; the first start of the
+// quorum reads it.
+const InitialControllersFile = "initial-controllers"
+
+// InitialController is one of the voters that a metadata quorum begins with.
+type InitialController struct {
+	Voter
+	Directory prim.UUID // directory.id of the directory with its metadata
+}
+
+// String returns id@host:port:directory.
+func (c InitialController) String() string { return c.Voter.String() + ":" + c.Directory.String() }
+
+// ParseInitialControllers reads id@host:port:directory, several of them divided by
+// commas or newlines. Their ids differ, and there is one at least.
+func ParseInitialControllers(text string) ([]InitialController, error) {
+	var all []InitialController
+	ids, dirs := make(map[int32]bool), make(map[prim.UUID]bool)
+	for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' }) {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		at := max(strings.LastIndexByte(item, ':'), 0)
+		v, err := parseVoter(item[:at])
+		if err != nil {
+			return nil, fmt.Errorf("%w %q: want id@host:port:directory-id", ErrInvalid, item)
+		}
+		c := InitialController{Voter: v}
+		if c.Directory, err = prim.ParseUUID(item[at+1:]); err != nil {
+			return nil, fmt.Errorf("%w %q: directory id: %w", ErrInvalid, item, err)
+		}
+		switch {
+		case ids[c.ID]:
+			return nil, fmt.Errorf("%w: node id %d was specified more than once", ErrInvalid, c.ID)
+		case dirs[c.Directory] || c.Directory.IsZero():
+			return nil, fmt.Errorf("%w: directory id %s is not that of one controller", ErrInvalid, c.Directory)
+		}
+		ids[c.ID], dirs[c.Directory] = true, true
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: no voters given", ErrInvalid)
+	}
+	return all, nil
+}
