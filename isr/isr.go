@@ -93,7 +93,7 @@ func (s *State) Fetched(id int32, offset int64, now time.Time) (advanced bool) {
 	switch {
 	case offset >= s.end:
 		r.caughtUp = now
-	case offset >= r.endThen && !r.lastFetch.IsZero(): // it has since read all that existed last time
+	case offset >= r.endThen && r.lastFetch.After(r.caughtUp): // it has since read all that existed last time
 		r.caughtUp = r.lastFetch
 	}
 	r.end, r.endThen, r.lastFetch = offset, s.end, now
@@ -119,11 +119,18 @@ func (s *State) Grow() []int32 {
 }
 
 // Lagging returns the in-sync followers that have not been caught up within
-// maxLag before now (replica.lag.time.max.ms).
+// maxLag before now (replica.lag.time.max.ms). The owner calls it at least twice in
+// that time: one that holds all is caught up whenever it is called, whether or not it
+// has asked since, for a follower's fetch session leaves out partitions that have no
+// news, and so none of them is late as soon as there is a record again.
 func (s *State) Lagging(now time.Time, maxLag time.Duration) []int32 {
 	var out []int32
 	for _, id := range s.isr {
-		if r := s.replicas[id]; r != nil && r.end < s.end && now.Sub(r.caughtUp) > maxLag {
+		switch r := s.replicas[id]; {
+		case r == nil:
+		case r.end >= s.end:
+			r.caughtUp = now
+		case now.Sub(r.caughtUp) > maxLag:
 			out = append(out, id)
 		}
 	}

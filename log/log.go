@@ -83,7 +83,7 @@ type Log struct {
 	finished      bool             // Finish was called; guarded by mu
 	idSynced      bool             // partition.metadata is durable; guarded by mu
 	tail          *segment.Segment // the one that is appended to; guarded by mu
-	start         atomic.Int64
+	start         atomic.Int64 // moveStart raises it
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
@@ -105,6 +105,8 @@ type Log struct {
 
 	producers producers // guarded by mu
 	snapshots []int64   // offsets of the producer snapshots, rising; guarded by mu
+
+	starts startWatches
 
 	txnMu    sync.Mutex // never held during I/O
 	ended    undecided

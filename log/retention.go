@@ -32,7 +32,7 @@ func (l *Log) AdvanceStart(offset int64) error {
 	if err := l.latch("truncate epochs", l.epochs.truncateStart(offset)); err != nil {
 		return err
 	}
-	l.start.Store(offset)
+	l.moveStart(offset)
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (l *Log) takeOut(old []*segment.Segment) error {
 		if err := l.epochs.truncateStart(start); err != nil {
 			return err
 		}
-		l.start.Store(start)
+		l.moveStart(start)
 	}
 	l.setList(rest)
 	for _, s := range old { // oldest first, so that a crash leaves no hole

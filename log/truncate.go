@@ -129,7 +129,7 @@ func (l *Log) startAt(offset int64) error {
 	l.flushTo.Store(offset)
 	l.settled.Store(offset)
 	l.unsealed.Store(nothingUnsealed)
-	l.start.Store(offset)
+	l.moveStart(offset)
 	l.end.Store(offset)
 	if len(l.epochs.entries()) > 0 {
 		if err := l.epochs.set(nil); err != nil {

@@ -37,10 +37,11 @@ type fetchScratch struct {
 	session *Session // whose fetch it is
 	req     msg.FetchRequest
 	resp    msg.FetchResponse
-	parts   []*fetched // of a request without a session
-	own     []fetched
+	parts   []*fetched // that are visited
+	own     []fetched  // of a full request
 	reads   []read
 	sent    []bool
+	quiet   []bool
 	wait    fetchWait
 }
 
@@ -97,7 +98,7 @@ func (s *fetchScratch) Release() {
 	if n > 6*keepPartitions {
 		return
 	}
-	clear(s.parts)
+	clear(s.parts[:cap(s.parts)])
 	clear(s.reads)
 	fetchScratches.Put(s)
 }
@@ -123,6 +124,8 @@ type read struct {
 	follower  bool // that asked and is none
 	diverging msg.FetchResponseEpochEndOffset
 	aborted   []msg.FetchResponseAbortedTransaction
+	end       bool // there is nothing more for this reader
+	behind    bool // a follower that does not know the high watermark
 }
 
 // fetch answers Fetch (key 1, v4-v18): up to MaxBytes of whole batches, at once
@@ -146,35 +149,43 @@ func (h *Handlers) fetch(c *Call, body []byte) (Answer, error) {
 		answered = true
 		return Answer{Response: &s.resp, Done: s}, nil
 	}
-	defer h.sessions.end(t)
-	if err := h.collect(c, s, t.parts); err != nil {
+	defer h.sessions.end(&t)
+	if err := h.collect(c, s, &t); err != nil {
 		return Answer{}, err
 	}
-	h.fill(c, s, t)
+	h.fill(c, s, &t)
 	answered = true
 	return Answer{Response: &s.resp, Done: s}, nil
 }
 
 // collect reads until there is enough to answer with, or time is up.
-func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
+func (h *Handlers) collect(c *Call, s *fetchScratch, t *turn) error {
 	req := &s.req
-	enough := h.readAll(c, s, parts)
-	if enough || req.MaxWaitMs <= 0 || len(parts) == 0 {
+	enough := h.readAll(c, s, t)
+	if enough || req.MaxWaitMs <= 0 || len(t.parts) == 0 && t.session == nil {
 		return nil
-	}
-	mark := replication.HighWatermark
-	if follower(c, req) >= 0 {
-		mark = replication.LogEnd
 	}
 	w := &s.wait
 	w.prepare(c, h.Clock, time.Duration(req.MaxWaitMs)*time.Millisecond)
-	w.watch(s.reads, mark)
 	defer w.finish(c)
-	for {
-		// Records that came between the read and the watch are found here.
-		s.drop()
-		if h.readAll(c, s, parts) || w.expired.Load() {
-			return nil
+	if t.session != nil {
+		t.session.news.wakes(w.alarm)
+		defer t.session.news.wakes(nil)
+	} else {
+		mark := replication.HighWatermark
+		if follower(req, c.Version()) >= 0 {
+			mark = replication.LogEnd
+		}
+		w.watch(s.reads, mark)
+	}
+	for again := t.session == nil; ; again = true {
+		// Records that came between the read and the watch are found here. A session
+		// watches what it reads before it does.
+		if again {
+			s.drop()
+			if h.readAll(c, s, t) || w.expired.Load() {
+				return nil
+			}
 		}
 		if err := c.Park(func() { w.wait(c) }); err != nil {
 			return err
@@ -185,20 +196,28 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, parts []*fetched) error {
 	}
 }
 
-// readAll reads every partition once, in order, and reports whether the answer
-// need not wait: there are MinBytes, something went wrong that the client should
-// know now, or nothing that is asked for can be waited for.
+// readAll reads every partition that is visited once, in order: all of a request
+// without a session, and those of a session that may have news. It reports whether the
+// answer need not wait: there are MinBytes, something went wrong that the client should
+// know now, a follower does not know the high watermark, or nothing that is asked for
+// can be waited for.
 //
 // Topics and partitions that do not exist end no wait (Kafka answers for them
 // without asking for their logs), and neither does an error that the session has
 // told of before: a client that asks again at once, whatever the answer, would
 // ask as fast as it can for as long as the error lasts.
-func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough bool) {
+func (h *Handlers) readAll(c *Call, s *fetchScratch, t *turn) (enough bool) {
 	req := &s.req
 	budget := min(int(req.MaxBytes), h.Broker.FetchMaxBytes)
 	total, waits := 0, false
-	s.reads = resize(s.reads, len(parts))
-	for i, f := range parts {
+	if t.session != nil {
+		t.parts = t.session.news.take(t.parts)
+		s.parts = t.parts
+		waits = len(t.parts) < len(t.session.parts) // the others were read without an error
+	}
+	h.fetchReads.Add(int64(len(t.parts)))
+	s.reads = resize(s.reads, len(t.parts))
+	for i, f := range t.parts {
 		r := &s.reads[i]
 		*r = read{high: -1, lso: -1, start: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
 		if err := h.readOne(c, s, f, r, budget-total, total == 0); err != nil {
@@ -216,9 +235,8 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, parts []*fetched) (enough b
 		if r.region != nil {
 			total += r.region.Len()
 		}
-		if r.diverging.Epoch >= 0 {
-			enough = true
-		}
+		r.behind = follower(req, c.Version()) >= 0 && f.known < r.high
+		enough = enough || r.behind || r.diverging.Epoch >= 0
 	}
 	return enough || !waits || total >= int(req.MinBytes)
 }
@@ -243,8 +261,11 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 		return err
 	}
 	r.p = p
+	if f.in != nil {
+		f.in.session.watch(f.in, p)
+	}
 	req := &s.req
-	replica := follower(c, req)
+	replica := follower(req, c.Version())
 	ask := replication.Fetch{Offset: f.offset, LeaderEpoch: f.epoch, LastEpoch: f.last, MaxBytes: min(int(f.max), budget), MinOne: first, Follower: replica}
 	switch {
 	case replica >= 0:
@@ -262,6 +283,14 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 	}
 	r.region, r.high, r.lso, r.start = got.Region, got.High, got.Stable, got.Start
 	r.diverging.Epoch, r.diverging.EndOffset = got.DivergingEpoch, got.DivergingEnd
+	limit := got.High
+	switch ask.Reader {
+	case replication.ReadCommitted:
+		limit = got.Stable
+	case replication.Replica:
+		limit = p.Log().EndOffset()
+	}
+	r.end = f.offset >= limit
 	if ask.Reader == replication.ReadCommitted && got.DivergingEpoch < 0 {
 		r.aborted = noAborted
 		for _, a := range got.Aborted {
@@ -272,8 +301,8 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 }
 
 // follower returns which broker's follower asks, -1 for a consumer.
-func follower(c *Call, req *msg.FetchRequest) int32 {
-	if c.Version() >= 15 {
+func follower(req *msg.FetchRequest, v int16) int32 {
+	if v >= 15 {
 		return req.ReplicaState.ReplicaId
 	}
 	return req.ReplicaId
@@ -303,19 +332,23 @@ func (h *Handlers) fetchFrom(c *Call, f *fetched) (*replication.Partition, error
 }
 
 // fill makes the response of what was read.
-func (h *Handlers) fill(c *Call, s *fetchScratch, t turn) {
+func (h *Handlers) fill(c *Call, s *fetchScratch, t *turn) {
 	resp := &s.resp
 	if t.session != nil {
 		resp.SessionId = t.session.id
 	}
-	s.sent = resize(s.sent, len(t.parts))
+	s.sent, s.quiet = resize(s.sent, len(t.parts)), resize(s.quiet, len(t.parts))
 	var out *msg.FetchResponseFetchableTopicResponse
 	for i, f := range t.parts {
 		r := &s.reads[i]
-		s.sent[i] = r.region != nil
-		news := r.region != nil || r.code != kerr.None || r.diverging.Epoch >= 0 || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
+		wrong := r.code != kerr.None || r.diverging.Epoch >= 0
+		s.sent[i], s.quiet[i] = r.region != nil, r.region == nil && r.end && !wrong
+		news := r.region != nil || wrong || r.behind || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
 		f.told, f.high, f.start, f.lso, f.code = true, r.high, r.start, r.lso, r.code
 		f.warned = r.code != kerr.None
+		if r.code == kerr.None {
+			f.known = r.high
+		}
 		if t.session != nil && !t.fresh && !news {
 			continue
 		}
@@ -328,7 +361,8 @@ func (h *Handlers) fill(c *Call, s *fetchScratch, t turn) {
 		h.fillOne(c, resp, &out.Partitions[len(out.Partitions)-1], f, r)
 	}
 	if t.session != nil {
-		t.session.rotate(s.sent)
+		t.session.settle(t.parts, s.quiet, s.sent)
+		t.settled = true
 	}
 }
 

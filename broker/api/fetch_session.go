@@ -1,8 +1,8 @@
 package api
 
 import (
+	"math"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,12 +29,31 @@ type fetched struct {
 	high, start, lso int64
 	code             kerr.Code
 	warned           bool // it knows the code too, and has not changed what it asks for
+
+	// known is the high watermark that a follower has: what it says itself (from version
+	// 18 on), or what it was told last. MaxInt64 stands for one that is not known.
+	known int64
+
+	in *member // of a session; nil without one
 }
 
 func (f *fetched) ask(t *msg.FetchRequestFetchTopic, p *msg.FetchRequestFetchPartition) {
 	f.topic, f.id, f.index = t.Topic, t.TopicId, p.Partition
 	f.offset, f.epoch, f.last, f.max = p.FetchOffset, max(p.CurrentLeaderEpoch, -1), p.LastFetchedEpoch, p.PartitionMaxBytes
 	f.warned = false
+	if p.HighWatermark != math.MaxInt64 || !f.told {
+		f.known = p.HighWatermark
+	}
+}
+
+// fetchReader is who a request of a session reads for.
+type fetchReader struct {
+	follower  int32 // -1: a consumer
+	committed bool  // read_committed
+}
+
+func readerOf(req *msg.FetchRequest, v int16) fetchReader {
+	return fetchReader{follower(req, v), req.IsolationLevel == 1}
 }
 
 type fetchKey struct {
@@ -53,13 +72,20 @@ type fetchSession struct {
 	id       int32
 	epoch    int32 // that the next request must carry
 	byID     bool  // the partitions are named by topic id
-	parts    []*fetched
-	index    map[fetchKey]*fetched
 	busy     bool
-	size     int // partitions, as of its last request
+	gone     bool // closed or evicted: when it is no longer busy it is released
+	size     int  // partitions, as of its last request
 	created  time.Time
 	used     time.Time
 	follower bool
+
+	// The partitions.
+	parts  []*fetched // in no order
+	index  map[fetchKey]*fetched
+	orders int64 // member.order of the next
+	who    fetchReader
+
+	news sessionNews
 }
 
 // fetchSessions is the cache of sessions of a broker.
@@ -87,7 +113,8 @@ const (
 type turn struct {
 	session *fetchSession // nil: answer in full
 	fresh   bool          // the session begins with this request
-	parts   []*fetched
+	parts   []*fetched    // that the request visits
+	settled bool          // the session knows what came of the visits
 }
 
 // begin finds the session of a request and applies what the request changes in
@@ -101,10 +128,10 @@ func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScra
 		s.close(id)
 		t := turn{parts: scratch.collect(req)}
 		if epoch == initialEpoch {
-			t.session = s.open(req, v >= 13, t.parts)
-			t.fresh = true
-			if t.session != nil {
-				t.parts = t.session.parts
+			t.session = s.open(req, v, t.parts)
+			t.fresh = t.session != nil
+			if t.fresh {
+				t.parts = t.parts[:0]
 			}
 		}
 		return t, kerr.None
@@ -114,11 +141,14 @@ func (s *fetchSessions) begin(req *msg.FetchRequest, v int16, scratch *fetchScra
 		return turn{}, code
 	}
 	f.change(req)
+	f.asks(readerOf(req, v))
+	t := turn{session: f, parts: scratch.parts[:0]}
 	if len(f.parts) == 0 {
 		s.close(id) // nothing is left to fetch: it is answered without a session
+		s.end(&t)
 		return turn{}, kerr.None
 	}
-	return turn{session: f, parts: f.parts}, kerr.None
+	return t, kerr.None
 }
 
 // take has a session be busy with the request that carries epoch.
@@ -142,29 +172,52 @@ func (s *fetchSessions) take(id, epoch int32, byID bool) (*fetchSession, kerr.Co
 	return f, kerr.None
 }
 
+// close ends a session, if it is there.
 func (s *fetchSessions) close(id int32) {
 	s.mu.Lock()
-	delete(s.all, id)
+	f := s.all[id]
+	idle := f != nil && s.drop(f)
 	s.mu.Unlock()
+	if idle {
+		f.release()
+	}
 }
 
-// end ends a turn. order is that of the partitions in the next one.
-func (s *fetchSessions) end(t turn) {
-	if t.session != nil {
-		s.mu.Lock()
-		t.session.busy, t.session.size = false, len(t.session.parts)
-		s.mu.Unlock()
+// drop takes a session out of the cache. It reports whether the caller must release
+// it; else the request that it is busy with does. mu is held.
+func (s *fetchSessions) drop(f *fetchSession) (idle bool) {
+	delete(s.all, f.id)
+	f.gone = true
+	return !f.busy
+}
+
+// end ends a turn. What was visited for an answer that did not come about is visited
+// again.
+func (s *fetchSessions) end(t *turn) {
+	f := t.session
+	if f == nil {
+		return
+	}
+	if !t.settled {
+		f.settle(t.parts, nil, nil)
+	}
+	s.mu.Lock()
+	f.busy, f.size = false, len(f.parts)
+	gone := f.gone
+	s.mu.Unlock()
+	if gone {
+		f.release()
 	}
 }
 
 // open makes a session if there is room or if another can be evicted.
-func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched) *fetchSession {
+func (s *fetchSessions) open(req *msg.FetchRequest, v int16, parts []*fetched) *fetchSession {
 	if len(parts) == 0 {
 		return nil
 	}
 	now := s.now()
-	f := &fetchSession{epoch: 1, byID: byID, created: now, used: now, busy: true, size: len(parts),
-		follower: req.ReplicaId >= 0 || req.ReplicaState.ReplicaId >= 0}
+	f := &fetchSession{epoch: 1, byID: v >= 13, created: now, used: now, busy: true, size: len(parts),
+		follower: req.ReplicaId >= 0 || req.ReplicaState.ReplicaId >= 0, who: readerOf(req, v)}
 	if !s.admit(f, now) {
 		return nil
 	}
@@ -174,8 +227,7 @@ func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched)
 	for _, p := range parts {
 		own := new(fetched)
 		*own = *p
-		f.parts = append(f.parts, own)
-		f.index[own.key()] = own
+		f.add(own)
 	}
 	return f
 }
@@ -183,10 +235,14 @@ func (s *fetchSessions) open(req *msg.FetchRequest, byID bool, parts []*fetched)
 // admit gives a session an id, if there is room or another can be evicted.
 func (s *fetchSessions) admit(f *fetchSession, now time.Time) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.all) >= s.slots && !s.evict(f, now) {
-		return false
+	var evicted *fetchSession
+	if len(s.all) >= s.slots {
+		if evicted = s.worst(f, now); evicted == nil {
+			s.mu.Unlock()
+			return false
+		}
 	}
+	idle := evicted != nil && s.drop(evicted)
 	for {
 		f.id = rand.Int32N(1<<31-1) + 1
 		if s.all[f.id] == nil {
@@ -194,12 +250,16 @@ func (s *fetchSessions) admit(f *fetchSession, now time.Time) bool {
 		}
 	}
 	s.all[f.id] = f
+	s.mu.Unlock()
+	if idle {
+		evicted.release()
+	}
 	return true
 }
 
-// evict makes room for f: of a session that was not used for a while, or else
-// of one that is less worthy and not young.
-func (s *fetchSessions) evict(f *fetchSession, now time.Time) bool {
+// worst returns the session that is evicted for f: one that was not used for a while,
+// or else one that is less worthy and not young; nil if there is none.
+func (s *fetchSessions) worst(f *fetchSession, now time.Time) *fetchSession {
 	var oldest, least *fetchSession
 	for _, c := range s.all {
 		if oldest == nil || c.used.Before(oldest.used) {
@@ -211,13 +271,11 @@ func (s *fetchSessions) evict(f *fetchSession, now time.Time) bool {
 	}
 	switch {
 	case oldest != nil && now.Sub(oldest.used) > evictAfter:
-		delete(s.all, oldest.id)
-		return true
+		return oldest
 	case least != nil && (f.follower && !least.follower || f.follower == least.follower && f.size > least.size):
-		delete(s.all, least.id)
-		return true
+		return least
 	}
-	return false
+	return nil
 }
 
 func (f *fetchSession) less(o *fetchSession) bool {
@@ -235,50 +293,23 @@ func (f *fetchSession) change(req *msg.FetchRequest) {
 		t := &req.Topics[i]
 		for j := range t.Partitions {
 			asked.ask(t, &t.Partitions[j])
-			k := fetchKey{asked.topic, asked.id, asked.index}
-			p := f.index[k]
+			p := f.index[asked.key()]
 			if p == nil {
 				p = new(fetched)
-				f.index[k] = p
-				f.parts = append(f.parts, p)
+				p.ask(t, &t.Partitions[j])
+				f.add(p)
+				continue
 			}
 			p.ask(t, &t.Partitions[j])
+			f.news.mark(p.in)
 		}
 	}
 	for i := range req.ForgottenTopicsData {
 		t := &req.ForgottenTopicsData[i]
 		for _, index := range t.Partitions {
-			k := fetchKey{t.Topic, t.TopicId, index}
-			delete(f.index, k)
+			if p := f.index[fetchKey{t.Topic, t.TopicId, index}]; p != nil {
+				f.remove(p)
+			}
 		}
 	}
-	if len(f.index) < len(f.parts) {
-		f.parts = slices.DeleteFunc(f.parts, func(p *fetched) bool { return f.index[p.key()] != p })
-	}
-}
-
-// rotate moves the partitions that were sent with data to the end, so that the
-// others come first next time. sent says for each whether it was.
-func (f *fetchSession) rotate(sent []bool) {
-	n := 0
-	for _, yes := range sent {
-		if yes {
-			n++
-		}
-	}
-	if n == 0 || n == len(f.parts) {
-		return
-	}
-	kept := make([]*fetched, 0, len(f.parts))
-	for i, p := range f.parts {
-		if !sent[i] {
-			kept = append(kept, p)
-		}
-	}
-	for i, p := range f.parts {
-		if sent[i] {
-			kept = append(kept, p)
-		}
-	}
-	f.parts = kept
 }

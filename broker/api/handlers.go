@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,11 +37,12 @@ type Handlers struct {
 	Levels       *levels.Registry // of the broker's loggers
 	Loggers      []string         // their names
 
-	changes  changeLog
-	sessions *fetchSessions
-	repeats  *Repeats
-	ids      producerIDs
-	tables   *Tables
+	changes    changeLog
+	sessions   *fetchSessions
+	fetchReads atomic.Int64 // partitions that fetches have read, each time counted
+	repeats    *Repeats
+	ids        producerIDs
+	tables     *Tables
 }
 
 // Table is the table of APIs that a kind of listener serves, by key.
