@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"net"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,7 +155,11 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.bind(); err != nil {
 		return err
 	}
-	b.peers = newPeers(b)
+	voters, err := b.voters()
+	if err != nil {
+		return err
+	}
+	b.peers = newPeers(b, voters)
 	if err := b.join(ctx); err != nil {
 		return err
 	}
@@ -201,7 +207,7 @@ func (b *Broker) join(ctx context.Context) error {
 	if !b.conf.Lone() {
 		b.streams = quorum.NewStreams(b.conf.NodeID, b.peers.raft)
 		co.Streams, co.Timeouts, co.Session, co.Listens, co.Forward = b.streams, b.timeouts(), b.conf.BrokerSessionTimeout, b.peers.listens, b.peers.channel
-		for _, v := range b.conf.QuorumVoters {
+		for _, v := range b.peers.voters {
 			co.Voters = append(co.Voters, v.ID)
 		}
 		fetching.Dial, fetching.Fetchers, fetching.MinBytes, fetching.MaxBytes = b.peers.fetch, b.conf.ReplicaFetchers, b.conf.ReplicaFetchMinBytes, b.conf.ReplicaFetchMaxBytes
@@ -245,6 +251,38 @@ func (b *Broker) join(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// voters returns the controllers of the cluster as they are configured, or else as the
+// storage was formatted with (KIP-853).
+func (b *Broker) voters() ([]config.Voter, error) {
+	voters := b.conf.QuorumVoters
+	switch {
+	case b.conf.Lone():
+		return nil, nil
+	case !b.conf.IsController():
+		return nil, errors.New("process.roles: a node that is a broker and no controller is not supported yet: every node must be both")
+	case !b.conf.IsBroker():
+		return nil, errors.New("process.roles: a node that is a controller and no broker is not supported yet: every node must be both")
+	}
+	if len(voters) == 0 {
+		name := b.dirs[0].File(config.InitialControllersFile)
+		text, err := vfs.ReadFile(b.o.FS, name)
+		if err != nil {
+			return nil, fmt.Errorf("the controllers of the cluster are not known: set controller.quorum.voters, or format the storage with 'klamm storage format --initial-controllers': %w", err)
+		}
+		initial, err := config.ParseInitialControllers(strings.Join(strings.Fields(string(text)), ","))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, c := range initial {
+			voters = append(voters, c.Voter)
+		}
+	}
+	if !slices.ContainsFunc(voters, func(v config.Voter) bool { return v.ID == b.conf.NodeID }) {
+		return nil, fmt.Errorf("node %d is a controller, but not among the voters %v", b.conf.NodeID, voters)
+	}
+	return voters, nil
 }
 
 // nearTimeout is how long a node waits for others that are near.
@@ -297,6 +335,11 @@ func (b *Broker) openDirs() error {
 	if err := start.Check(b.o.FS); err != nil {
 		return err
 	}
+	if fresh, err := b.unformatted(); err != nil {
+		return err
+	} else if fresh && b.o.ClusterID == "" && !b.conf.Lone() {
+		return fmt.Errorf("%s is new, and the nodes of a cluster must agree on its id: format it with 'klamm storage format', or set CLUSTER_ID", b.conf.LogDirs[0])
+	}
 	want := dirs.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
 	for _, dir := range b.conf.LogDirs {
 		d, got, err := dirs.Open(b.o.FS, dir, want)
@@ -308,6 +351,15 @@ func (b *Broker) openDirs() error {
 	}
 	b.clusterID = want.ClusterID
 	return nil
+}
+
+// unformatted reports whether the first log directory belongs to nobody yet.
+func (b *Broker) unformatted() (bool, error) {
+	_, err := b.o.FS.Stat(path.Join(b.conf.LogDirs[0], log.PropertiesFile))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
 }
 
 // full returns the error of a log directory of this broker if none is well.

@@ -11,8 +11,12 @@ import (
 	"strings"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/convert"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
@@ -33,6 +37,8 @@ type ClusterOptions struct {
 	Port int
 	// Disk returns the disk of a broker; nil means that of Of.
 	Disk func(id int32) vfs.FS
+	// Progress is notified as Options.Progress is, by broker; nil for not at all.
+	Progress func(id int32, p replication.Progress)
 	// Dial returns how a broker connects to others; nil means that of Of.
 	Dial func(id int32) func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -65,8 +71,8 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	of.Near = true
 	o.Of = of
 	c := &Cluster{o: o, id: of.ClusterID}
-	if c.id == "" {
-		c.id = prim.RandomUUID().String()
+	if err := c.identify(); err != nil {
+		return nil, err
 	}
 	if err := c.bind(); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -87,6 +93,36 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// dir returns where a broker has its data.
+func (c *Cluster) dir(id int32) string { return path.Join(c.o.Dir, BrokerDir(id)) }
+
+// BrokerDir returns the name of the directory that a broker of a cluster has its data in.
+func BrokerDir(id int32) string { return fmt.Sprintf("broker-%d", id) }
+
+func (c *Cluster) disk(id int32) vfs.FS {
+	if c.o.Disk != nil {
+		return c.o.Disk(id)
+	}
+	return c.o.Of.FS
+}
+
+// identify gives the cluster the id that its brokers have on their disks, or a new one.
+func (c *Cluster) identify() error {
+	for i := range c.o.Brokers {
+		d, err := convert.Look(c.disk(int32(i+1)), c.dir(int32(i+1)))
+		if err != nil {
+			return err
+		}
+		if c.id == "" {
+			c.id = d.ClusterID
+		}
+	}
+	if c.id == "" {
+		c.id = prim.RandomUUID().String()
+	}
+	return nil
 }
 
 // bind binds the sockets of every broker, so that all addresses are known before the first
@@ -146,15 +182,22 @@ func (c *Cluster) Start(ctx context.Context, id int32) error {
 	}
 	sources.Overrides = append(slices.Clone(sources.Overrides), fmt.Sprintf("node.id=%d", id), "process.roles=broker,controller",
 		"listeners=PLAINTEXT://"+n.listen+",CONTROLLER://"+n.controller, "controller.listener.names=CONTROLLER", "advertised.listeners=PLAINTEXT://"+n.listen,
-		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+path.Join(c.o.Dir, fmt.Sprintf("broker-%d", id)))
+		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+c.dir(id))
 	static, _, err := config.Load(sources)
 	if err != nil {
 		return err
 	}
 	o := c.o.Of
 	o.Config, o.ClusterID = static, c.id
-	if c.o.Disk != nil {
-		o.FS = c.o.Disk(id)
+	o.FS = c.disk(id)
+	if o.Fatal == nil {
+		o.Fatal = func(err error) {
+			o.Logger.Error("a broker ends: it cannot be part of the cluster any more", zap.Int32("broker", id), zap.Error(err))
+			_ = c.Kill(id) // it may have ended already
+		}
+	}
+	if c.o.Progress != nil {
+		o.Progress = func(p replication.Progress) { c.o.Progress(id, p) }
 	}
 	if c.o.Dial != nil {
 		o.Dial = c.o.Dial(id)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klamm-io/klamm/broker/api"
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
 	wireconn "github.com/klamm-io/klamm/wire/conn"
@@ -21,7 +22,8 @@ import (
 // peers are the connections of this node to the others of its cluster.
 type peers struct {
 	b           *Broker
-	controllers map[int32]string // addresses of the controllers' listeners, by node
+	voters      []config.Voter
+	controllers map[int32]string // their addresses, by node
 
 	mu     sync.Mutex // guards the fields below
 	conns  map[peerUse]*peerConn
@@ -40,9 +42,9 @@ type peerConn struct {
 	conn     *wireconn.Conn
 }
 
-func newPeers(b *Broker) *peers {
-	p := &peers{b: b, controllers: make(map[int32]string), conns: make(map[peerUse]*peerConn)}
-	for _, v := range b.conf.QuorumVoters {
+func newPeers(b *Broker, voters []config.Voter) *peers {
+	p := &peers{b: b, voters: voters, controllers: make(map[int32]string), conns: make(map[peerUse]*peerConn)}
+	for _, v := range voters {
 		p.controllers[v.ID] = v.Address()
 	}
 	return p
@@ -50,7 +52,7 @@ func newPeers(b *Broker) *peers {
 
 // near reports whether every controller is on this machine, where a message takes no time.
 func (p *peers) near() bool {
-	for _, v := range p.b.conf.QuorumVoters {
+	for _, v := range p.voters {
 		if ip := net.ParseIP(v.Host); v.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			return p.b.o.Near
 		}

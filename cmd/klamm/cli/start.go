@@ -22,19 +22,26 @@ import (
 	"github.com/klamm-io/klamm/replication"
 )
 
+// startFlags are the flags of klamm start.
+type startFlags struct {
+	file, listen, dataDir, level string
+	overrides                    []string
+	inMemory                     bool
+	brokers                      int
+}
+
 func newStart() *cobra.Command {
-	var (
-		file, listen, dataDir, level string
-		overrides                    []string
-		inMemory                     bool
-	)
+	var s startFlags
 	cmd := &cobra.Command{
 		Use:   "start",
-		Short: "Start a broker",
-		Long: `Start a broker and serve until SIGINT or SIGTERM.
+		Short: "Start a broker, or a cluster of them",
+		Long: `Start a broker and serve until SIGINT or SIGTERM. With --brokers several are started in this process: true brokers of one cluster,
+each with its own port, data directory, controller and replicas, of which any may fail.
 
 Values come from, the first that has one: --listen and --data-dir, --override, the environment (KAFKA_*), the --config file, Kafka's
-defaults. When the broker serves, one line goes to stdout:
+defaults. Topics of a cluster have 3 replicas, of which 2 must be in sync, unless default.replication.factor and min.insync.replicas say
+otherwise. The brokers' ports follow that of --listen, and their data are in broker-1, broker-2 and so on below --data-dir; started
+again on it, as many start as there were. When all serve, one line goes to stdout:
 
     ready bootstrap=HOST:PORT[,HOST:PORT...] cluster=ID
 
@@ -43,67 +50,96 @@ with KAFKA_ADVERTISED_LISTENERS alone the broker listens on its ports on every i
 
 Exit codes: 0 a signal came and all is on disk, 1 a log directory had failed, or the broker could not start or go on, 2 wrong usage,
 130 a signal came before it served.`,
-		Example: `  klamm start
+		Example: `  klamm start --brokers 3
   klamm start --listen 127.0.0.1:0 --in-memory
   klamm start --config server.properties --override num.partitions=6`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if inMemory && dataDir != "" {
-				return usagef("--in-memory and --data-dir exclude each other")
-			}
-			lg, err := newLogger(level, os.Getenv("KAFKA_LOG4J_ROOT_LOGLEVEL"), os.Getenv("KAFKA_LOG4J_LOGGERS"))
-			if err != nil {
-				return err
-			}
-			defer lg.Sync()
-			if listen != "" {
-				if _, _, err := net.SplitHostPort(listen); err != nil {
-					return usagef("--listen %q: want HOST:PORT: %w", listen, err)
-				}
-				overrides = append(overrides, "listeners=PLAINTEXT://"+listen)
-			}
-			o := broker.Options{Logger: lg, Fatal: func(err error) { lg.Fatal("cannot go on", zap.Error(err)) }}
-			switch {
-			case inMemory:
-				o.FS = vfs.NewMem()
-				overrides = append(overrides, "log.dirs=/memory")
-			case dataDir != "":
-				overrides = append(overrides, "log.dirs="+dataDir)
-			}
-			static, warnings, err := config.Load(config.Sources{File: file, Environ: os.Environ(), Overrides: overrides})
-			if err != nil {
-				return usageError{err}
-			}
-			for _, w := range warnings {
-				lg.Warn("config", zap.String("key", w.Key), zap.String("warning", w.Message))
-			}
-			o.Config, o.ClusterID = static, static.ClusterID()
-			opening := openingBar{w: cmd.ErrOrStderr()}
-			o.Progress = opening.at
-			b, err := broker.Start(cmd.Context(), o)
-			opening.finish()
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ready bootstrap=%s cluster=%s\n", strings.Join(b.Bootstrap(), ","), b.ClusterID()); err != nil {
-				lg.Warn("cannot say that the broker is ready", zap.Error(err))
-			}
-			<-cmd.Context().Done()
-			lg.Info("stopping")
-			if err := b.Close(); err != nil {
-				return stopError{err}
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "server.properties to read")
-	f.StringArrayVar(&overrides, "override", nil, "set a broker key, as key=value; may be repeated")
-	f.StringVar(&listen, "listen", "", "address to listen on, as HOST:PORT; port 0 picks a free one")
-	f.StringVar(&dataDir, "data-dir", "", "directory to keep the data in (log.dirs)")
-	f.BoolVar(&inMemory, "in-memory", false, "keep the data in memory; it ends with the broker")
-	f.StringVar(&level, "log-level", "", "debug, info, warn or error; unset, KAFKA_LOG4J_ROOT_LOGLEVEL or else info")
+	f.StringVar(&s.file, "config", "", "server.properties to read")
+	f.StringArrayVar(&s.overrides, "override", nil, "set a broker key, as key=value; may be repeated")
+	f.StringVar(&s.listen, "listen", "", "address to listen on, as HOST:PORT; port 0 picks a free one")
+	f.StringVar(&s.dataDir, "data-dir", "", "directory to keep the data in (log.dirs)")
+	f.BoolVar(&s.inMemory, "in-memory", false, "keep the data in memory; it ends with the broker")
+	f.IntVar(&s.brokers, "brokers", 0, "how many brokers to start; unset, as many as --data-dir has, or else 1")
+	f.StringVar(&s.level, "log-level", "", "debug, info, warn or error; unset, KAFKA_LOG4J_ROOT_LOGLEVEL or else info")
 	return cmd
+}
+
+func (s *startFlags) run(cmd *cobra.Command) error {
+	if s.inMemory && s.dataDir != "" {
+		return usagef("--in-memory and --data-dir exclude each other")
+	}
+	if s.brokers < 0 || cmd.Flags().Changed("brokers") && s.brokers == 0 {
+		return usagef("--brokers %d: want 1 or more", s.brokers)
+	}
+	lg, err := newLogger(s.level, os.Getenv("KAFKA_LOG4J_ROOT_LOGLEVEL"), os.Getenv("KAFKA_LOG4J_LOGGERS"))
+	if err != nil {
+		return err
+	}
+	defer lg.Sync()
+	if s.listen != "" {
+		if _, _, err := net.SplitHostPort(s.listen); err != nil {
+			return usagef("--listen %q: want HOST:PORT: %w", s.listen, err)
+		}
+		s.overrides = append(s.overrides, "listeners=PLAINTEXT://"+s.listen)
+	}
+	o := broker.Options{Logger: lg}
+	switch {
+	case s.inMemory:
+		o.FS = vfs.NewMem()
+		s.overrides = append(s.overrides, "log.dirs=/memory")
+	case s.dataDir != "":
+		s.overrides = append(s.overrides, "log.dirs="+s.dataDir)
+	}
+	sources := config.Sources{File: s.file, Environ: os.Environ(), Overrides: s.overrides}
+	static, warnings, err := config.Load(sources)
+	if err != nil {
+		return usageError{err}
+	}
+	for _, w := range warnings {
+		lg.Warn("config", zap.String("key", w.Key), zap.String("warning", w.Message))
+	}
+	o.Config, o.ClusterID = static, static.ClusterID()
+	n, err := s.count(static)
+	if err != nil {
+		return err
+	}
+	var running running
+	if n == 1 {
+		running, err = startOne(cmd, o)
+	} else {
+		running, err = startSeveral(cmd, o, sources, n)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ready bootstrap=%s cluster=%s\n", strings.Join(running.Bootstrap(), ","), running.ClusterID()); err != nil {
+		lg.Warn("cannot say that the broker is ready", zap.Error(err))
+	}
+	<-cmd.Context().Done()
+	lg.Info("stopping")
+	if err := running.Close(); err != nil {
+		return stopError{err}
+	}
+	return nil
+}
+
+// running is a broker, or a cluster of them.
+type running interface {
+	Bootstrap() []string
+	ClusterID() string
+	Close() error
+}
+
+func startOne(cmd *cobra.Command, o broker.Options) (running, error) {
+	opening := openingBar{w: cmd.ErrOrStderr()}
+	o.Fatal = func(err error) { o.Logger.Fatal("cannot go on", zap.Error(err)) }
+	o.Progress = func(p replication.Progress) { opening.at(0, p) }
+	b, err := broker.Start(cmd.Context(), o)
+	opening.finish()
+	return b, err
 }
 
 // stopError says, in one line, what was not well when a broker stopped. The
@@ -116,7 +152,7 @@ func (e stopError) Error() string {
 
 func (e stopError) Unwrap() error { return e.error }
 
-// openingBar shows on a terminal how far a broker has come with opening its
+// openingBar shows on a terminal how far brokers have come with opening their
 // partitions, if that takes long enough to be seen.
 type openingBar struct {
 	w io.Writer
@@ -124,14 +160,23 @@ type openingBar struct {
 	mu    sync.Mutex // guards the fields below
 	began time.Time
 	bar   *progressbar.ProgressBar
+	of    map[int32]replication.Progress // by broker
 }
 
-func (o *openingBar) at(p replication.Progress) {
+func (o *openingBar) at(id int32, one replication.Progress) {
 	if !terminal(o.w) {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.of == nil {
+		o.of = make(map[int32]replication.Progress)
+	}
+	o.of[id] = one
+	var p replication.Progress
+	for _, of := range o.of {
+		p.Opened, p.Total, p.Checked = p.Opened+of.Opened, p.Total+of.Total, p.Checked+of.Checked
+	}
 	switch {
 	case o.began.IsZero():
 		o.began = time.Now()
@@ -139,6 +184,7 @@ func (o *openingBar) at(p replication.Progress) {
 		o.bar = progressbar.NewOptions(p.Total, progressbar.OptionSetWriter(o.w), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 	}
 	if o.bar != nil {
+		o.bar.ChangeMax(p.Total)
 		what := "opening partitions"
 		if p.Checked > 0 {
 			what = fmt.Sprintf("opening partitions, %.1f GB checked", float64(p.Checked)/1e9)
