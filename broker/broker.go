@@ -605,6 +605,9 @@ func (b *Broker) stays() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.staying = true
+	if b.controller != nil {
+		b.controller.Stay()
+	}
 }
 
 // Kill ends the broker as if its process had died: connections are reset, nobody takes

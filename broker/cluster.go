@@ -284,10 +284,14 @@ func (c *Cluster) ClusterID() string { return c.id }
 // Close stops all brokers. Nobody takes over what they lead.
 func (c *Cluster) Close() error {
 	var err error
+	for _, n := range c.nodes {
+		if b := c.Broker(n.id); b != nil {
+			b.stays()
+		}
+	}
 	for i := len(c.nodes) - 1; i >= 0; i-- {
 		n := c.nodes[i]
 		if b := c.take(n.id); b != nil {
-			b.stays()
 			err = errors.Join(err, b.Close())
 		}
 		n.mu.Lock()

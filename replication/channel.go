@@ -198,9 +198,7 @@ func (c *Controller) RegisterBroker(ctx context.Context, b control.Registration)
 	return through(ctx, c, func() (int64, error) {
 		own := b
 		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-			if old := m.Broker(b.Broker); old != nil {
-				c.session(func(s *control.Sessions) { own.SessionAlive = s.Alive(b.Broker, old.Epoch, c.o.Clock.Now()) })
-			}
+			own.SessionAlive = c.heldByOther(m, b)
 			own.Alone = c.alone(m, b.Broker)
 			return control.RegisterBroker(c.facts(m), own)
 		})

@@ -80,9 +80,10 @@ type Controller struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	sessionsMu sync.Mutex // guards sessions
+	sessionsMu sync.Mutex // guards sessions and linked
 	sessions   *control.Sessions
-	expiring   chan struct{} // holds one: a session may have ended
+	linked     map[int32]int64 // epochs of the brokers that have a connection for heartbeats
+	expiring   chan struct{}   // holds one: a session may have ended
 
 	mu        sync.Mutex    // guards the fields below
 	leads     bool          // as the metadata log said last
@@ -91,6 +92,7 @@ type Controller struct {
 	applying  chan struct{} // closed with the next update
 
 	stopWatching context.CancelFunc // ends watchSessions
+	staying      bool               // it fences nobody
 }
 
 // StartController opens the metadata log and joins the quorum. The only voter is active
@@ -124,7 +126,7 @@ func servers(voters []int32) (out []raft.Server) {
 }
 
 func newController(o ControllerOptions) *Controller {
-	c := &Controller{o: o, lg: o.Logger.Named("controller"), deciding: make(chan struct{}, 1), sessions: control.NewSessions(o.Session),
+	c := &Controller{o: o, lg: o.Logger.Named("controller"), deciding: make(chan struct{}, 1), sessions: control.NewSessions(o.Session), linked: make(map[int32]int64),
 		expiring: make(chan struct{}, 1), stopWatching: func() {}, activated: make(chan struct{}), applying: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -224,7 +226,7 @@ func (c *Controller) activate() {
 		default:
 			c.term.Store(term)
 			close(c.activated)
-			if c.o.Streams != nil {
+			if c.o.Streams != nil && !c.staying {
 				var ctx context.Context
 				ctx, c.stopWatching = context.WithCancel(c.ctx)
 				c.done.Go(func() { c.watchSessions(ctx, term) })

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -9,6 +10,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // session calls f with what the controller has heard of the brokers.
@@ -31,6 +33,14 @@ func (c *Controller) alone(m *meta.Image, id int32) bool {
 	return true
 }
 
+// Stay has this controller fence nobody any more: all brokers are about to stop.
+func (c *Controller) Stay() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.staying = true
+	c.stopWatching()
+}
+
 const (
 	// lookTimeout bounds a look whether a broker listens.
 	lookTimeout = time.Second
@@ -43,7 +53,10 @@ const (
 // session, but those whose processes are gone.
 func (c *Controller) watchSessions(ctx context.Context, term uint64) {
 	m := c.Image()
-	c.session(func(s *control.Sessions) { s.Begin(m, c.o.Clock.Now()) })
+	c.session(func(s *control.Sessions) {
+		s.Begin(m, c.o.Clock.Now())
+		clear(c.linked)
+	})
 	for _, b := range m.Brokers() {
 		if !b.Fenced {
 			c.BrokerSilent(b.ID, b.Epoch)
@@ -94,10 +107,43 @@ func (c *Controller) fence(ctx context.Context, term uint64, b control.BrokerNam
 	})
 }
 
+// heldByOther reports whether another process than b's has the id of b: one that was heard
+// of not long ago. A process on the same log directories, which only one at a time can
+// lock, takes the place of one that has no connection open.
+func (c *Controller) heldByOther(m *meta.Image, b control.Registration) (held bool) {
+	old := m.Broker(b.Broker)
+	if old == nil {
+		return false
+	}
+	c.session(func(s *control.Sessions) { held = s.Alive(old.ID, old.Epoch, c.o.Clock.Now()) })
+	if held && len(old.LogDirs) > 0 && c.linkedEpoch(old.ID) != old.Epoch {
+		held = slices.ContainsFunc(old.LogDirs, func(dir prim.UUID) bool { return !slices.Contains(b.LogDirs, dir) })
+	}
+	return held
+}
+
+// BrokerLinked notes that a broker has a connection open that it sends its heartbeats on.
+func (c *Controller) BrokerLinked(id int32, epoch int64) {
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	c.linked[id] = epoch
+}
+
+func (c *Controller) linkedEpoch(id int32) int64 {
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	return c.linked[id]
+}
+
 // BrokerSilent follows the end of the connection that a broker sent its heartbeats on. If
 // nothing listens where it did, its process is gone, and its session has ended: others
 // need not wait for it. It does not block.
 func (c *Controller) BrokerSilent(id int32, epoch int64) {
+	c.sessionsMu.Lock()
+	if c.linked[id] == epoch {
+		delete(c.linked, id)
+	}
+	c.sessionsMu.Unlock()
 	b := c.Image().Broker(id)
 	if c.term.Load() == 0 || c.o.Listens == nil || b == nil || b.Epoch != epoch || b.Fenced || id == c.o.NodeID {
 		return

@@ -75,6 +75,7 @@ func (h *Handlers) brokerHeartbeat(c *Call, req *msg.BrokerHeartbeatRequest) (*m
 		resp.ErrorCode = int16(h.code(err))
 		return resp, nil
 	}
+	h.Controller.BrokerLinked(req.BrokerId, req.BrokerEpoch)
 	c.Session.Ended = func() { h.Controller.BrokerSilent(req.BrokerId, req.BrokerEpoch) }
 	resp.IsCaughtUp, resp.IsFenced, resp.ShouldShutDown = answer.CaughtUp, answer.Fenced, answer.ShutDown
 	return resp, nil

@@ -115,7 +115,7 @@ func (n *Node) open() (err error) {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(strconv.Itoa(int(o.NodeID)))
 	conf.NotifyCh = n.leading
-	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: lines{n}, DisableTime: true})
+	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: &lines{n: n}, DisableTime: true})
 	if o.Timeouts.Election > 0 {
 		conf.ElectionTimeout = o.Timeouts.Election
 	}
@@ -360,20 +360,59 @@ func (s snapshot) Persist(sink raft.SnapshotSink) error {
 func (s snapshot) Release() {}
 
 // lines turns raft's log lines into log entries. What raft warns of, such as an election, is
-// how a quorum works; and after the node is closed, that others have gone is no news.
-type lines struct{ n *Node }
+// how a quorum works. It says of a node that cannot be reached that it cannot each time
+// that it tries: of what sounds alike one line a while is passed on. After the node is
+// closed, that others have gone is no news.
+type lines struct {
+	n *Node
 
-func (w lines) Write(b []byte) (int, error) {
+	mu   sync.Mutex // guards said
+	said map[string]time.Time
+}
+
+const (
+	// sayAgain is after how long a line is passed on that sounds like one before.
+	sayAgain = 30 * time.Second
+	// alike is how much of two lines must be the same for them to sound alike.
+	alike = 32
+)
+
+// Write implements io.Writer.
+func (w *lines) Write(b []byte) (int, error) {
 	level, text, _ := strings.Cut(strings.TrimRight(string(b), "\n"), " ")
+	text = strings.TrimPrefix(strings.TrimSpace(text), "raft: ")
 	lg := w.n.lg.Info
-	select {
-	case <-w.n.stop:
+	switch {
+	case w.n.isClosed():
 		lg = w.n.lg.Debug
-	default:
-		if level == "[ERROR]" {
-			lg = w.n.lg.Warn
-		}
+	case level == "[ERROR]" && w.again(text):
+		lg = w.n.lg.Debug
+	case level == "[ERROR]":
+		lg = w.n.lg.Warn
 	}
-	lg("raft", zap.String("line", strings.TrimSpace(text)))
+	lg("raft", zap.String("line", text))
 	return len(b), nil
+}
+
+func (w *lines) again(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key, now := text[:min(len(text), alike)], time.Now()
+	if last, ok := w.said[key]; ok && now.Sub(last) < sayAgain {
+		return true
+	}
+	if w.said == nil {
+		w.said = make(map[string]time.Time)
+	}
+	w.said[key] = now
+	return false
+}
+
+func (n *Node) isClosed() bool {
+	select {
+	case <-n.stop:
+		return true
+	default:
+		return false
+	}
 }
