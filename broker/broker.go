@@ -206,6 +206,13 @@ func (b *Broker) join(ctx context.Context) error {
 	}
 	if !b.conf.Lone() {
 		b.streams = quorum.NewStreams(b.conf.NodeID, b.peers.raft)
+		co.Led = func(int32) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.lifecycle != nil {
+				b.lifecycle.Nudge()
+			}
+		}
 		co.Streams, co.Timeouts, co.Session, co.Listens, co.Forward = b.streams, b.timeouts(), b.conf.BrokerSessionTimeout, b.peers.listens, b.peers.channel
 		for _, v := range b.peers.voters {
 			co.Voters = append(co.Voters, v.ID)
@@ -224,8 +231,11 @@ func (b *Broker) join(ctx context.Context) error {
 	if b.controller, err = replication.StartController(ctx, co); err != nil {
 		return err
 	}
-	b.lifecycle = replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
+	lifecycle := replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
 		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg})
+	b.mu.Lock()
+	b.lifecycle = lifecycle
+	b.mu.Unlock()
 	for name, n := range convert.UnenforcedIn(b.controller.Image()) {
 		b.lg.Warn("the metadata hold what is not enforced", zap.String("what", name), zap.Int("count", n))
 	}

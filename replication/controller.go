@@ -45,6 +45,9 @@ type ControllerOptions struct {
 	// Applied is called with every image after it is in place, in order. It must
 	// not wait: see quorum.Subscriber.
 	Applied func(old, new *meta.Image, delta meta.Delta)
+	// Led is notified when another node leads the quorum, -1 for none. It must not block,
+	// and may be nil.
+	Led func(leader int32)
 	// Settled waits until this broker has done what the entry at an index asks of it,
 	// or ctx ends. Change returns after it, so that a topic can be used once its
 	// creation is answered. It may be nil.
@@ -103,7 +106,7 @@ func StartController(ctx context.Context, o ControllerOptions) (*Controller, err
 		return nil, err
 	}
 	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Streams: o.Streams,
-		Voters: servers(o.Voters), Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied}, Elected: c.elected, Fatal: o.Fatal})
+		Voters: servers(o.Voters), Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied}, Elected: c.elected, Lost: c.lost, Led: o.Led, Fatal: o.Fatal})
 	if err != nil {
 		return nil, err
 	}

@@ -108,6 +108,10 @@ func refusedForGood(err error) bool {
 	return false
 }
 
+// Nudge has the next heartbeat sent at once: another controller does not know yet that this
+// broker lives.
+func (l *Lifecycle) Nudge() { signal(l.wake) }
+
 // Start begins to send heartbeats.
 func (l *Lifecycle) Start() { l.done.Go(l.run) }
 

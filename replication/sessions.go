@@ -144,6 +144,22 @@ func (c *Controller) BrokerSilent(id int32, epoch int64) {
 		delete(c.linked, id)
 	}
 	c.sessionsMu.Unlock()
+	c.look(id, epoch)
+}
+
+// lost follows the end of a connection with another node of the quorum, whose process may
+// be gone.
+func (c *Controller) lost(node int32) {
+	if c.term.Load() == 0 {
+		return
+	}
+	if b := c.Image().Broker(node); b != nil {
+		c.look(node, b.Epoch)
+	}
+}
+
+// look ends the session of a broker where nothing listens any more. It does not block.
+func (c *Controller) look(id int32, epoch int64) {
 	b := c.Image().Broker(id)
 	if c.term.Load() == 0 || c.o.Listens == nil || b == nil || b.Epoch != epoch || b.Fenced || id == c.o.NodeID {
 		return

@@ -75,6 +75,9 @@ func (n *Node) first() {
 // where it did, its process is gone. A new leader is elected at once then: those that
 // are left campaign in turn. A peer that is only silent is waited for.
 func (n *Node) lost(peer int32) {
+	if n.o.Lost != nil && peer != n.o.NodeID {
+		n.o.Lost(peer)
+	}
 	leader := raft.ServerID(strconv.Itoa(int(peer)))
 	if _, id := n.raft.LeaderWithID(); id != leader || peer == n.o.NodeID || n.hurrying.Swap(true) {
 		return

@@ -47,6 +47,10 @@ type NodeOptions struct {
 	// Elected is notified when this node begins and ceases to lead, in order. It must
 	// not block. It may be nil.
 	Elected func(leads bool)
+	// Lost is notified when another node has ended a connection, and Led when another
+	// leader is known, -1 for none. They must not block, and may be nil.
+	Lost func(node int32)
+	Led  func(leader int32)
 	// Fatal is called once, from a goroutine of its own, when this node can no
 	// longer be part of the quorum: its log, its term or its vote cannot be
 	// written, or it does not know what an entry says. The process must end:
@@ -160,6 +164,7 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return err
 	}
+	n.done.Go(n.observe)
 	switch {
 	case lone:
 		return n.campaign() // nobody else can lead
@@ -169,6 +174,28 @@ func (n *Node) open() (err error) {
 		n.done.Go(n.first)
 	}
 	return nil
+}
+
+// observe passes on who leads.
+func (n *Node) observe() {
+	if n.o.Led == nil {
+		return
+	}
+	leaders := make(chan raft.Observation, 16)
+	o := raft.NewObserver(leaders, false, func(x *raft.Observation) bool {
+		_, ok := x.Data.(raft.LeaderObservation)
+		return ok
+	})
+	n.raft.RegisterObserver(o)
+	defer n.raft.DeregisterObserver(o)
+	for {
+		select {
+		case <-leaders:
+			n.o.Led(n.Standing().Leader) // some may have been dropped: what counts is who leads now
+		case <-n.stop:
+			return
+		}
+	}
 }
 
 // watch passes elections on. Raft waits for it.

@@ -26,8 +26,8 @@ type Streams struct {
 	close    sync.Once
 
 	mu   sync.Mutex        // guards the fields below
-	open map[net.Conn]bool // taken, and not closed yet
-	lost func(peer int32)  // called when a connection from a peer has ended; may be nil
+	open map[net.Conn]bool // that are not closed yet
+	lost func(peer int32)  // called when a peer has ended a connection; may be nil
 }
 
 // Dial opens a connection to another node that raft can speak over: the other node's
@@ -44,10 +44,7 @@ func Address(node int32) raft.ServerAddress { return raft.ServerAddress(strconv.
 
 // Take takes a connection over that another node has opened.
 func (s *Streams) Take(conn net.Conn, peer int32) {
-	c := &stream{Conn: conn, of: s, peer: peer}
-	s.mu.Lock()
-	s.open[c] = true
-	s.mu.Unlock()
+	c := s.keep(conn, peer)
 	select {
 	case s.accepted <- c:
 	case <-s.closed:
@@ -78,10 +75,28 @@ func (s *Streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.dial(ctx, int32(node))
+	conn, err := s.dial(ctx, int32(node))
+	if err != nil {
+		return nil, err
+	}
+	return s.keep(conn, int32(node)), nil
 }
 
-// Close implements raft.StreamLayer. It closes the connections that were taken over, too.
+// keep notes that a connection is open.
+func (s *Streams) keep(conn net.Conn, peer int32) net.Conn {
+	c := &stream{Conn: conn, of: s, peer: peer}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = true
+	select {
+	case <-s.closed:
+		conn.Close() // Close may have looked already
+	default:
+	}
+	return c
+}
+
+// Close implements raft.StreamLayer. It closes every connection, too.
 func (s *Streams) Close() error {
 	s.close.Do(func() { close(s.closed) })
 	s.mu.Lock()
@@ -104,14 +119,14 @@ type nodeAddr int32
 func (nodeAddr) Network() string  { return "node" }
 func (a nodeAddr) String() string { return strconv.Itoa(int(a)) }
 
-// watch has lost called when a connection that a peer opened ends.
+// watch has lost called when a peer ends a connection.
 func (s *Streams) watch(lost func(peer int32)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lost = lost
 }
 
-// stream is a connection that was taken over.
+// stream is a connection with a peer.
 type stream struct {
 	net.Conn
 	of   *Streams
