@@ -23,6 +23,7 @@ import (
 //	alter-partition 1 epoch=5 / orders-0 isr=1,2@7 leader-epoch=3 partition-epoch=4 recovering
 //	    the epochs are those of the partition where none are named; 2@7: broker 2 in epoch 7
 //	heartbeat 2 epoch=5 applied=6 want-fence want-shutdown offline=1
+//	assign-dirs 2 epoch=5 / orders-0 dir=3
 //	settled 2 index=9    the entry with which the shutdown began
 //	expired              the sessions that are over
 //	gone 2               the process has died
@@ -44,6 +45,8 @@ func (b *bench) brokers(command string, e *element, items []element) (records []
 		return b.alterPartition(e, items), true
 	case "heartbeat":
 		return b.heartbeat(e), true
+	case "assign-dirs":
+		return b.assignDirs(e, items), true
 	case "settled":
 		id := b.number(e.word())
 		b.sessions.Settled(id, b.image.Broker(id).Epoch, uint64(b.number(e.take("index"))))
@@ -176,6 +179,31 @@ func (b *bench) alterPartition(e *element, items []element) []meta.Record {
 				fmt.Fprintf(&b.out, "  isr %v, leader %d, leader epoch %d, partition epoch %d\n", p.State.InSync, p.State.Leader, p.State.LeaderEpoch, p.State.PartitionEpoch)
 			}
 		}
+	}
+	return records
+}
+
+func (b *bench) assignDirs(e *element, items []element) []meta.Record {
+	id := b.number(e.word())
+	names := make([]string, len(items))
+	assignments := make([]control.DirAssignment, len(items))
+	for i := range items {
+		names[i] = items[i].word()
+		name := b.partition(names[i])
+		a := control.DirAssignment{Dir: b.dirs(items[i].take("dir"))[0], Topic: prim.UUID{0: 255}, Partition: name.Partition}
+		if t := b.image.Topic(name.Topic); t != nil {
+			a.Topic = t.ID
+		}
+		assignments[i] = a
+		items[i].done()
+	}
+	records, results, err := control.AssignDirs(b.facts(), id, b.epoch(id, e), assignments)
+	if err != nil {
+		b.answer("", err)
+		return nil
+	}
+	for i, err := range results {
+		b.answer(names[i], err)
 	}
 	return records
 }

@@ -176,23 +176,22 @@ func (s *Sessions) Decide(f Facts, h Heartbeat, now time.Time) ([]meta.Record, H
 		h.WantFence = true // it has nowhere to hold a replica
 	}
 	answer := HeartbeatAnswer{CaughtUp: h.Applied >= b.Epoch, Fenced: b.Fenced}
-	out, err := s.next(f, b, h, own, &answer)
+	out := dirsOffline(f, b, h.OfflineDirs)
+	if len(out) > 0 { // what follows must not lead there
+		after, _, err := f.Image.Apply(f.Image.Index, f.Image.Epoch, out)
+		if err != nil {
+			return nil, HeartbeatAnswer{}, err
+		}
+		f.Image, b = after, after.Broker(b.ID)
+	}
+	records, err := s.next(f, b, h, own, &answer)
 	if err != nil {
 		return nil, HeartbeatAnswer{}, err
 	}
 	if answer.ShutDown {
 		own.gone = true // another process may take its place at once
 	}
-	if len(h.OfflineDirs) > 0 {
-		// Both may change the same partitions.
-		after, _, err := f.Image.Apply(f.Image.Index+1, f.Image.Epoch, out)
-		if err != nil {
-			return nil, HeartbeatAnswer{}, err
-		}
-		f.Image = after
-		out = append(out, dirsOffline(f, after.Broker(b.ID), h.OfflineDirs)...)
-	}
-	return out, answer, nil
+	return append(out, records...), answer, nil
 }
 
 // next returns the records that bring a broker into the state that it asks for.

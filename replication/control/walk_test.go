@@ -356,15 +356,16 @@ func (w *walk) expire() []meta.Record {
 	if w.one(10) {
 		w.sessions.Begin(w.image, w.now)
 	}
-	for _, name := range w.sessions.Expired(w.image, w.now) {
-		w.did = fmt.Sprint("expire ", name)
-		records, err := control.FenceBroker(w.facts(), name.ID, name.Epoch)
-		if err != nil || records == nil {
-			w.t.Fatalf("%s: %v %v", w.did, records, err)
-		}
-		return records
+	over := w.sessions.Expired(w.image, w.now)
+	if len(over) == 0 {
+		return nil
 	}
-	return nil
+	w.did = fmt.Sprint("expire ", over[0])
+	records, err := control.FenceBroker(w.facts(), over[0].ID, over[0].Epoch)
+	if err != nil || records == nil {
+		w.t.Fatalf("%s: %v %v", w.did, records, err)
+	}
+	return records
 }
 
 func (w *walk) rare(id int32) []meta.Record {
@@ -377,8 +378,27 @@ func (w *walk) rare(id int32) []meta.Record {
 	if w.one(3) {
 		u.Level, u.Type = 0, control.SafeDowngradeFeature
 	}
+	if b := w.image.Broker(id); b != nil && w.one(2) {
+		w.did = fmt.Sprint("assign directories of ", id)
+		return w.assign(b)
+	}
 	w.did = fmt.Sprint("update ", u)
 	records, _ := control.UpdateFeatures(w.facts(), []control.FeatureUpdate{u}, 1)
+	return records
+}
+
+// assign has a broker tell where its replicas are that nobody knows of.
+func (w *walk) assign(b *meta.Broker) []meta.Record {
+	var all []control.DirAssignment
+	w.image.Partitions(func(t *meta.Topic, i int32, p *meta.Partition) {
+		if slices.Contains(p.Replicas, b.ID) && directory(p, b.ID).IsZero() {
+			all = append(all, control.DirAssignment{Dir: b.LogDirs[w.r.IntN(len(b.LogDirs))], Topic: t.ID, Partition: i})
+		}
+	})
+	records, results, err := control.AssignDirs(w.facts(), b.ID, b.Epoch, all)
+	if err != nil || slices.ContainsFunc(results, func(err error) bool { return err != nil }) {
+		w.t.Fatalf("%s: %v %v", w.did, results, err)
+	}
 	return records
 }
 
