@@ -108,7 +108,7 @@ func dirsOffline(f Facts, b *meta.Broker, offline []prim.UUID) []meta.Record {
 	}
 	there := func(p *meta.Partition) bool {
 		dir := directoryOf(p, b.ID) // zero may be any
-		return (slices.Contains(offline, dir) || dir.IsZero() && len(left) == 0) &&
+		return (!dir.IsZero() && slices.Contains(offline, dir) || dir.IsZero() && len(left) == 0) &&
 			(p.Leader == b.ID || slices.Contains(p.InSync, b.ID) || slices.Contains(p.EligibleLeader, b.ID))
 	}
 	out := f.sweep(there, func(c *partitionChange) {
