@@ -41,7 +41,7 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	alter-configs / broker 1 log.cleaner.threads=2     (no name: the default of all)
 //	elect-leaders preferred|unclean / orders-0
 //	update-features / metadata.version level=29 type=upgrade|safe-downgrade|unsafe-downgrade
-//	allocate-producer-ids 1
+//	allocate-producer-ids 1 epoch=5
 //	alter-partition-reassignments [same-factor] / orders-0 replicas=1,2     (no replicas: cancel)
 //	preferred-elections, unclean-elections
 //
@@ -201,7 +201,7 @@ func (b *bench) command(d *datadriven.TestData) {
 		records = control.UncleanElections(b.facts())
 	case "allocate-producer-ids":
 		id := b.number(first.word())
-		out, from, n, err := control.ProducerIDs(b.image, id, b.image.Broker(id).Epoch)
+		out, from, n, err := control.ProducerIDs(b.image, id, b.epoch(id, &first))
 		if records = out; err != nil {
 			b.answer("", err)
 			break
