@@ -51,6 +51,7 @@ type Lifecycle struct {
 	unfenced chan struct{}
 	released chan struct{} // closed once the controller lets it end
 	lost     error         // why the last heartbeat was not answered
+	failing  time.Time     // since when none was; zero while they are
 }
 
 // NewLifecycle returns the lifecycle of a broker that nobody knows yet.
@@ -132,7 +133,7 @@ func (l *Lifecycle) Ready(ctx context.Context) error {
 }
 
 // Leave says that the broker wants to end, and waits until others have taken over what it
-// leads, or ctx ends.
+// leads, ctx ends, or there is no controller.
 func (l *Lifecycle) Leave(ctx context.Context) error {
 	l.mu.Lock()
 	l.leaving = true
@@ -140,7 +141,9 @@ func (l *Lifecycle) Leave(ctx context.Context) error {
 	signal(l.wake)
 	select {
 	case <-l.released:
-		return nil
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.lost
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -157,9 +160,7 @@ func (l *Lifecycle) run() {
 	pause := time.Duration(0)
 	for l.ctx.Err() == nil {
 		quick, err := l.beat()
-		l.mu.Lock()
-		l.lost = err
-		l.mu.Unlock()
+		l.failed(err)
 		wait := l.o.Interval
 		switch {
 		case err != nil && l.ctx.Err() == nil:
@@ -182,6 +183,26 @@ func (l *Lifecycle) run() {
 		timer.Stop()
 	}
 }
+
+// failed notes how a heartbeat went. One that wants to end does not wait for a controller
+// that there is not, as where all brokers end.
+func (l *Lifecycle) failed(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.o.Clock.Now()
+	switch {
+	case err == nil:
+		l.failing = time.Time{}
+	case l.failing.IsZero():
+		l.failing = now
+	case l.leaving && now.Sub(l.failing) > leaveGrace:
+		closeOnce(l.released)
+	}
+	l.lost = err
+}
+
+// leaveGrace is how long a broker that wants to end waits for a controller.
+const leaveGrace = 2 * time.Second
 
 // beat sends one heartbeat. quick means that the next one is not to wait: the controller
 // has yet to do what was asked for.
