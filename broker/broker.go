@@ -206,6 +206,7 @@ func (b *Broker) join(ctx context.Context) error {
 	}
 	if !b.conf.Lone() {
 		b.streams = quorum.NewStreams(b.conf.NodeID, b.peers.raft)
+		ro.Lease = replication.NewLease(b.o.Clock, b.conf.BrokerSessionTimeout)
 		co.Led = func(int32) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -232,7 +233,8 @@ func (b *Broker) join(ctx context.Context) error {
 		return err
 	}
 	lifecycle := replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
-		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg})
+		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg,
+		Lease: ro.Lease, Suspend: b.replicas.Suspend})
 	b.mu.Lock()
 	b.lifecycle = lifecycle
 	b.mu.Unlock()
@@ -579,6 +581,9 @@ func (b *Broker) Metadata() *meta.Image { return b.controller.Image() }
 func (b *Broker) AwaitMetadata(ctx context.Context, ok func(*meta.Image) bool) error {
 	return b.controller.Await(ctx, ok)
 }
+
+// Active reports whether this broker is the active controller of its cluster.
+func (b *Broker) Active() bool { return b.controller.Active() }
 
 // Done is closed once the broker is closed.
 func (b *Broker) Done() <-chan struct{} { return b.done }

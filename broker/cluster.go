@@ -37,6 +37,8 @@ type ClusterOptions struct {
 	Port int
 	// Disk returns the disk of a broker; nil means that of Of.
 	Disk func(id int32) vfs.FS
+	// Logger returns that of a broker; nil means that of Of.
+	Logger func(id int32) *zap.Logger
 	// Progress is notified as Options.Progress is, by broker; nil for not at all.
 	Progress func(id int32, p replication.Progress)
 	// Dial returns how a broker connects to others; nil means that of Of.
@@ -190,6 +192,9 @@ func (c *Cluster) Start(ctx context.Context, id int32) error {
 	o := c.o.Of
 	o.Config, o.ClusterID = static, c.id
 	o.FS = c.disk(id)
+	if c.o.Logger != nil {
+		o.Logger = c.o.Logger(id)
+	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) {
 			o.Logger.Error("a broker ends: it cannot be part of the cluster any more", zap.Int32("broker", id), zap.Error(err))

@@ -310,7 +310,9 @@ func (s *server) quit(grace time.Duration) {
 	case <-done:
 		return
 	case <-expired:
-		s.lg.Warn("connections did not end in time", zap.Duration("grace", grace))
+		if grace > 0 {
+			s.lg.Warn("connections did not end in time", zap.Duration("grace", grace))
+		}
 	}
 	s.closeConns(func(*conn) bool { return true })
 	<-done

@@ -210,6 +210,8 @@ func (c *cluster) candidates(use purpose) []brokerKey {
 		switch {
 		case b.id < 0:
 			rank += 2
+		case b.brokerKey == c.known:
+			rank += 2
 		case !b.open(use):
 			rank++
 		}

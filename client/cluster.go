@@ -47,6 +47,7 @@ type cluster struct {
 	brokers     map[brokerKey]*broker
 	hooked      hooks
 	asking      brokerKey // whom a request that any broker can answer went to last; no address before the first
+	known       brokerKey // whose last answer about metadata brought no news
 	maxResponse int       // bytes of an answer; 0 means 128 MiB
 	closed      bool
 }

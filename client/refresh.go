@@ -229,6 +229,11 @@ func (c *cluster) update(ctx context.Context) (news bool, err error) {
 		next := c.meta.with(resp, n, now)
 		news = !next.same(c.meta)
 		c.meta = next
+		// A broker that is cut off from the others knows no better: the next to be asked
+		// is another one.
+		if c.known = c.asking; news {
+			c.known = brokerKey{}
+		}
 		c.prune()
 	} else {
 		c.failedAt = now

@@ -27,8 +27,12 @@ type LifecycleOptions struct {
 	// Offline returns the log directories that have failed.
 	Offline  func() []prim.UUID
 	Interval time.Duration // of heartbeats (broker.heartbeat.interval.ms)
-	Clock    clock.Clock
-	Logger   *zap.Logger
+	// Lease is renewed with each heartbeat, and Suspend called when it is over. Nil and nil
+	// where nobody else could lead.
+	Lease   *Lease
+	Suspend func()
+	Clock   clock.Clock
+	Logger  *zap.Logger
 }
 
 // Lifecycle is how a broker belongs to its cluster: it registers, tells the controller
@@ -114,7 +118,13 @@ func refusedForGood(err error) bool {
 func (l *Lifecycle) Nudge() { signal(l.wake) }
 
 // Start begins to send heartbeats.
-func (l *Lifecycle) Start() { l.done.Go(l.run) }
+func (l *Lifecycle) Start() {
+	l.done.Go(l.run)
+	if l.o.Lease != nil {
+		l.o.Lease.Renew(l.o.Clock.Now()) // it has been registered
+		l.done.Go(l.watchLease)
+	}
+}
 
 // Ready says that the broker can serve, and waits until the controller lets it.
 func (l *Lifecycle) Ready(ctx context.Context) error {
@@ -153,6 +163,33 @@ func (l *Lifecycle) Leave(ctx context.Context) error {
 func (l *Lifecycle) Close() {
 	l.cancel()
 	l.done.Wait()
+}
+
+// watchLease calls Suspend whenever the lease is over.
+func (l *Lifecycle) watchLease() {
+	for l.ctx.Err() == nil {
+		left := l.o.Lease.Left()
+		over := left == 0
+		if over {
+			l.mu.Lock()
+			serves := l.ready && !l.leaving
+			lost := l.lost
+			l.mu.Unlock()
+			if serves {
+				l.lg.Warn("leads nothing until the controller is heard of again", zap.Error(lost))
+			}
+			l.o.Suspend()
+			left = l.o.Interval
+		}
+		for {
+			if clock.Sleep(l.ctx, l.o.Clock, left) != nil {
+				return
+			}
+			if left = l.o.Interval; !over || !l.o.Lease.Over() {
+				break
+			}
+		}
+	}
 }
 
 // run sends heartbeats.
@@ -215,6 +252,7 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, heartbeatTimeout)
 	defer cancel()
+	sent := l.o.Clock.Now()
 	answer, err := l.o.Channel.Heartbeat(ctx, h)
 	if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIdNotRegistered) {
 		l.lg.Warn("the controller does not know this broker any more; it registers again", zap.Int64("broker_epoch", h.Epoch), zap.Error(err))
@@ -227,6 +265,7 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	l.o.Lease.Renew(sent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !answer.Fenced && !h.WantFence {

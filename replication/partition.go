@@ -60,6 +60,7 @@ type Partition struct {
 	leadership sync.RWMutex
 
 	flusher sync.WaitGroup // the goroutine of flush
+	lease   *Lease         // of the broker
 	syncs   chan struct{}  // holds one for each log of the broker that is synced so
 	lg      *zap.Logger
 
@@ -88,7 +89,7 @@ type Partition struct {
 }
 
 func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *dirs.Dir, l *log.Log, minISR int) *Partition {
-	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, proposals: r.proposals, startMoved: r.checkpointStart, truncated: r.checkpoint}
+	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, proposals: r.proposals, lease: r.o.Lease, startMoved: r.checkpointStart, truncated: r.checkpoint}
 	p.view.Store(&noView)
 	return p
 }
@@ -125,7 +126,7 @@ func (p *Partition) AppendIn(epoch int32, b []byte, acks Acks, o log.AppendOptio
 	if epoch >= 0 && epoch != v.leaderEpoch {
 		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
 	}
-	if v.role != Leader || p.closed.Load() {
+	if v.role != Leader || p.closed.Load() || p.lease.Over() {
 		return log.AppendInfo{}, nil, kerr.NotLeaderOrFollower
 	}
 	if acks == AcksAll {
@@ -211,7 +212,10 @@ func (p *Partition) advanced() {
 	high := p.state.HighWatermark()
 	p.log.SetHighWatermark(high)
 	var err error
-	if !p.state.Enough() {
+	switch {
+	case p.lease.Over():
+		err = kerr.NotLeaderOrFollower
+	case !p.state.Enough():
 		err = kerr.NotEnoughReplicasAfterAppend
 	}
 	p.commits.settle(high, err)

@@ -36,6 +36,8 @@ type Options struct {
 	// Alter asks the controller for other in-sync sets. It may be nil where there are no
 	// other brokers.
 	Alter func(context.Context, control.AlterPartitionsRequest) (control.AlterPartitionsResult, error)
+	// Lease says whether it may lead; nil for ever.
+	Lease *Lease
 	// Flushing, if not nil, is called when a topic gets a flush.ms: FlushEvery may
 	// say something else then.
 	Flushing func()

@@ -109,7 +109,7 @@ func (p *Partition) CheckLeader(epoch int32) error {
 			return kerr.UnknownLeaderEpoch
 		}
 	}
-	if v.role != Leader || p.closed.Load() {
+	if v.role != Leader || p.closed.Load() || p.lease.Over() {
 		return kerr.NotLeaderOrFollower
 	}
 	if p.log.Err() != nil {

@@ -237,7 +237,7 @@ func (h *Handlers) leaderOf(c *Call, image *meta.Image, p *meta.Partition) (int3
 		return p.Leader, kerr.LeaderNotAvailable
 	}
 	b := image.Broker(p.Leader)
-	if b == nil || b.Fenced {
+	if b == nil || b.Fenced || b.ID == h.NodeID && h.Replicas.Suspended() {
 		return meta.NoLeader, kerr.LeaderNotAvailable
 	}
 	if _, _, ok := h.endpoint(c.Session, b); !ok {

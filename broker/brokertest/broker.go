@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.uber.org/zap/zapcore"
+
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/wire/memnet"
@@ -64,6 +66,26 @@ func (b *Broker) disk() vfs.FS {
 		}
 		return nil
 	})
+}
+
+// muted returns a core that drops what a broker says while it is killed: its disk and its
+// network are gone, which is no news.
+func (b *Broker) muted(c zapcore.Core) zapcore.Core { return mute{c, b} }
+
+type mute struct {
+	zapcore.Core
+	b *Broker
+}
+
+// With implements zapcore.Core.
+func (m mute) With(fields []zapcore.Field) zapcore.Core { return mute{m.Core.With(fields), m.b} }
+
+// Check implements zapcore.Core.
+func (m mute) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if m.b.killing.Load() {
+		return c
+	}
+	return m.Core.Check(e, c)
 }
 
 // Running reports whether the broker was started and neither stopped nor killed since.

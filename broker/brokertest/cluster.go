@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -39,7 +41,10 @@ func (c *Cluster) startAll() {
 		dir = c.o.Dir
 	}
 	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir,
-		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() }}
+		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() },
+		Logger: func(id int32) *zap.Logger {
+			return logger(c.t, c.o.Verbose).WithOptions(zap.WrapCore(c.Broker(id).muted))
+		}}
 	if c.network != nil {
 		o.Host = host
 		o.Dial = func(id int32) func(context.Context, string, string) (net.Conn, error) {
@@ -175,6 +180,20 @@ func (c *Cluster) Leader(topic string, partition int32) int32 {
 		return p.Leader
 	}
 	return meta.NoLeader
+}
+
+// WaitController waits until a running broker is the active controller, and returns its id.
+func (c *Cluster) WaitController() (id int32) {
+	c.t.Helper()
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) {
+		for _, b := range c.brokers {
+			if b.Running() && b.Broker.Active() {
+				return b.id
+			}
+		}
+	}
+	c.t.Fatal("brokertest: there is no active controller")
+	return -1
 }
 
 // WaitLeader waits until a running broker leads a partition, and returns its id.

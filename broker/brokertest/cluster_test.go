@@ -63,3 +63,129 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 		})
 	}
 }
+
+// load produces until it is stopped, and knows what was acknowledged.
+type load struct {
+	t     *testing.T
+	stop  context.CancelFunc
+	done  chan struct{}
+	acked []string
+	worst time.Duration // between two acknowledgements
+	errs  []error
+}
+
+func startLoad(t *testing.T, c *brokertest.Cluster) *load {
+	p := producer(t, c)
+	ctx, stop := context.WithCancel(t.Context())
+	l := &load{t: t, stop: stop, done: make(chan struct{})}
+	send(t, p, "t", "first")
+	l.acked = append(l.acked, "first")
+	go func() {
+		defer close(l.done)
+		last := time.Now()
+		for i := 0; ctx.Err() == nil; i++ {
+			v := fmt.Sprint("v", i)
+			if _, err := p.Send(t.Context(), &client.Record{Topic: "t", Value: []byte(v)}).Get(t.Context()); err != nil {
+				l.errs = append(l.errs, err)
+				return
+			}
+			l.acked = append(l.acked, v)
+			l.worst = max(l.worst, time.Since(last))
+			last = time.Now()
+		}
+	}()
+	t.Cleanup(stop)
+	return l
+}
+
+// end stops the load and checks that the topic holds all that was acknowledged, in order and
+// once.
+func (l *load) end(c *brokertest.Cluster) {
+	l.t.Helper()
+	l.stop()
+	<-l.done
+	for _, err := range l.errs {
+		l.t.Errorf("send: %v", err)
+	}
+	got := values(l.t, c, len(l.acked))
+	if strings.Join(got, " ") != strings.Join(l.acked, " ") {
+		for i := range got {
+			if got[i] != l.acked[i] {
+				l.t.Fatalf("of %d acknowledged records number %d is %s, want %s", len(l.acked), i, got[i], l.acked[i])
+			}
+		}
+	}
+}
+
+// Brokers that are stopped and started one after the other lose nothing, and no send fails.
+func TestRollingRestart(t *testing.T) {
+	c := three(t, brokertest.Options{})
+	l := startLoad(t, c)
+	for i := range int32(6) {
+		c.Broker(i%3 + 1).Restart()
+		c.WaitISR("t", 0, 3)
+	}
+	l.end(c)
+	t.Logf("%d records, the longest pause is %v", len(l.acked), l.worst)
+}
+
+// Any broker may die under load, with what it had not synced, again and again.
+func TestKillsUnderLoad(t *testing.T) {
+	c := three(t, brokertest.Options{})
+	l := startLoad(t, c)
+	for range 8 {
+		id := c.WaitLeader("t", 0)
+		c.Broker(id).Kill(brokertest.LoseUnsynced)
+		c.WaitLeader("t", 0)
+		c.Broker(id).Restart()
+		c.WaitISR("t", 0, 3)
+	}
+	l.end(c)
+	t.Logf("%d records, the longest pause is %v", len(l.acked), l.worst)
+}
+
+// moveLeader has a broker lead t-0: every other one is stopped for a moment.
+func moveLeader(t *testing.T, c *brokertest.Cluster, to int32) {
+	t.Helper()
+	for c.WaitLeader("t", 0) != to {
+		c.Broker(c.WaitLeader("t", 0)).Restart()
+		c.WaitISR("t", 0, 3)
+	}
+}
+
+// A leader that is cut off from the others acknowledges nothing; they elect another, and
+// its own tail goes when it is back. So it is if it was the active controller too.
+func TestIsolatedLeader(t *testing.T) {
+	for _, controller := range []bool{true, false} {
+		t.Run(fmt.Sprintf("controller %t", controller), func(t *testing.T) {
+			c := three(t, brokertest.Options{InMemoryNetwork: true, Config: map[string]string{"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}})
+			old := c.WaitController()
+			if !controller {
+				old = old%3 + 1
+			}
+			moveLeader(t, c, old)
+			if (c.WaitController() == old) != controller {
+				t.Skip("another broker has become the active controller meanwhile")
+			}
+			p := producer(t, c)
+			send(t, p, "t", "before")
+			c.Isolate(old)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			began := time.Now()
+			_, err := p.Send(ctx, &client.Record{Topic: "t", Value: []byte("after")}).Get(ctx)
+			t.Logf("%v after broker %d was cut off: %v", time.Since(began), old, err)
+			c.Heal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.WaitISR("t", 0, 3)
+			if now := c.WaitLeader("t", 0); now == old {
+				t.Errorf("broker %d leads, and was cut off", now)
+			}
+			if got := strings.Join(values(t, c, 2), " "); got != "before after" {
+				t.Errorf("the topic holds %s", got)
+			}
+		})
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,6 +27,8 @@ type Log struct {
 	log *log.Log
 	fs  vfs.FS
 	dir string
+
+	running atomic.Bool // raft was started on it
 
 	// mu guards the fields below. It is held over I/O: raft has one writer, and
 	// its readers want what was written.
@@ -113,7 +117,23 @@ func (s *Log) LastIndex() (uint64, error) {
 }
 
 // GetLog reads the entry at index.
+//
+// Raft panics where it cannot read an entry that it is to apply, and would take other
+// brokers of this process with it. Once it runs, a read that fails ends the goroutine that
+// wants it, as it ends the node: see Poisons.
 func (s *Log) GetLog(index uint64, l *raft.Log) error {
+	err := s.read(index, l)
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) || !s.running.Load() {
+		return err
+	}
+	s.mu.Lock()
+	s.fail(err)
+	s.mu.Unlock()
+	runtime.Goexit()
+	return err
+}
+
+func (s *Log) read(index uint64, l *raft.Log) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if len(s.offsets) == 0 || index < s.first || index-s.first >= uint64(len(s.offsets)) {
@@ -188,7 +208,11 @@ func (s *Log) Poisoned() error {
 	return s.poison
 }
 
+// fail notes the first storage error. mu is held.
 func (s *Log) fail(err error) error {
+	if s.poison != nil {
+		return s.poison
+	}
 	s.poison = fmt.Errorf("metadata log is offline: %w", err)
 	if s.poisons != nil {
 		s.poisons(s.poison)

@@ -164,6 +164,7 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return err
 	}
+	n.store.running.Store(true)
 	n.done.Go(n.observe)
 	switch {
 	case lone:
