@@ -211,7 +211,7 @@ func (c *cluster) candidates(use purpose) []brokerKey {
 		case b.id < 0:
 			rank += 2
 		case b.brokerKey == c.known:
-			rank += 2
+			rank = max(rank, 3*int(isUntried)+2) // behind those that nobody has asked yet
 		case !b.open(use):
 			rank++
 		}

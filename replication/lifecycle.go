@@ -56,6 +56,7 @@ type Lifecycle struct {
 	released chan struct{} // closed once the controller lets it end
 	lost     error         // why the last heartbeat was not answered
 	failing  time.Time     // since when none was; zero while they are
+	giveUp   func()        // ends the heartbeat under way; nil while there is none
 }
 
 // NewLifecycle returns the lifecycle of a broker that nobody knows yet.
@@ -115,7 +116,15 @@ func refusedForGood(err error) bool {
 
 // Nudge has the next heartbeat sent at once: another controller does not know yet that this
 // broker lives.
-func (l *Lifecycle) Nudge() { signal(l.wake) }
+func (l *Lifecycle) Nudge() {
+	l.mu.Lock()
+	giveUp := l.giveUp
+	l.mu.Unlock()
+	if giveUp != nil {
+		giveUp() // it may wait for a controller that is silent
+	}
+	signal(l.wake)
+}
 
 // Start begins to send heartbeats.
 func (l *Lifecycle) Start() {
@@ -250,8 +259,16 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 	if l.o.Offline != nil {
 		h.OfflineDirs = l.o.Offline()
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, heartbeatTimeout)
+	ctx, cancel := context.WithTimeout(l.ctx, min(heartbeatTimeout, 2*l.o.Interval))
 	defer cancel()
+	l.mu.Lock()
+	l.giveUp = cancel
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.giveUp = nil
+		l.mu.Unlock()
+	}()
 	sent := l.o.Clock.Now()
 	answer, err := l.o.Channel.Heartbeat(ctx, h)
 	if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIdNotRegistered) {
