@@ -83,7 +83,7 @@ type Log struct {
 	finished      bool             // Finish was called; guarded by mu
 	idSynced      bool             // partition.metadata is durable; guarded by mu
 	tail          *segment.Segment // the one that is appended to; guarded by mu
-	start         atomic.Int64 // moveStart raises it
+	start         atomic.Int64     // moveStart raises it
 	end           atomic.Int64
 	highWatermark atomic.Int64
 	recoveryPoint atomic.Int64
