@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klamm-io/klamm/broker/brokertest"
@@ -188,4 +189,29 @@ func TestIsolatedLeader(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A cluster runs in a bubble, where time costs nothing: followers that nobody sends anything
+// stay in sync, and a leader that is paused for a while is replaced.
+func TestClusterInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t, brokertest.Options{InMemoryNetwork: true})
+		p := producer(t, c)
+		send(t, p, "t", "0")
+		time.Sleep(20 * time.Minute)
+		c.WaitISR("t", 0, 3)
+		send(t, p, "t", "1")
+		old := c.WaitLeader("t", 0)
+		c.Broker(old).Pause()
+		send(t, p, "t", "2")
+		time.Sleep(time.Minute)
+		if now := c.WaitLeader("t", 0); now == old {
+			t.Errorf("broker %d leads, and is paused", now)
+		}
+		c.Broker(old).Resume()
+		c.WaitISR("t", 0, 3)
+		if got := strings.Join(values(t, c, 3), " "); got != "0 1 2" {
+			t.Errorf("the topic holds %s", got)
+		}
+	})
 }
