@@ -245,7 +245,7 @@ func (b *Broker) join(ctx context.Context) error {
 		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.coordinators.groups,
 		Levels: b.o.levels, Loggers: b.loggers()}
 	if b.streams != nil {
-		handlers.Raft, handlers.ToController = b.streams, b.peers.active
+		handlers.Raft, handlers.ToController, handlers.Voters = b.streams, b.peers.active, b.peers.voters
 	}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	// Kafka's defaults of 100 KiB are for systems that do not size buffers by

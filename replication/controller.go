@@ -307,6 +307,37 @@ func (c *Controller) Change(ctx context.Context, decide func(*meta.Image) ([]met
 // Quorum returns how the quorum stands.
 func (c *Controller) Quorum() quorum.Standing { return c.log.Standing() }
 
+// VoterStanding is how far a voter has come.
+type VoterStanding struct {
+	ID        int32
+	EndOffset int64     // in __cluster_metadata-0; -1 if it is not known
+	Heard     time.Time // of it, last; zero if it was not
+	CaughtUp  time.Time // when it had all, last; zero if that is not known
+}
+
+// Voters returns how far the voters have come, as far as this node knows: the active
+// controller by their heartbeats, any other of itself alone.
+func (c *Controller) Voters() []VoterStanding {
+	now := c.o.Clock.Now()
+	q := c.Quorum()
+	out := make([]VoterStanding, 0, len(q.Voters))
+	c.sessionsMu.Lock()
+	defer c.sessionsMu.Unlock()
+	for _, id := range q.Voters {
+		v := VoterStanding{ID: id, EndOffset: -1}
+		if id == c.o.NodeID {
+			v.EndOffset, v.Heard, v.CaughtUp = q.EndOffset, now, now
+		} else if applied, heard, ok := c.sessions.Progress(id); ok && applied >= 0 {
+			v.EndOffset, v.Heard = c.log.EndOf(uint64(applied)), heard
+			if v.EndOffset >= q.HighWatermark {
+				v.CaughtUp = heard
+			}
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
 // Close leaves the quorum and closes the metadata log.
 func (c *Controller) Close() error {
 	c.cancel()

@@ -34,6 +34,13 @@ func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*m
 	resp.ClusterId = h.ClusterID
 	resp.ControllerId = h.controllerID()
 	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
+	if here == controllers && len(h.Voters) > 0 {
+		resp.ControllerId = h.Controller.Quorum().Leader
+		for _, v := range h.Voters {
+			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: v.ID, Host: v.Host, Port: int32(v.Port)})
+		}
+		return resp, nil
+	}
 	if here == controllers { // this node is the only one
 		host, port := h.here(c.Session)
 		resp.Brokers = []msg.DescribeClusterResponseDescribeClusterBroker{{BrokerId: h.NodeID, Host: host, Port: port}}

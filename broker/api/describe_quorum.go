@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -13,19 +15,21 @@ import (
 
 // describeQuorum answers DescribeQuorum (key 55, v0-v2): who votes on the
 // metadata, and how far each has come. It must ask for that one partition and
-// nothing else. A lone voter has no listener for others to reach it by.
+// nothing else. A voter that is alone has no listener for others to reach it by.
 func (h *Handlers) describeQuorum(c *Call, req *msg.DescribeQuorumRequest) (*msg.DescribeQuorumResponse, error) {
 	resp := new(msg.DescribeQuorumResponse)
 	resp.ErrorMessage = new(string)
 	if len(req.Topics) == 1 && req.Topics[0].TopicName == meta.MetadataTopic && len(req.Topics[0].Partitions) == 1 && req.Topics[0].Partitions[0].PartitionIndex == 0 {
 		q := h.Controller.Quorum()
-		now := h.Clock.Now().UnixMilli()
 		p := msg.DescribeQuorumResponsePartitionData{ErrorMessage: new(string), LeaderId: q.Leader, LeaderEpoch: q.Epoch, HighWatermark: q.HighWatermark}
-		p.CurrentVoters = []msg.DescribeQuorumResponseReplicaState{{ReplicaId: q.Leader, LogEndOffset: q.EndOffset, LastFetchTimestamp: now, LastCaughtUpTimestamp: now}}
-		resp.Topics = []msg.DescribeQuorumResponseTopicData{{TopicName: meta.MetadataTopic, Partitions: []msg.DescribeQuorumResponsePartitionData{p}}}
-		if c.Version() >= 2 {
-			resp.Nodes = []msg.DescribeQuorumResponseNode{{NodeId: q.Leader}}
+		for _, v := range h.Controller.Voters() {
+			p.CurrentVoters = append(p.CurrentVoters, msg.DescribeQuorumResponseReplicaState{ReplicaId: v.ID, LogEndOffset: v.EndOffset,
+				LastFetchTimestamp: millis(v.Heard), LastCaughtUpTimestamp: millis(v.CaughtUp)})
+			if c.Version() >= 2 {
+				resp.Nodes = append(resp.Nodes, h.quorumNode(v.ID))
+			}
 		}
+		resp.Topics = []msg.DescribeQuorumResponseTopicData{{TopicName: meta.MetadataTopic, Partitions: []msg.DescribeQuorumResponsePartitionData{p}}}
 		return resp, nil
 	}
 	err := kerr.Refuse(kerr.UnknownTopicOrPartition, "This server does not host this topic-partition.")
@@ -37,4 +41,23 @@ func (h *Handlers) describeQuorum(c *Call, req *msg.DescribeQuorumRequest) (*msg
 		resp.Topics = append(resp.Topics, out)
 	}
 	return resp, nil
+}
+
+// millis returns a time in milliseconds of Unix time, -1 for none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return -1
+	}
+	return t.UnixMilli()
+}
+
+// quorumNode returns where a voter listens for the others.
+func (h *Handlers) quorumNode(id int32) msg.DescribeQuorumResponseNode {
+	out := msg.DescribeQuorumResponseNode{NodeId: id}
+	for _, v := range h.Voters {
+		if v.ID == id && len(h.Broker.ControllerListenerNames) > 0 {
+			out.Listeners = []msg.DescribeQuorumResponseListener{{Name: h.Broker.ControllerListenerNames[0], Host: v.Host, Port: uint16(v.Port)}}
+		}
+	}
+	return out
 }

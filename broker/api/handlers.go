@@ -30,7 +30,8 @@ type Handlers struct {
 	Clock      clock.Clock
 	Logger     *zap.Logger
 	Groups     Groups
-	Raft       RaftStreams // nil where this node has no others to speak raft with
+	Raft       RaftStreams    // nil where this node has no others to speak raft with
+	Voters     []config.Voter // of the metadata quorum; nil where this node is alone
 	// ToController returns a connection to the active controller on another node. It is
 	// nil where there is no other node.
 	ToController func(ctx context.Context) (*conn.Conn, error)

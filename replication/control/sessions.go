@@ -111,6 +111,16 @@ func (s *Sessions) Alive(id int32, epoch int64, now time.Time) bool {
 	return own != nil && !s.over(own, now)
 }
 
+// Progress returns when a broker was heard of last, and the index of the last entry that it
+// had applied then, -1 if it has not said. ok is false if it was not heard of.
+func (s *Sessions) Progress(id int32) (applied int64, heard time.Time, ok bool) {
+	own := s.brokers[id]
+	if own == nil {
+		return -1, time.Time{}, false
+	}
+	return own.applied, own.contact, true
+}
+
 // Gone ends the session of a registration whose process is known to be dead.
 func (s *Sessions) Gone(id int32, epoch int64) {
 	if own := s.of(id, epoch); own != nil {

@@ -1,7 +1,6 @@
 package quorum
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -20,26 +19,17 @@ const (
 	streamsKept = 3
 	// streamTimeout bounds the sending of a message. A larger one has longer.
 	streamTimeout = 10 * time.Second
+	// nobody is the id of no node.
+	nobody = -1
 	// probeTimeout bounds a look whether a node still listens.
 	probeTimeout = time.Second
 )
 
 // before returns how many voters come before this node, in the order of ids, when a new
 // leader is looked for; without is not one of them. ok is false if this node is no voter.
-func (n *Node) before(without raft.ServerID) (turns int, ok bool) {
-	f := n.raft.GetConfiguration()
-	if f.Error() != nil {
-		return 0, false
-	}
-	var ids []int32
-	own := n.o.NodeID
-	for _, s := range f.Configuration().Servers {
-		if id, err := strconv.ParseInt(string(s.ID), 10, 32); err == nil && s.Suffrage == raft.Voter && s.ID != without {
-			ids = append(ids, int32(id))
-		}
-	}
-	slices.SortFunc(ids, cmp.Compare)
-	return slices.BinarySearch(ids, own)
+func (n *Node) before(without int32) (turns int, ok bool) {
+	ids := slices.DeleteFunc(n.voters(), func(id int32) bool { return id == without })
+	return slices.BinarySearch(ids, n.o.NodeID)
 }
 
 // pause waits for d, and reports whether the node is still open then.
@@ -58,7 +48,7 @@ func (n *Node) pause(d time.Duration) bool {
 // timeout. Where another one leads, the others keep to it: they are asked whether they
 // would vote before there is an election.
 func (n *Node) first() {
-	turns, ok := n.before("")
+	turns, ok := n.before(nobody)
 	if !ok || !n.pause(time.Duration(turns)*turn) {
 		return
 	}
@@ -91,7 +81,7 @@ func (n *Node) lost(peer int32) {
 			conn.Close()
 			return
 		}
-		turns, ok := n.before(leader)
+		turns, ok := n.before(peer)
 		if !ok || !refused(err) || !n.pause(time.Duration(turns)*turn) {
 			return
 		}
@@ -113,8 +103,7 @@ func (n *Node) campaign() error {
 
 // handOver has another voter lead before this node leaves, if it leads and there is one.
 func (n *Node) handOver() {
-	turns, ok := n.before("")
-	if n.o.Streams == nil || !ok || n.raft.State() != raft.Leader || turns == 0 && n.voters() == 1 {
+	if n.o.Streams == nil || n.raft.State() != raft.Leader || len(n.voters()) == 1 {
 		return
 	}
 	if err := n.raft.LeadershipTransfer().Error(); err != nil {
@@ -122,16 +111,17 @@ func (n *Node) handOver() {
 	}
 }
 
-func (n *Node) voters() int {
+// voters returns the ids of the voters in order.
+func (n *Node) voters() (ids []int32) {
 	f := n.raft.GetConfiguration()
 	if f.Error() != nil {
-		return 0
+		return nil
 	}
-	count := 0
 	for _, s := range f.Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			count++
+		if id, err := strconv.ParseInt(string(s.ID), 10, 32); err == nil && s.Suffrage == raft.Voter {
+			ids = append(ids, int32(id))
 		}
 	}
-	return count
+	slices.Sort(ids)
+	return ids
 }

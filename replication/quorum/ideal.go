@@ -147,9 +147,13 @@ func (n *IdealNode) Standing() Standing {
 	s := Standing{Leader: -1, Epoch: int32(q.term), HighWatermark: int64(len(q.entries)), EndOffset: int64(len(q.entries))}
 	if q.leader != nil {
 		s.Leader = q.leader.id
+		s.Voters = []int32{q.leader.id}
 	}
 	return s
 }
+
+// EndOf implements MetadataLog.
+func (n *IdealNode) EndOf(index uint64) int64 { return int64(index) }
 
 // Close implements MetadataLog. It has nothing to give back.
 func (n *IdealNode) Close() error { return nil }

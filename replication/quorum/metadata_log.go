@@ -31,6 +31,8 @@ type MetadataLog interface {
 	Barrier(ctx context.Context) (term uint64, err error)
 	// Standing returns how the quorum stands.
 	Standing() Standing
+	// EndOf returns the offset behind the entry at index, in __cluster_metadata-0.
+	EndOf(index uint64) int64
 	// Close leaves the quorum. Subscribers are notified of nothing once it has
 	// returned, and closing it again does nothing.
 	Close() error
@@ -51,9 +53,10 @@ type Subscriber func(Update)
 
 // Standing is how the voters on the metadata stand.
 type Standing struct {
-	Leader                   int32 // -1 if none is known
-	Epoch                    int32 // the leader's
-	HighWatermark, EndOffset int64 // offsets of the partition __cluster_metadata-0
+	Leader                   int32   // -1 if none is known
+	Epoch                    int32   // the leader's
+	HighWatermark, EndOffset int64   // offsets of the partition __cluster_metadata-0
+	Voters                   []int32 // in order of id
 }
 
 var (

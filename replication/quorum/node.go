@@ -285,8 +285,12 @@ func (n *Node) Standing() Standing {
 			s.Leader = int32(leader)
 		}
 	}
+	s.Voters = n.voters()
 	return s
 }
+
+// EndOf implements MetadataLog.
+func (n *Node) EndOf(index uint64) int64 { return n.store.endOffset(index) }
 
 // Close implements MetadataLog.
 func (n *Node) Close() error {
