@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,8 +26,6 @@ type Log struct {
 	log *log.Log
 	fs  vfs.FS
 	dir string
-
-	running atomic.Bool // raft was started on it
 
 	// mu guards the fields below. It is held over I/O: raft has one writer, and
 	// its readers want what was written.
@@ -119,18 +116,35 @@ func (s *Log) LastIndex() (uint64, error) {
 // GetLog reads the entry at index.
 //
 // Raft panics where it cannot read an entry that it is to apply, and would take other
-// brokers of this process with it. Once it runs, a read that fails ends the goroutine that
-// wants it, as it ends the node: see Poisons.
+// brokers of this process with it. Instead its goroutine ends, as the node is to: see
+// Poisons. Everywhere else raft takes the error.
 func (s *Log) GetLog(index uint64, l *raft.Log) error {
 	err := s.read(index, l)
-	if err == nil || errors.Is(err, raft.ErrLogNotFound) || !s.running.Load() {
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
 	s.mu.Lock()
-	s.fail(err)
+	err = s.fail(err)
 	s.mu.Unlock()
-	runtime.Goexit()
+	if applying() {
+		runtime.Goexit()
+	}
 	return err
+}
+
+// applying reports whether raft's goroutine that applies entries calls.
+func applying() bool {
+	pcs := make([]uintptr, 16)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "raft.(*Raft).processLogs") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 func (s *Log) read(index uint64, l *raft.Log) error {

@@ -164,7 +164,6 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return err
 	}
-	n.store.running.Store(true)
 	n.done.Go(n.observe)
 	switch {
 	case lone:
