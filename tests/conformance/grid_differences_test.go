@@ -5,7 +5,6 @@ const (
 	fails   = "the JVM broker fails over it with an exception that has no code; klamm says what is wrong with the request, or ignores it"
 	chance  = "which of several is told of first is chance in the JVM broker"
 	words   = "klamm says what is wrong in words of its own"
-	elr     = "the JVM broker sets it for the cluster, which ELR asks for"
 	static4 = "the JVM broker cannot start without it, klamm has a default"
 	toCome  = "transactions, KIP-848, share and streams groups are to come"
 	sizes   = "how much stands in internal topics depends on what each broker writes there"
@@ -29,8 +28,6 @@ var gridDifferences = []gridDifference{
 	{"DescribeTopicPartitions", "Topics empty", "*", toCome},
 	{"ElectLeaders", "TopicPartitions null", "ReplicaElectionResults", toCome},
 
-	{"CreateTopics*", "*", "Topics.Configs min.insync.replicas.ConfigSource", elr},
-	{"DescribeConfigs*", "Resources.ConfigurationKeys *", "Results.Configs min.insync.replicas.*", elr},
 	{"DescribeConfigs of a broker", "Resources.ConfigurationKeys *", "Results.Configs broker.id.*", static4},
 	{"DescribeConfigs of a broker", "Resources.ConfigurationKeys *", "Results.Configs *", "how each broker was started"},
 

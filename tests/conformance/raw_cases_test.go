@@ -73,10 +73,6 @@ func build(t *testing.T, b *systems.Process) world {
 var differences = []difference{
 	{"ApiVersions*", "/FinalizedFeaturesEpoch", "it counts what the controller has written"},
 	{"ApiVersions*", "/*Features/*", "transactions, KIP-848, share and streams groups, ELR and dynamic quorums are to come"},
-	{"CreateTopics*", "/Topics/*/Configs/min.insync.replicas/Source", "the JVM broker sets it for the cluster, which ELR asks for"},
-	{"DescribeConfigs*", "/Resources/*/Configs/min.insync.replicas/*", "the same"},
-	{"DescribeConfigs*", "/Resources/*/Configs/min.insync.replicas/*/*", "the same"},
-	{"DescribeConfigs of all brokers", "/Resources/0/Configs", "the same"},
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/broker.id/*", "the JVM broker cannot start without it, klamm has a default"},
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/controller.*/Source", "the same"},
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/controller.*/*/*/Source", "the same"},

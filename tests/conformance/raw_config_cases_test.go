@@ -15,10 +15,6 @@ const (
 
 // configDifferences are those that are known.
 var configDifferences = []difference{
-	{"CreateTopics*", "/Topics/*/Configs/min.insync.replicas/Source", "the JVM broker sets it for the cluster, which ELR asks for"},
-	{"DescribeConfigs*", "/Resources/*/Configs/min.insync.replicas", "the same"},
-	{"DescribeConfigs*", "/Resources/*/Configs/min.insync.replicas/*", "the same"},
-	{"DescribeConfigs*", "/Resources/*/Configs/min.insync.replicas/*/*", "the same"},
 	{"DescribeConfigs of a broker with an unknown key", "/Resources/1/Configs/broker.id/*", "the JVM broker cannot start without it, klamm has a default"},
 	{"DescribeConfigs of a broker with an unknown key", "/Resources/1/Configs/controller.*/Source", "the same"},
 	{"DescribeConfigs of a broker with an unknown key", "/Resources/1/Configs/controller.*/*/*/Source", "the same"},
