@@ -347,11 +347,19 @@ const syncers = 32
 // inParallel calls f for 0 to n-1, side by side with what other jobs do, and waits
 // for all. Together they have syncers goroutines at work.
 func (r *Replicas) inParallel(n int, f func(i int)) {
-	inParallel(n, syncers, func(i int) {
+	inParallel(n, r.threads(syncers), func(i int) {
 		r.workers <- struct{}{}
 		defer func() { <-r.workers }()
 		f(i)
 	})
+}
+
+// threads returns how many goroutines do what n would do at most.
+func (r *Replicas) threads(n int) int {
+	if r.o.inline {
+		return 1
+	}
+	return n
 }
 
 // inParallel calls f for 0 to n-1 on at most workers goroutines and waits for

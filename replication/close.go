@@ -33,9 +33,9 @@ func (r *Replicas) Close(brokerEpoch int64) error {
 		return true
 	})
 	failed := make([]error, len(r.o.Dirs))
-	inParallel(len(r.o.Dirs), len(r.o.Dirs), func(i int) {
+	inParallel(len(r.o.Dirs), r.threads(len(r.o.Dirs)), func(i int) {
 		d := r.o.Dirs[i]
-		failed[i] = closing{d, max(syncers/len(r.o.Dirs), 1)}.all(byDir[d])
+		failed[i] = closing{d, r.threads(max(syncers/len(r.o.Dirs), 1))}.all(byDir[d])
 	})
 	r.Checkpoint() // its errors are those of directories
 	var err error

@@ -218,9 +218,10 @@ func (l *lane) ask(all []*followed) {
 		}
 		var out msg.FetchRequestFetchPartition
 		out.SetDefaults()
-		lg := x.p.log
-		out.Partition, out.CurrentLeaderEpoch, out.PartitionMaxBytes = x.p.Index, x.epoch, int32(l.f.of.r.o.Fetching.MaxBytes)
-		out.FetchOffset, out.LastFetchedEpoch, out.LogStartOffset, out.HighWatermark = lg.EndOffset(), lg.LatestEpoch(), lg.StartOffset(), lg.HighWatermark()
+		next := x.p.next(x.epoch)
+		out.Partition, out.CurrentLeaderEpoch, out.PartitionMaxBytes = x.p.Index, next.LeaderEpoch, int32(l.f.of.r.o.Fetching.MaxBytes)
+		out.FetchOffset, out.LastFetchedEpoch = next.Offset, next.LastEpoch
+		out.LogStartOffset, out.HighWatermark = x.p.log.StartOffset(), x.p.log.HighWatermark()
 		out.ReplicaDirectoryId = x.p.Dir.ID
 		t.Partitions = append(t.Partitions, out)
 		l.asked[x.key()] = x

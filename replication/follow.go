@@ -7,6 +7,12 @@ import (
 	"github.com/klamm-io/klamm/wire/kerr"
 )
 
+// next returns what a follower asks its leader for in a leader epoch: all from its log end
+// on, if the leader's log is the same up to there.
+func (p *Partition) next(epoch int32) Fetch {
+	return Fetch{Reader: Replica, Follower: p.node, Offset: p.log.EndOffset(), LeaderEpoch: epoch, LastEpoch: p.log.LatestEpoch()}
+}
+
 // Answer is what a leader answers to the fetch of a follower.
 type Answer struct {
 	Code        kerr.Code

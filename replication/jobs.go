@@ -15,6 +15,8 @@ type jobs struct {
 	last map[string]*job // the newest job with a key, while it has not ended
 	open map[*job]uint64 // those that have not ended, and the update they belong to
 	gate <-chan struct{} // nothing begins before it is closed; nil for at once
+
+	inline bool // add runs each job to its end
 }
 
 type job struct{ ended chan struct{} }
@@ -30,6 +32,10 @@ func (j *jobs) hold(gate <-chan struct{}) {
 
 // add has f called. It belongs to the update of the metadata at index.
 func (j *jobs) add(index uint64, keys []string, f func()) {
+	if j.inline {
+		f()
+		return
+	}
 	own := &job{make(chan struct{})}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -253,12 +253,7 @@ const leaveGrace = 2 * time.Second
 // beat sends one heartbeat. quick means that the next one is not to wait: the controller
 // has yet to do what was asked for.
 func (l *Lifecycle) beat() (quick bool, err error) {
-	l.mu.Lock()
-	h := control.Heartbeat{Broker: l.o.Registration.Broker, Epoch: l.epoch.Load(), Applied: int64(l.o.Applied()), WantFence: !l.ready, WantShutdown: l.leaving}
-	l.mu.Unlock()
-	if l.o.Offline != nil {
-		h.OfflineDirs = l.o.Offline()
-	}
+	h := l.heartbeat()
 	ctx, cancel := context.WithTimeout(l.ctx, min(heartbeatTimeout, 2*l.o.Interval))
 	defer cancel()
 	l.mu.Lock()
@@ -271,7 +266,7 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 	}()
 	sent := l.o.Clock.Now()
 	answer, err := l.o.Channel.Heartbeat(ctx, h)
-	if errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIdNotRegistered) {
+	if unknown(err) {
 		l.lg.Warn("the controller does not know this broker any more; it registers again", zap.Int64("broker_epoch", h.Epoch), zap.Error(err))
 		var epoch int64
 		if epoch, err = l.o.Channel.RegisterBroker(ctx, l.o.Registration); err == nil {
@@ -283,6 +278,28 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 		return false, err
 	}
 	l.o.Lease.Renew(sent)
+	return l.answered(h, answer), nil
+}
+
+// heartbeat returns the next heartbeat.
+func (l *Lifecycle) heartbeat() control.Heartbeat {
+	l.mu.Lock()
+	h := control.Heartbeat{Broker: l.o.Registration.Broker, Epoch: l.epoch.Load(), Applied: int64(l.o.Applied()), WantFence: !l.ready, WantShutdown: l.leaving}
+	l.mu.Unlock()
+	if l.o.Offline != nil {
+		h.OfflineDirs = l.o.Offline()
+	}
+	return h
+}
+
+// unknown reports whether a heartbeat was refused since the controller does not know the
+// broker, which has to register again.
+func unknown(err error) bool {
+	return errors.Is(err, kerr.StaleBrokerEpoch) || errors.Is(err, kerr.BrokerIdNotRegistered)
+}
+
+// answered follows the answer to a heartbeat. quick is that of beat.
+func (l *Lifecycle) answered(h control.Heartbeat, answer control.HeartbeatAnswer) (quick bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !answer.Fenced && !h.WantFence {
@@ -291,7 +308,7 @@ func (l *Lifecycle) beat() (quick bool, err error) {
 	if answer.ShutDown && h.WantShutdown {
 		closeOnce(l.released)
 	}
-	return h.WantShutdown && !answer.ShutDown || !h.WantFence && answer.Fenced, nil
+	return h.WantShutdown && !answer.ShutDown || !h.WantFence && answer.Fenced
 }
 
 func closeOnce(c chan struct{}) {

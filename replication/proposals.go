@@ -39,6 +39,10 @@ func newProposals(o *Options, lg *zap.Logger) *proposals {
 	s := &proposals{o: o, lg: lg, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	s.image.Store(meta.Empty())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if o.inline {
+		close(s.done)
+		return s
+	}
 	go s.run()
 	return s
 }
@@ -82,11 +86,7 @@ func (s *proposals) run() {
 		case <-s.ctx.Done():
 			return
 		}
-		s.mu.Lock()
-		all := s.queue
-		s.queue = nil
-		s.mu.Unlock()
-		again, err := s.send(all)
+		again, err := s.send(s.take())
 		if len(again) == 0 {
 			pause = 0
 			continue
@@ -98,21 +98,42 @@ func (s *proposals) run() {
 		if clock.Sleep(s.ctx, s.o.Clock, pause) != nil {
 			return
 		}
-		s.mu.Lock()
-		s.queue = append(again, s.queue...)
-		s.mu.Unlock()
-		signal(s.wake)
+		s.putBack(again)
 	}
+}
+
+// take returns what is to be sent, which nobody else sends.
+func (s *proposals) take() []*proposal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.queue
+	s.queue = nil
+	return all
+}
+
+// putBack has proposals sent again, before others.
+func (s *proposals) putBack(again []*proposal) {
+	s.mu.Lock()
+	s.queue = append(again, s.queue...)
+	s.mu.Unlock()
+	signal(s.wake)
 }
 
 // send asks for all proposals that stand, and returns those that are to be sent again.
 func (s *proposals) send(all []*proposal) (again []*proposal, err error) {
-	req := control.AlterPartitionsRequest{Broker: s.o.NodeID, BrokerEpoch: s.o.Fetching.Epoch()}
-	type key struct {
-		topic prim.UUID
-		index int32
+	req, sent := s.request(all)
+	if len(sent) == 0 {
+		return nil, nil
 	}
-	sent := make(map[key]*proposal)
+	ctx, cancel := context.WithTimeout(s.ctx, proposalTimeout)
+	defer cancel()
+	result, err := s.o.Alter(ctx, req)
+	return s.answered(sent, result, err)
+}
+
+// request returns the request for those of all that stand, and which they are.
+func (s *proposals) request(all []*proposal) (req control.AlterPartitionsRequest, sent []*proposal) {
+	req = control.AlterPartitionsRequest{Broker: s.o.NodeID, BrokerEpoch: s.o.Fetching.Epoch()}
 	topics := make(map[prim.UUID]int)
 	for _, x := range all {
 		if !x.current() {
@@ -124,16 +145,16 @@ func (s *proposals) send(all []*proposal) (again []*proposal, err error) {
 			topics[x.p.TopicID] = at
 			req.Topics = append(req.Topics, control.AlterTopic{ID: x.p.TopicID})
 		}
-		sent[key{x.p.TopicID, x.p.Index}] = x
+		sent = append(sent, x)
 		req.Topics[at].Partitions = append(req.Topics[at].Partitions, control.AlterPartition{Index: x.p.Index, LeaderEpoch: x.leaderEpoch, PartitionEpoch: x.partitionEpoch,
 			NewISR: x.members, Recovering: x.recovering})
 	}
-	if len(sent) == 0 {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, proposalTimeout)
-	defer cancel()
-	result, err := s.o.Alter(ctx, req)
+	return req, sent
+}
+
+// answered follows the answer to a request, and returns what is to be sent again. err is
+// that of the way to the controller: nothing is known then of what was asked for.
+func (s *proposals) answered(sent []*proposal, result control.AlterPartitionsResult, err error) ([]*proposal, error) {
 	if err == nil {
 		err = result.Err
 	}
@@ -141,29 +162,33 @@ func (s *proposals) send(all []*proposal) (again []*proposal, err error) {
 		for _, x := range sent {
 			// A request that was surely not decided on leaves no doubt.
 			x.maybe = x.maybe || !errors.Is(err, kerr.NotController) && !errors.Is(err, kerr.StaleBrokerEpoch)
-			again = append(again, x)
 		}
-		return again, err
+		return sent, err
 	}
+	type key struct {
+		topic prim.UUID
+		index int32
+	}
+	answers := make(map[key]control.AlteredPartition)
 	for _, t := range result.Topics {
 		for _, a := range t.Partitions {
-			k := key{t.ID, a.Index}
-			x := sent[k]
-			if x == nil {
-				continue
-			}
-			delete(sent, k)
-			var epoch *int32
-			if a.State != nil {
-				epoch = &a.State.PartitionEpoch
-			}
-			if x.decided(epoch, a.Err) {
-				again, err = append(again, x), a.Err
-			}
+			answers[key{t.ID, a.Index}] = a
 		}
 	}
-	for _, x := range sent { // nothing was said of it
-		again = append(again, x)
+	var again []*proposal
+	for _, x := range sent {
+		a, ok := answers[key{x.p.TopicID, x.p.Index}]
+		if !ok { // nothing was said of it
+			again = append(again, x)
+			continue
+		}
+		var epoch *int32
+		if a.State != nil {
+			epoch = &a.State.PartitionEpoch
+		}
+		if x.decided(epoch, a.Err) {
+			again, err = append(again, x), a.Err
+		}
 	}
 	return again, err
 }

@@ -48,6 +48,10 @@ type Options struct {
 	// Progress, if not nil, is notified from time to time while Start opens
 	// partitions. It is called by several goroutines.
 	Progress func(Progress)
+
+	// inline has everything done by the goroutine that asks for it, one thing after the
+	// other, and nobody send what is proposed: a simulation decides what happens when.
+	inline bool
 }
 
 // Progress is how far the opening of partitions has come.
@@ -110,6 +114,7 @@ func NewReplicas(o Options) *Replicas {
 	r.background = dirs.NewWorkers(o.Broker.BackgroundThreads, r.lg)
 	r.syncs = make(chan struct{}, syncers)
 	r.jobs, r.workers = newJobs(), make(chan struct{}, syncers)
+	r.jobs.inline = o.inline
 	for _, d := range o.Dirs {
 		d.Fault().Watch(func(err error) {
 			r.lg.Error("log directory is offline", zap.String("dir", d.Path), zap.Error(err))

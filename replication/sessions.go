@@ -52,25 +52,15 @@ const (
 // in term: until ctx ends. It begins anew with each activation: every broker has a full
 // session, but those whose processes are gone.
 func (c *Controller) watchSessions(ctx context.Context, term uint64) {
-	m := c.Image()
-	c.session(func(s *control.Sessions) {
-		s.Begin(m, c.o.Clock.Now())
-		clear(c.linked)
-	})
-	for _, b := range m.Brokers() {
+	c.beginSessions()
+	for _, b := range c.Image().Brokers() {
 		if !b.Fenced {
 			c.BrokerSilent(b.ID, b.Epoch)
 		}
 	}
 	for ctx.Err() == nil {
-		var expired []control.BrokerName
-		var next time.Time
-		var some bool
 		now := c.o.Clock.Now()
-		c.session(func(s *control.Sessions) {
-			expired = s.Expired(c.Image(), now)
-			next, some = s.Next()
-		})
+		expired, next, some := c.expired(now)
 		for _, b := range expired {
 			c.lg.Warn("a broker is not heard of any more and is fenced", zap.Int32("broker", b.ID), zap.Int64("broker_epoch", b.Epoch))
 			if err := c.fence(ctx, term, b); err != nil && ctx.Err() == nil {
@@ -93,6 +83,24 @@ func (c *Controller) watchSessions(ctx context.Context, term uint64) {
 		}
 		timer.Stop()
 	}
+}
+
+// beginSessions gives every broker that is not fenced a full session.
+func (c *Controller) beginSessions() {
+	m := c.Image()
+	c.session(func(s *control.Sessions) {
+		s.Begin(m, c.o.Clock.Now())
+		clear(c.linked)
+	})
+}
+
+// expired returns the brokers that are to be fenced now, and when there may be others.
+func (c *Controller) expired(now time.Time) (expired []control.BrokerName, next time.Time, some bool) {
+	c.session(func(s *control.Sessions) {
+		expired = s.Expired(c.Image(), now)
+		next, some = s.Next()
+	})
+	return expired, next, some
 }
 
 // fence fences a broker, if it was not heard of since.

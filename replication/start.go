@@ -53,7 +53,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	// otherwise one of many small calls: both take as many threads as were asked
 	// for. Leader epochs may have to be synced, so that they take more.
 	progress := &progress{o: &r.o, lg: r.lg, total: len(all), last: r.o.Clock.Now()}
-	workers := max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs))
+	workers := r.threads(max(1, r.o.Broker.RecoveryThreads*len(r.o.Dirs)))
 	inParallel(len(all), workers, func(i int) {
 		j := all[i]
 		p, err := r.open(j.topic, j.index, j.config, progress.checkedSome)
@@ -67,7 +67,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		progress.openedOne()
 	})
 	assign, sync := r.epochSyncing(len(all))
-	inParallel(len(all), syncers, func(i int) {
+	inParallel(len(all), r.threads(syncers), func(i int) {
 		j := all[i]
 		if p := j.into.partition.Load(); p != nil {
 			if err := log.Caught(r.lg, "transition", func() error {
@@ -360,6 +360,9 @@ func (r *Replicas) openLog(dir *dirs.Dir, t *meta.Topic, index int32, c *config.
 	o := log.Options{FS: r.o.FS, Dir: path.Join(dir.Path, name), Topic: t.Name, Partition: index, TopicID: t.ID,
 		Config: LogConfig(c), CleanShutdown: true, ProducerExpiry: r.o.Broker.ProducerIDExpiration, Now: r.o.Clock.Now, Logger: r.lg,
 		Fault: dir.Fault(), Background: r.background.Do, Discard: r.trash.Later, Checked: checked}
+	if r.o.inline {
+		o.Background = nil
+	}
 	if known {
 		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.Clean(), dir.FoundIn(log.RecoveryPointFile, name), dir.FoundIn(log.LogStartFile, name)
 		_, cleaned := dir.FirstDirty(name)

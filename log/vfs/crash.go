@@ -1,6 +1,10 @@
 package vfs
 
-import "math/rand/v2"
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+)
 
 // CrashPolicy says what a crash does to what was not synced.
 type CrashPolicy struct {
@@ -42,8 +46,8 @@ func (m *Mem) cloneDir(d *memDir, p CrashPolicy, done map[*inode]*inode) *memDir
 		}
 	}
 	out := newDir()
-	for name, node := range entries {
-		switch node := node.(type) {
+	for _, name := range slices.Sorted(maps.Keys(entries)) { // Torn decides in this order
+		switch node := entries[name].(type) {
 		case *memDir:
 			out.entries[name] = m.cloneDir(node, p, done)
 		case *inode:
