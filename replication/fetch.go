@@ -144,6 +144,12 @@ func (p *Partition) fetched(id int32, epoch, offset int64) {
 // log follows as far as it goes. epoch is the leader epoch that the follower has
 // fetched in: once another one has begun, nothing is appended.
 func (p *Partition) AppendAsFollower(epoch int32, batches []byte, high, start int64) (log.AppendInfo, error) {
+	return p.follow(epoch, nil, batches, high, start)
+}
+
+// follow is AppendAsFollower if the log is what it was when the leader was asked; asked may
+// be nil.
+func (p *Partition) follow(epoch int32, asked *Fetch, batches []byte, high, start int64) (log.AppendInfo, error) {
 	p.leadership.RLock()
 	defer p.leadership.RUnlock()
 	v := p.view.Load()
@@ -152,6 +158,8 @@ func (p *Partition) AppendAsFollower(epoch int32, batches []byte, high, start in
 		return log.AppendInfo{}, kerr.NotLeaderOrFollower
 	case v.leaderEpoch != epoch:
 		return log.AppendInfo{}, kerr.FencedLeaderEpoch
+	case asked != nil && !p.stands(*asked):
+		return log.AppendInfo{}, errMoved
 	}
 	if leavesHole(batches, p.log.EndOffset()) {
 		if err := p.noteHoles(); err != nil {

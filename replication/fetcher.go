@@ -51,6 +51,7 @@ type partitionKey struct {
 type followed struct {
 	p     *Partition
 	epoch int32
+	asked Fetch // last, on the lane that asks for it: no other does then
 
 	gone      bool // it is not copied any more
 	inSession bool
@@ -218,7 +219,8 @@ func (l *lane) ask(all []*followed) {
 		}
 		var out msg.FetchRequestFetchPartition
 		out.SetDefaults()
-		next := x.p.next(x.epoch)
+		x.asked = x.p.next(x.epoch)
+		next := &x.asked
 		out.Partition, out.CurrentLeaderEpoch, out.PartitionMaxBytes = x.p.Index, next.LeaderEpoch, int32(l.f.of.r.o.Fetching.MaxBytes)
 		out.FetchOffset, out.LastFetchedEpoch = next.Offset, next.LastEpoch
 		out.LogStartOffset, out.HighWatermark = x.p.log.StartOffset(), x.p.log.HighWatermark()

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/conn"
 )
 
@@ -49,20 +48,20 @@ func newFetchers(r *Replicas) *fetchers {
 
 // follow has a partition copied from its leader, in the role that it has now.
 func (f *fetchers) follow(p *Partition) {
-	v := p.view.Load()
+	leader, epoch, ok := p.follows()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old := f.of[p]
-	if v.role != Follower || v.leader == meta.NoLeader || f.closed || f.r.o.Fetching.Dial == nil || p.closed.Load() {
+	if !ok || f.closed || f.r.o.Fetching.Dial == nil {
 		if old != nil {
 			old.drop(p)
 			delete(f.of, p)
 		}
 		return
 	}
-	from := f.all[f.source(p, v.leader)]
+	from := f.all[f.source(p, leader)]
 	if from == nil {
-		from = newFetcher(f, f.source(p, v.leader))
+		from = newFetcher(f, f.source(p, leader))
 		f.all[from.source] = from
 		f.running.Go(from.run)
 		f.running.Go(from.runAside)
@@ -71,7 +70,7 @@ func (f *fetchers) follow(p *Partition) {
 		old.drop(p)
 	}
 	f.of[p] = from
-	from.add(p, v.leaderEpoch)
+	from.add(p, epoch)
 }
 
 func (f *fetchers) source(p *Partition, leader int32) source {

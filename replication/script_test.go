@@ -42,6 +42,8 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	consume broker=1 offset=0 [leader-epoch=3]
 //	replicate from=1 to=2           broker 2 does what a follower does: it fetches once,
 //	                                and appends what comes or cuts off what diverges
+//	ask from=1 to=2 as=x            the same without what follows from the answer
+//	take from=1 to=2 answer=x       and that
 //	follower-append broker=2 epoch=3 offset=0 values=a,b [batch-epoch=2] [high=1] [start=0]
 //	truncate broker=2 to=1          truncate-fully broker=2 start=10
 //	delete-records broker=1 below=2
@@ -56,7 +58,7 @@ func TestScripts(t *testing.T) {
 		}
 	}
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		s := &script{brokers: make(map[int32]*scriptBroker), image: meta.Empty(), static: static(t), clk: clock.NewVirtual(time.Now())}
+		s := &script{brokers: make(map[int32]*scriptBroker), late: make(map[string]late), image: meta.Empty(), static: static(t), clk: clock.NewVirtual(time.Now())}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			s.t, s.pos = t, d.Pos
 			s.out.Reset()
@@ -88,6 +90,7 @@ type script struct {
 	out     strings.Builder
 	args    map[string]string
 	words   []string
+	late    map[string]late
 }
 
 type scriptBroker struct {
@@ -136,8 +139,8 @@ func (s *script) run(words []string) {
 		}
 		return
 	case "meta":
-		r := &msg.PartitionRecord{TopicId: prim.UUID{15: 1}, Leader: int32(s.number(s.take("leader"))), LeaderEpoch: int32(s.number(s.take("epoch"))),
-			PartitionEpoch: int32(s.number(s.take("partition-epoch"))), Replicas: s.ids(s.take("replicas")), Isr: s.ids(s.take("isr"))}
+		r := &msg.PartitionRecord{TopicId: prim.UUID{15: 1}, Leader: int32(s.number(s.arg("leader"))), LeaderEpoch: int32(s.number(s.arg("epoch"))),
+			PartitionEpoch: int32(s.number(s.arg("partition-epoch"))), Replicas: s.ids(s.arg("replicas")), Isr: s.ids(s.arg("isr"))}
 		s.apply(&msg.TopicRecord{Name: "t", TopicId: r.TopicId}, r)
 		s.show()
 	case "min.insync.replicas":
@@ -183,41 +186,53 @@ func (s *script) apply(topic *msg.TopicRecord, r meta.Record) {
 
 // onPartition runs a command on the partition of a broker.
 func (s *script) onPartition(command string) {
-	if command == "replicate" {
-		s.replicate(s.broker(s.take("from")), s.broker(s.take("to")))
+	switch command {
+	case "replicate":
+		leader, follower := s.broker(s.arg("from")), s.broker(s.arg("to"))
+		s.take(leader, follower, s.ask(leader, follower))
+		return
+	case "ask":
+		s.late[s.arg("as")] = s.ask(s.broker(s.arg("from")), s.broker(s.arg("to")))
+		return
+	case "take":
+		x, ok := s.late[s.arg("answer")]
+		if !ok {
+			s.t.Fatalf("%s: no such answer", s.pos)
+		}
+		s.take(s.broker(s.arg("from")), s.broker(s.arg("to")), x)
 		return
 	}
-	b := s.broker(s.take("broker"))
+	b := s.broker(s.arg("broker"))
 	p := b.r.Get("t", 0)
 	var err error
 	switch command {
 	case "append":
-		values := s.take("values")
-		acks := map[string]replication.Acks{"": replication.AcksAll, "all": replication.AcksAll, "1": replication.AcksLeader, "0": replication.AcksNone}[s.take("acks")]
+		values := s.arg("values")
+		acks := map[string]replication.Acks{"": replication.AcksAll, "all": replication.AcksAll, "1": replication.AcksLeader, "0": replication.AcksNone}[s.arg("acks")]
 		var c *replication.Commit
 		if _, c, err = p.Append(batch(s.t, strings.Split(values, ",")...), acks, log.AppendOptions{}); c != nil {
 			b.commits, b.waits = append(b.commits, c), append(b.waits, values)
 		}
 	case "follower-append":
-		epoch, offset := int32(s.number(s.take("epoch"))), s.number(s.take("offset"))
-		out := record.Batch(batch(s.t, strings.Split(s.take("values"), ",")...))
+		epoch, offset := int32(s.number(s.arg("epoch"))), s.number(s.arg("offset"))
+		out := record.Batch(batch(s.t, strings.Split(s.arg("values"), ",")...))
 		out.SetBaseOffset(offset)
-		out.SetLeaderEpoch(int32(s.number(s.takeOr("batch-epoch", fmt.Sprint(epoch)))))
-		_, err = p.AppendAsFollower(epoch, out, s.number(s.takeOr("high", "0")), s.number(s.takeOr("start", "0")))
+		out.SetLeaderEpoch(int32(s.number(s.argOr("batch-epoch", fmt.Sprint(epoch)))))
+		_, err = p.AppendAsFollower(epoch, out, s.number(s.argOr("high", "0")), s.number(s.argOr("start", "0")))
 	case "fetch":
-		s.fetched(s.fetch(p, replication.Fetch{Reader: replication.Replica, Follower: int32(s.number(s.take("replica"))), Offset: s.number(s.take("offset")),
-			LeaderEpoch: int32(s.number(s.takeOr("leader-epoch", "-1"))), LastEpoch: int32(s.number(s.takeOr("last-epoch", "-1")))}))
+		s.fetched(s.fetch(p, replication.Fetch{Reader: replication.Replica, Follower: int32(s.number(s.arg("replica"))), Offset: s.number(s.arg("offset")),
+			LeaderEpoch: int32(s.number(s.argOr("leader-epoch", "-1"))), LastEpoch: int32(s.number(s.argOr("last-epoch", "-1")))}))
 	case "consume":
-		s.fetched(s.fetch(p, replication.Fetch{Offset: s.number(s.take("offset")), LeaderEpoch: int32(s.number(s.takeOr("leader-epoch", "-1"))), LastEpoch: int32(s.number(s.takeOr("last-epoch", "-1")))}))
+		s.fetched(s.fetch(p, replication.Fetch{Offset: s.number(s.arg("offset")), LeaderEpoch: int32(s.number(s.argOr("leader-epoch", "-1"))), LastEpoch: int32(s.number(s.argOr("last-epoch", "-1")))}))
 		return
 	case "truncate":
-		err = p.TruncateTo(s.number(s.take("to")))
+		err = p.TruncateTo(s.number(s.arg("to")))
 	case "truncate-fully":
-		err = p.TruncateFullyAndStartAt(s.number(s.take("start")))
+		err = p.TruncateFullyAndStartAt(s.number(s.arg("start")))
 	case "delete-records":
-		_, err = p.DeleteRecords(s.number(s.take("below")))
+		_, err = p.DeleteRecords(s.number(s.arg("below")))
 	case "epoch-end":
-		epoch, end := p.Log().EpochEndOffset(int32(s.number(s.take("epoch"))))
+		epoch, end := p.Log().EpochEndOffset(int32(s.number(s.arg("epoch"))))
 		fmt.Fprintf(&s.out, "leader epoch %d, end offset %d\n", epoch, end)
 		return
 	default:
@@ -249,22 +264,36 @@ func (s *script) fetched(f replication.Fetched, b []byte, err error) {
 	}
 }
 
-// replicate does one round of a follower (AbstractFetcherThread).
-func (s *script) replicate(leader, follower *scriptBroker) {
+// late is what a leader has answered to a fetch that a follower asked for with.
+type late struct {
+	f replication.Fetch
+	a replication.Answer
+}
+
+// ask has a follower ask its leader, and returns the answer.
+func (s *script) ask(leader, follower *scriptBroker) late {
 	from, to := leader.r.Get("t", 0), follower.r.Get("t", 0)
 	l := to.Log()
-	f, b, err := s.fetch(from, replication.Fetch{Reader: replication.Replica, Follower: follower.id, Offset: l.EndOffset(), LeaderEpoch: to.LeaderEpoch(), LastEpoch: l.LatestEpoch()})
+	f := replication.Fetch{Reader: replication.Replica, Follower: follower.id, Offset: l.EndOffset(), LeaderEpoch: to.LeaderEpoch(), LastEpoch: l.LatestEpoch()}
+	out, b, err := s.fetch(from, f)
 	fmt.Fprintf(&s.out, "broker %d asks for %d after leader epoch %d\n", follower.id, l.EndOffset(), l.LatestEpoch())
-	s.fetched(f, b, err)
-	switch {
-	case err != nil:
-	case f.DivergingEpoch >= 0:
-		_, end := l.EpochEndOffset(f.DivergingEpoch)
-		s.must(to.TruncateTo(min(end, f.DivergingEnd)))
-	default:
-		_, err := to.AppendAsFollower(to.LeaderEpoch(), b, f.High, f.Start)
-		s.must(err)
+	s.fetched(out, b, err)
+	a := replication.Answer{Batches: slices.Clone(b), High: out.High, Start: out.Start, DivergingEpoch: out.DivergingEpoch, DivergingEnd: out.DivergingEnd}
+	if err != nil && !errors.As(err, &a.Code) {
+		s.t.Fatalf("%s: %v", s.pos, err)
 	}
+	return late{f, a}
+}
+
+// take has a follower do what an answer asks for (AbstractFetcherThread).
+func (s *script) take(leader, follower *scriptBroker, x late) {
+	to := follower.r.Get("t", 0)
+	_, err := to.Take(x.f, x.a)
+	if errors.Is(err, kerr.OffsetOutOfRange) {
+		l := leader.r.Get("t", 0).Log()
+		err = to.Meet(x.f, l.StartOffset(), l.EndOffset())
+	}
+	s.failed(err)
 	s.show(leader.id, follower.id)
 }
 
@@ -367,9 +396,9 @@ func (s *script) broker(id string) *scriptBroker {
 	return b
 }
 
-func (s *script) take(key string) string { return s.takeOr(key, "") }
+func (s *script) arg(key string) string { return s.argOr(key, "") }
 
-func (s *script) takeOr(key, otherwise string) string {
+func (s *script) argOr(key, otherwise string) string {
 	if v, ok := s.args[key]; ok {
 		delete(s.args, key)
 		return v

@@ -39,7 +39,7 @@ func (f *fetcher) take(l *lane) error {
 			if x == nil {
 				return fmt.Errorf("%w: an answer for partition %d of topic %s, which was not asked for", conn.ErrProtocol, d.PartitionIndex, t.TopicId)
 			}
-			moved, err := x.p.Take(x.epoch, answer(d))
+			moved, err := x.p.Take(x.asked, answer(d))
 			if errors.Is(err, kerr.OffsetOutOfRange) {
 				l.outside = append(l.outside, x)
 			}
@@ -104,7 +104,7 @@ func (l *lane) meetRange(x *followed) error {
 	if err != nil {
 		return err
 	}
-	return x.p.Meet(x.epoch, start, end)
+	return x.p.Meet(x.asked, start, end)
 }
 
 // offset asks the leader for an offset that a timestamp stands for.

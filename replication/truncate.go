@@ -7,22 +7,14 @@ import (
 
 // TruncateTo drops every batch that ends at or after offset, durably. A follower
 // does so where its log diverges from the leader's (KIP-101).
-func (p *Partition) TruncateTo(offset int64) error { return p.TruncateIn(-1, offset) }
-
-// TruncateIn is TruncateTo for a follower that has learned in one leader epoch, -1 for
-// any, where its log diverges: once another one has begun, nothing is cut.
-func (p *Partition) TruncateIn(epoch int32, offset int64) error {
-	return p.truncate(epoch, offset, p.log.TruncateTo)
+func (p *Partition) TruncateTo(offset int64) error {
+	return p.truncate(-1, nil, offset, p.log.TruncateTo)
 }
 
 // TruncateFullyAndStartAt drops everything; the next offset is offset. A follower
 // does so whose log end is below the leader's log start.
 func (p *Partition) TruncateFullyAndStartAt(offset int64) error {
-	return p.truncateFullyIn(-1, offset)
-}
-
-func (p *Partition) truncateFullyIn(epoch int32, offset int64) error {
-	return p.truncate(epoch, offset, p.log.TruncateFullyAndStartAt)
+	return p.truncate(-1, nil, offset, p.log.TruncateFullyAndStartAt)
 }
 
 // truncate cuts the log, and then lowers every checkpoint of it, durably, before
@@ -35,11 +27,18 @@ func (p *Partition) truncateFullyIn(epoch int32, offset int64) error {
 // the sake of a crash between the two, and after, as the batch that held offset may
 // have begun before it. A round of the cleaner that was under way does not raise it
 // again: it sees that there was a truncation, or ends before it.
-func (p *Partition) truncate(epoch int32, offset int64, cut func(int64) error) error {
+//
+// epoch is the leader epoch in which a follower has learned where to cut, -1 for any: once
+// another one has begun, nothing is cut. Nor is it if the log has moved since the leader was
+// asked, with what asked says; it may be nil.
+func (p *Partition) truncate(epoch int32, asked *Fetch, offset int64, cut func(int64) error) error {
 	p.leadership.Lock()
 	defer p.leadership.Unlock()
 	if v := p.view.Load(); epoch >= 0 && (v.role != Follower || v.leaderEpoch != epoch || p.closed.Load()) {
 		return kerr.FencedLeaderEpoch
+	}
+	if asked != nil && !p.stands(*asked) {
+		return errMoved
 	}
 	name := dirs.Name(p.Topic, p.Index)
 	if err := p.Dir.LowerFirstDirty(name, offset); err != nil {
