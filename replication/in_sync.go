@@ -18,8 +18,27 @@ type proposal struct {
 	partitionEpoch int32
 	members        []control.ISRMember
 	recovering     bool
-	// maybe means that it was sent and not answered: it may have been decided on.
+	// maybe means that it was sent and not answered, at lost the last time: it may have been
+	// decided on, or may yet.
 	maybe bool
+	lost  time.Time
+}
+
+// forgotten is how long after a request was given up nobody decides on it any more. Its
+// connection has ended, so that it takes a controller that stood still, and another one is
+// active then.
+const forgotten = 2 * proposalTimeout
+
+// open reports whether a try that was not answered may be decided on yet, though a later one
+// was refused: not if one of the members has registered since, for which it would be refused
+// for ever, nor long after that.
+func (x *proposal) open() bool {
+	if !x.maybe || x.p.now().Sub(x.lost) > forgotten {
+		return false
+	}
+	return !slices.ContainsFunc(x.members, func(m control.ISRMember) bool {
+		return m.Epoch >= 0 && m.Epoch < x.p.proposals.registered(m.Broker)
+	})
 }
 
 // proposeAgain is how long a leader waits after a proposal that was refused.
@@ -103,13 +122,13 @@ func (x *proposal) decided(state *int32, err error) (again bool) {
 	case code == kerr.InvalidUpdateVersion, code == kerr.FencedLeaderEpoch, code == kerr.NewLeaderElected, code == kerr.NotController:
 		return false // newer metadata are on their way
 	case code == kerr.IneligibleReplica, code == kerr.InvalidRequest, code == kerr.UnknownTopicId, code == kerr.UnknownTopicOrPartition:
-		if x.maybe {
-			return false
+		if x.open() {
+			return true // else it would stand for ever, and no other set could be proposed
 		}
 		p.lg.Info("the controller refused an in-sync set", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Any("members", x.members), zap.Error(err))
 		p.proposeFrom = p.now().Add(proposeAgain)
 	default:
-		x.maybe = true
+		x.maybe, x.lost = true, p.now()
 		return true
 	}
 	p.proposal = nil

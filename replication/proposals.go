@@ -161,7 +161,9 @@ func (s *proposals) answered(sent []*proposal, result control.AlterPartitionsRes
 	if err != nil {
 		for _, x := range sent {
 			// A request that was surely not decided on leaves no doubt.
-			x.maybe = x.maybe || !errors.Is(err, kerr.NotController) && !errors.Is(err, kerr.StaleBrokerEpoch)
+			if !errors.Is(err, kerr.NotController) && !errors.Is(err, kerr.StaleBrokerEpoch) {
+				x.maybe, x.lost = true, s.o.Clock.Now()
+			}
 		}
 		return sent, err
 	}

@@ -22,14 +22,14 @@ func (s *sim) delay(from, to int32) time.Duration {
 	d := 100*time.Microsecond + time.Duration(s.net.Int64N(int64(2*time.Millisecond)))
 	switch n := s.net.IntN(200); {
 	case n < 2:
-		d = time.Duration(s.net.Int64N(int64(3 * time.Second)))
+		d = time.Duration(s.net.Int64N(int64(simLate)))
 	case n < 10:
 		d *= 20
 	}
 	if s.slow[[2]int32{from, to}] {
 		d *= 100
 	}
-	return d
+	return min(d, simLate)
 }
 
 // call has f run at another process, and what it replies with run here. lost is called

@@ -26,6 +26,7 @@ const (
 	simLag       = 2 * time.Second        // replica.lag.time.max.ms
 	simWait      = 400 * time.Millisecond // replica.fetch.wait.max.ms
 	simTimeout   = time.Second            // of requests
+	simLate      = 3 * time.Second        // that a request is on its way at most
 	simAgain     = 30 * time.Millisecond  // after an error
 )
 
