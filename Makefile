@@ -39,6 +39,8 @@ nightly: race conformance
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 30m -run "TestGrid$$" ./conformance -grid.exhaustive -grid.budget 20m
 	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
 	$(GO) test -timeout 60m ./replication -run TestModel -count=500
+	$(GO) test -timeout 120m ./replication -run 'TestSimulation$$' -sim.seeds 20000 -sim.from $$(date +%s)
+	$(GO) test -tags klammbugs -timeout 120m ./replication -run 'TestPlantedBugs|TestScenariosFindBugs' -bug.seeds 5000
 	$(MAKE) fuzz FUZZTIME=5m
 
 check: ## what must hold before a commit

@@ -8,6 +8,8 @@ package isr
 import (
 	"slices"
 	"time"
+
+	"github.com/klamm-io/klamm/bugs"
 )
 
 // State is the leader's view of one partition in one leader epoch.
@@ -110,7 +112,7 @@ func (s *State) HasFollower(id int32) bool { return s.replicas[id] != nil }
 func (s *State) Grow() []int32 {
 	var out []int32
 	for id, r := range s.replicas {
-		if !r.lastFetch.IsZero() && r.end >= s.high && r.end >= s.epochStart && !slices.Contains(s.isr, id) && !slices.Contains(s.proposed, id) {
+		if !r.lastFetch.IsZero() && r.end >= s.high && (r.end >= s.epochStart || bugs.Planted(bugs.GrowAtHighWatermark)) && !slices.Contains(s.isr, id) && !slices.Contains(s.proposed, id) {
 			out = append(out, id)
 		}
 	}
@@ -169,11 +171,14 @@ func (s *State) Change(replicas, inSync []int32, now time.Time) (advanced bool) 
 }
 
 func (s *State) advance() bool {
-	if !s.Enough() { // KIP-966: no progress below min.insync.replicas
+	if !s.Enough() && !bugs.Planted(bugs.IgnoreMinISR) { // KIP-966: no progress below min.insync.replicas
 		return false
 	}
 	low := s.end
 	for _, set := range [2][]int32{s.isr, s.proposed} {
+		if bugs.Planted(bugs.CommittedISROnly) {
+			set = s.isr
+		}
 		for _, id := range set {
 			if r := s.replicas[id]; r != nil {
 				low = min(low, r.end)

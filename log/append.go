@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/record"
@@ -93,12 +94,15 @@ func (l *Log) checkProducer(b record.Batch) (done AppendInfo, ok bool, err error
 		}
 		return done, false, l.producers.checkMarker(c)
 	}
-	if was, ok := l.producers.duplicate(b); ok {
+	if was, ok := l.producers.duplicate(b); ok && !bugs.Planted(bugs.DuplicateAppended) {
 		done = AppendInfo{BaseOffset: was.lastOffset - int64(was.delta), LastOffset: was.lastOffset, LogAppendTime: -1, LogStart: l.start.Load(), Duplicate: true}
 		if l.config.Load().LogAppendTime {
 			done.LogAppendTime = was.timestamp
 		}
 		return done, true, nil
+	}
+	if bugs.Planted(bugs.DuplicateAppended) {
+		return done, false, nil
 	}
 	return done, false, l.producers.check(b)
 }
@@ -123,6 +127,9 @@ func (l *Log) AppendAsFollower(b []byte) (AppendInfo, error) {
 	cfg := l.config.Load()
 	if err := l.write(whole, first, cfg); err != nil {
 		return AppendInfo{}, err
+	}
+	if bugs.Planted(bugs.ProducersOfLeaderOnly) {
+		clear(l.producers.m)
 	}
 	info.LastOffset = l.end.Load() - 1
 	return info, nil

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/segment"
 )
 
@@ -91,7 +92,9 @@ func (l *Log) truncate(offset int64) error {
 
 // lower moves what readers may see down to end.
 func (l *Log) lower(end int64) {
-	l.highWatermark.Store(min(l.highWatermark.Load(), end))
+	if !bugs.Planted(bugs.FollowerHighWatermark) {
+		l.highWatermark.Store(min(l.highWatermark.Load(), end))
+	}
 	l.recoveryPoint.Store(min(l.recoveryPoint.Load(), end))
 	l.flushTo.Store(min(l.flushTo.Load(), end))
 	l.settled.Store(min(l.settled.Load(), end))

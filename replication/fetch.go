@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/index"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/dirs"
@@ -56,6 +57,9 @@ type Fetched struct {
 // the log.
 func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	out.DivergingEpoch, out.DivergingEnd = -1, -1
+	if bugs.Planted(bugs.FetchOfAnyEpoch) && f.Reader == Replica {
+		f.LeaderEpoch = -1
+	}
 	if err := p.CheckLeader(f.LeaderEpoch); err != nil {
 		return out, err
 	}
@@ -65,13 +69,19 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		}
 		return out, kerr.NotLeaderOrFollower
 	}
-	if f.Reader == Replica && f.FollowerEpoch > 0 && p.proposals != nil && f.FollowerEpoch < p.proposals.registered(f.Follower) {
+	if f.Reader == Replica && f.FollowerEpoch > 0 && p.proposals != nil && f.FollowerEpoch < p.proposals.registered(f.Follower) && !bugs.Planted(bugs.AnyBrokerEpoch) {
 		return out, kerr.NotLeaderOrFollower // sent by a process that has ended
 	}
 	l := p.log
 	start := l.StartOffset()
+	if bugs.Planted(bugs.CountBeforeDivergence) && f.Reader == Replica {
+		p.fetched(f.Follower, f.FollowerEpoch, f.Offset)
+	}
 	if f.LastEpoch >= 0 {
 		epoch, end := l.EpochEndOffset(f.LastEpoch)
+		if bugs.Planted(bugs.EndOfNextEpoch) && epoch >= 0 {
+			epoch = f.LastEpoch
+		}
 		if epoch < 0 || f.Offset < start { // nothing is known of that epoch
 			return out, kerr.OffsetOutOfRange
 		}

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -40,7 +41,7 @@ var errMoved = errors.New("the log is not what it was when the leader was asked"
 
 // stands reports whether the log is as it was when the leader was asked for f.
 func (p *Partition) stands(f Fetch) bool {
-	return p.log.EndOffset() == f.Offset && p.log.LatestEpoch() == f.LastEpoch
+	return p.log.EndOffset() == f.Offset && p.log.LatestEpoch() == f.LastEpoch || bugs.Planted(bugs.LateAnswer)
 }
 
 // Take does what the leader's answer to f asks for, if the partition still follows in that
@@ -86,7 +87,7 @@ func (p *Partition) beginsInside(batches []byte) (base int64, ok bool) {
 		return 0, false // older formats are not written any more: their records have their own offsets
 	}
 	end := p.log.EndOffset()
-	return b.BaseOffset(), b.BaseOffset() < end && end <= b.LastOffset()
+	return b.BaseOffset(), b.BaseOffset() < end && end <= b.LastOffset() && !bugs.Planted(bugs.WholeBatchRefused)
 }
 
 // diverge cuts the log to where it parts from the leader's, of which of is the newest

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/wire/kerr"
 )
@@ -74,7 +75,11 @@ func (p *Partition) shrink(maxLag time.Duration) {
 	}
 	p.lg.Warn("followers lag behind and are to leave the in-sync set", zap.String("topic", p.Topic), zap.Int32("partition", p.Index),
 		zap.Int32s("lagging", lag), zap.Int32s("in_sync", p.state.InSync()), zap.Int64("high_watermark", p.state.HighWatermark()), zap.Int64("log_end", p.state.End()))
-	p.propose(slices.DeleteFunc(slices.Clone(p.state.InSync()), func(id int32) bool { return slices.Contains(lag, id) }))
+	next := slices.DeleteFunc(slices.Clone(p.state.InSync()), func(id int32) bool { return slices.Contains(lag, id) })
+	p.propose(next)
+	if bugs.Planted(bugs.ShrinkAtOnce) && p.state.Commit(next) {
+		p.advanced()
+	}
 }
 
 // propose asks for an in-sync set. p.mu is held.
@@ -86,7 +91,7 @@ func (p *Partition) propose(inSync []int32) {
 		switch epoch := p.epochs[id]; {
 		case id == p.node:
 			m.Epoch = p.proposals.o.Fetching.Epoch()
-		case epoch > 0:
+		case epoch > 0 && !bugs.Planted(bugs.AnyBrokerEpoch):
 			m.Epoch = epoch
 		}
 		x.members = append(x.members, m)
@@ -122,6 +127,9 @@ func (x *proposal) decided(state *int32, err error) (again bool) {
 	case code == kerr.InvalidUpdateVersion, code == kerr.FencedLeaderEpoch, code == kerr.NewLeaderElected, code == kerr.NotController:
 		return false // newer metadata are on their way
 	case code == kerr.IneligibleReplica, code == kerr.InvalidRequest, code == kerr.UnknownTopicId, code == kerr.UnknownTopicOrPartition:
+		if bugs.Planted(bugs.KeepLostProposal) && x.maybe {
+			return false
+		}
 		if x.open() {
 			return true // else it would stand for ever, and no other set could be proposed
 		}

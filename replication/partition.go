@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/dirs"
@@ -152,6 +153,7 @@ func (p *Partition) AppendIn(epoch int32, b []byte, acks Acks, o log.AppendOptio
 		p.advanced()
 	}
 	switch {
+	case bugs.Planted(bugs.AckAtAppend):
 	case acks == AcksAll && info.LastOffset >= p.state.HighWatermark():
 		return info, p.commits.add(info.LastOffset + 1), nil
 	case acks == AcksLeader && info.LastOffset >= p.state.End():

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
@@ -58,7 +59,10 @@ func (s *proposals) registered(id int32) int64 {
 // eligible reports whether a broker that has fetched in an epoch may be in sync.
 func (s *proposals) eligible(id int32, epoch int64) bool {
 	b := s.image.Load().Broker(id)
-	return b != nil && !b.Fenced && !b.ShuttingDown && (epoch <= 0 || epoch == b.Epoch)
+	if bugs.Planted(bugs.AnyBrokerEpoch) {
+		epoch = 0
+	}
+	return b != nil && !b.Fenced && !b.ShuttingDown && (epoch <= 0 || epoch == b.Epoch) || bugs.Planted(bugs.IneligibleJoins)
 }
 
 // add sends a proposal. It does not block.
@@ -161,6 +165,10 @@ func (s *proposals) answered(sent []*proposal, result control.AlterPartitionsRes
 	if err != nil {
 		for _, x := range sent {
 			// A request that was surely not decided on leaves no doubt.
+			if bugs.Planted(bugs.ForgetLostProposal) {
+				x.decided(nil, kerr.IneligibleReplica)
+				continue
+			}
 			if !errors.Is(err, kerr.NotController) && !errors.Is(err, kerr.StaleBrokerEpoch) {
 				x.maybe, x.lost = true, s.o.Clock.Now()
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/meta"
@@ -62,11 +63,17 @@ func (p *Partition) transition(m *meta.Partition, assign func(l *log.Log, epoch 
 	begins := next.role == Leader && (old.role != Leader || old.leaderEpoch != m.LeaderEpoch)
 	if begins {
 		next.epochStart = p.log.EndOffset()
-		if p.log.LatestEpoch() < m.LeaderEpoch {
+		if p.log.LatestEpoch() < m.LeaderEpoch && !bugs.Planted(bugs.EpochNotNoted) {
 			if err := assign(p.log, m.LeaderEpoch, next.epochStart); err != nil {
 				return false, fmt.Errorf("%s-%d: leader epoch %d: %w", p.Topic, p.Index, m.LeaderEpoch, err)
 			}
 		}
+	}
+	if bugs.Planted(bugs.TruncateToHighWatermark) && next.role == Follower && old.leaderEpoch != m.LeaderEpoch {
+		if err := p.log.TruncateTo(p.log.HighWatermark()); err != nil {
+			return false, err
+		}
+		p.truncations.Add(1)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,6 +81,9 @@ func (p *Partition) transition(m *meta.Partition, assign func(l *log.Log, epoch 
 	switch {
 	case next.role != Leader:
 		p.state, p.epochs = nil, nil
+		if bugs.Planted(bugs.AckAtDemotion) {
+			p.dropCommits(nil)
+		}
 		p.dropCommits(kerr.NotLeaderOrFollower)
 	case begins:
 		p.state = isr.New(p.node, m.Replicas, m.InSync, p.minISR, p.log.AcknowledgeableEnd(), p.log.HighWatermark(), p.now())

@@ -26,6 +26,8 @@ type plan struct {
 	// nothing that is committed may be lost by any rule of the cluster.
 	strict bool
 	pace   time.Duration // of producers
+	late   int           // of 1,000 messages that come very late
+	lag    int           // of 1,000 metadata entries that do
 	faults []fault
 }
 
@@ -47,7 +49,7 @@ var faultKinds = []struct {
 	kind   string
 	weight int
 }{
-	{"kill", 10}, {"power cut", 10}, {"wipe", 3}, {"shutdown", 8}, {"isolate", 12}, {"one way", 8}, {"freeze", 10}, {"clock", 3}, {"controller", 8}, {"preferred", 4},
+	{"kill", 10}, {"power cut", 10}, {"wipe", 3}, {"shutdown", 8}, {"isolate", 12}, {"one way", 14}, {"deaf", 6}, {"freeze", 10}, {"clock", 3}, {"controller", 8}, {"preferred", 4},
 	{"reassign", 8}, {"delete records", 4}, {"min isr", 3}, {"flush", 6}, {"roll", 4}, {"slow", 5}, {"power cut of all", 1},
 }
 
@@ -58,6 +60,7 @@ func newPlan(seed uint64, steps int) plan {
 	if r.IntN(3) == 0 {
 		p.brokers = 4
 	}
+	p.late, p.lag = []int{2, 10, 10, 60}[r.IntN(4)], []int{5, 20, 20, 150}[r.IntN(4)]
 	p.strict = p.minISR == 2 && !p.unclean && r.IntN(3) > 0
 	total := 0
 	for _, k := range faultKinds {
@@ -206,6 +209,12 @@ func (s *sim) happens(f fault) {
 		for id := int32(1); id <= s.plan.brokers; id++ {
 			if id != f.a {
 				s.block(f.a, id, f.d)
+				s.block(id, f.a, f.d)
+			}
+		}
+	case "deaf": // it is heard, and hears nothing
+		for id := int32(1); id <= s.plan.brokers; id++ {
+			if id != f.a {
 				s.block(id, f.a, f.d)
 			}
 		}

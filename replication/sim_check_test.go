@@ -149,10 +149,7 @@ func (x *partCheck) mirror(id int32, part *Partition) (lost bool) {
 	}
 	if m.truncations != truncations || end < m.end() {
 		m.truncations, lost = truncations, true
-		m.list = m.list[:max(0, min(int64(len(m.list)), end-m.base))]
-		if start > m.end() || start < m.base || len(m.list) == 0 { // it begins anew
-			m.base, m.list = start, nil
-		}
+		m.base, m.list = start, m.list[:0] // it may have grown again since
 	}
 	x.start = max(x.start, start)
 	if end == m.end() {

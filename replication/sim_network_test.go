@@ -20,10 +20,10 @@ func (s *sim) reaches(from, to int32) bool { return from == to || !s.blocked[[2]
 // their answers any more, and the process that sent them may have ended.
 func (s *sim) delay(from, to int32) time.Duration {
 	d := 100*time.Microsecond + time.Duration(s.net.Int64N(int64(2*time.Millisecond)))
-	switch n := s.net.IntN(200); {
-	case n < 2:
+	switch n := s.net.IntN(1000); {
+	case n < s.plan.late:
 		d = time.Duration(s.net.Int64N(int64(simLate)))
-	case n < 10:
+	case n < 4*s.plan.late:
 		d *= 20
 	}
 	if s.slow[[2]int32{from, to}] {

@@ -287,10 +287,10 @@ func (p *process) pump() {
 	}
 	p.pumping = true
 	d := 200*time.Microsecond + time.Duration(s.net.Int64N(int64(3*time.Millisecond)))
-	switch s.net.IntN(60) {
-	case 0:
-		d = time.Duration(s.net.Int64N(int64(time.Second)))
-	case 1, 2, 3:
+	switch n := s.net.IntN(1000); {
+	case n < s.plan.lag:
+		d = time.Duration(s.net.Int64N(int64(2 * time.Second)))
+	case n < 3*s.plan.lag:
 		d *= 20
 	}
 	s.later(p, d, "metadata", p.applies)

@@ -3,6 +3,7 @@ package control
 import (
 	"slices"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -150,7 +151,7 @@ func checkAlter(m *meta.Image, broker int32, t *meta.Topic, p *meta.Partition, a
 		return kerr.FencedLeaderEpoch
 	case broker != p.Leader:
 		return kerr.InvalidRequest
-	case ap.PartitionEpoch < p.PartitionEpoch:
+	case ap.PartitionEpoch < p.PartitionEpoch && !bugs.Planted(bugs.StaleProposal):
 		return kerr.InvalidUpdateVersion
 	}
 	isr := members(ap.NewISR)
@@ -164,6 +165,12 @@ func checkAlter(m *meta.Image, broker int32, t *meta.Topic, p *meta.Partition, a
 	}
 	for _, member := range ap.NewISR {
 		b := m.Broker(member.Broker)
+		if b != nil && bugs.Planted(bugs.IneligibleJoins) {
+			continue
+		}
+		if bugs.Planted(bugs.AnyBrokerEpoch) {
+			member.Epoch = -1
+		}
 		if b == nil || b.Fenced || b.ShuttingDown || member.Epoch != -1 && member.Epoch != b.Epoch {
 			return kerr.IneligibleReplica
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -208,7 +209,7 @@ func (c *partitionChange) findEligible() {
 		}
 	}
 	c.eligible = slices.DeleteFunc(had, func(id int32) bool {
-		return slices.Contains(c.inSync, id) || !slices.Contains(c.replicas, id) || c.unclean != nil && c.unclean(id)
+		return slices.Contains(c.inSync, id) || !slices.Contains(c.replicas, id) || c.unclean != nil && c.unclean(id) && !bugs.Planted(bugs.UncleanStaysEligible)
 	})
 }
 
@@ -216,7 +217,7 @@ func (c *partitionChange) findEligible() {
 func (c *partitionChange) elect() (leader int32, unclean bool) {
 	acceptable := func(id int32) bool { return c.acceptable(id) && slices.Contains(c.replicas, id) }
 	has := func(id int32) bool {
-		return (slices.Contains(c.inSync, id) || len(c.inSync) == 0 && slices.Contains(c.eligible, id)) && acceptable(id)
+		return (slices.Contains(c.inSync, id) || bugs.Planted(bugs.AnyReplicaElected) || len(c.inSync) == 0 && slices.Contains(c.eligible, id)) && acceptable(id)
 	}
 	if c.election == preferredElection && has(c.replicas[0]) {
 		return c.replicas[0], false
@@ -225,6 +226,9 @@ func (c *partitionChange) elect() (leader int32, unclean bool) {
 		return c.was.Leader, false
 	}
 	if at := slices.IndexFunc(c.replicas, has); at >= 0 {
+		if bugs.Planted(bugs.AnyReplicaElected) && !slices.Contains(c.inSync, c.replicas[at]) {
+			c.inSync = []int32{c.replicas[at]}
+		}
 		return c.replicas[at], false
 	}
 	if c.eligibility && len(c.inSync) == 0 && len(c.eligible) == 0 && len(c.was.LastKnownELR) == 1 && acceptable(c.was.LastKnownELR[0]) {

@@ -3,6 +3,7 @@ package control
 import (
 	"slices"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
@@ -80,7 +81,9 @@ func ShutDownBroker(f Facts, id int32, epoch int64) ([]meta.Record, error) {
 // It stays eligible where min.insync.replicas are missing.
 func (f Facts) withdraw(id int32) []meta.Record {
 	return f.sweep(func(p *meta.Partition) bool { return p.Leader == id || slices.Contains(p.InSync, id) }, func(c *partitionChange) {
-		c.inSync = without(c.inSync, id)
+		if !bugs.Planted(bugs.FencedStaysInSync) {
+			c.inSync = without(c.inSync, id)
+		}
 		c.exclude(id)
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	iradix "github.com/hashicorp/go-immutable-radix"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -209,7 +210,9 @@ func (p *Partition) Changed(r *msg.PartitionChangeRecord) *Partition {
 	}
 	if r.Leader != Unchanged { // naming a leader, even the same one, starts an epoch
 		next.Leader = r.Leader
-		next.LeaderEpoch++
+		if !bugs.Planted(bugs.SameLeaderEpoch) {
+			next.LeaderEpoch++
+		}
 	}
 	next.PartitionEpoch++
 	return &next
