@@ -11,8 +11,8 @@ FUZZTIME ?= 10s
 build: ## one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/klamm
 
-run: build ## a broker on 127.0.0.1:9092 with its data in ./data
-	$(BIN) start --data-dir data
+run: build ## three brokers on 127.0.0.1:9092 to 9094 with their data in ./data
+	$(BIN) start --brokers 3 --data-dir data
 
 test: ## every test of the module, and of tests/ what needs no other toolchain
 	$(GO) test ./...
