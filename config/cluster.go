@@ -76,7 +76,7 @@ func (s *Static) cluster(b *Broker) error {
 func (s *Static) quorum(b *Broker) error {
 	const voters, bootstrap = "controller.quorum.voters", "controller.quorum.bootstrap.servers"
 	for _, item := range s.List(voters) {
-		v, err := parseVoter(item)
+		v, err := ParseVoter(item)
 		if err != nil {
 			return fmt.Errorf("%s: %w", voters, err)
 		}
@@ -95,8 +95,8 @@ func (s *Static) quorum(b *Broker) error {
 	return nil
 }
 
-// parseVoter reads id@host:port.
-func parseVoter(item string) (Voter, error) {
+// ParseVoter reads id@host:port.
+func ParseVoter(item string) (Voter, error) {
 	id, addr, _ := strings.Cut(item, "@")
 	n, err := strconv.ParseInt(id, 10, 32)
 	host, port, ok := parseHostPort(addr)

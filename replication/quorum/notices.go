@@ -83,7 +83,7 @@ func (s *notices) send() {
 			// If it fails, raft will say it.
 			_ = t.AppendEntries(peer.ID, peer.Address, &raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(own), Addr: addr},
-				Term:      leading, Leader: addr, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
+				Term:      leading, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
 			}, new(raft.AppendEntriesResponse))
 			s.mu.Lock()
 			delete(s.busy, peer.ID)

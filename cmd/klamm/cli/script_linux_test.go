@@ -115,7 +115,7 @@ var (
 	escapes  = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]")
 	number   = regexp.MustCompile(`\d+(\.\d+)?`)
 	sizes    = regexp.MustCompile(`\b\d+ (batches|records|bytes)([,:])`) // of the metadata log
-	onDisk   = regexp.MustCompile(`"bytes": \d+`)                       // the longer two records are apart, the more bytes say so
+	onDisk   = regexp.MustCompile(`"bytes": \d+`)                        // the longer two records are apart, the more bytes say so
 	blanks   = regexp.MustCompile(` {2,}`)
 	patient  = regexp.MustCompile(`(?m)^klamm: waiting for .*\n`) // only if the machine is slow
 	memberID = regexp.MustCompile(`klamm-cli-[0-9a-f]{8}-[0-9a-f-]{27}`)

@@ -116,9 +116,9 @@ func (f *formatFlags) run(cmd *cobra.Command, g *globals) error {
 	if _, err := prim.ParseUUID(f.clusterID); err != nil {
 		return usagef("Cluster ID string %s does not appear to be a valid UUID: %w; 'klamm storage random-uuid' prints one", f.clusterID, err)
 	}
-	var listed []config.InitialController
+	var listed []dirs.InitialController
 	if f.controllers != "" {
-		if listed, err = config.ParseInitialControllers(f.controllers); err != nil {
+		if listed, err = dirs.ParseInitialControllers(f.controllers); err != nil {
 			return usagef("--initial-controllers: %w", err)
 		}
 	}
@@ -138,7 +138,7 @@ func (f *formatFlags) run(cmd *cobra.Command, g *globals) error {
 
 // initial returns the voters that the quorum begins with, nil where the
 // configuration says who they are, or nobody does. listed are those of the command.
-func (f *formatFlags) initial(b *config.Broker, listed []config.InitialController) ([]config.InitialController, error) {
+func (f *formatFlags) initial(b *config.Broker, listed []dirs.InitialController) ([]dirs.InitialController, error) {
 	switch chosen := f.standalone || listed != nil; {
 	case f.standalone && listed != nil, f.none && chosen:
 		return nil, usagef("--standalone, --initial-controllers and --no-initial-controllers exclude each other")
@@ -160,16 +160,16 @@ func (f *formatFlags) initial(b *config.Broker, listed []config.InitialControlle
 	if at.Host == "" || at.Host == "0.0.0.0" || at.Host == "::" {
 		at.Host = "localhost"
 	}
-	self := config.InitialController{Voter: config.Voter{ID: b.NodeID, Host: at.Host, Port: at.Port}, Directory: prim.RandomUUID()}
+	self := dirs.InitialController{Voter: config.Voter{ID: b.NodeID, Host: at.Host, Port: at.Port}, Directory: prim.RandomUUID()}
 	if at.Port == 0 {
 		return nil, usagef("--standalone: listener %s picks its port when it starts, so that other controllers could not find it", at)
 	}
-	return []config.InitialController{self}, nil
+	return []dirs.InitialController{self}, nil
 }
 
 // format formats the log directories of a node that are not. They are all looked at
 // first, so that nothing is written if one is refused.
-func format(p *printer, fs vfs.FS, b *config.Broker, clusterID string, controllers []config.InitialController, ignore bool) error {
+func format(p *printer, fs vfs.FS, b *config.Broker, clusterID string, controllers []dirs.InitialController, ignore bool) error {
 	var fresh []string
 	for _, dir := range b.LogDirs {
 		is, err := formatted(fs, dir, clusterID, b.NodeID)
@@ -245,7 +245,7 @@ func formatted(fs vfs.FS, dir, clusterID string, node int32) (bool, error) {
 
 // formatDir formats one directory. meta.properties comes last: a directory that has
 // it is formatted.
-func formatDir(fs vfs.FS, dir, clusterID string, node int32, id prim.UUID, metadata bool, controllers []config.InitialController) (err error) {
+func formatDir(fs vfs.FS, dir, clusterID string, node int32, id prim.UUID, metadata bool, controllers []dirs.InitialController) (err error) {
 	if err := dirs.Make(fs, dir); err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func formatDir(fs vfs.FS, dir, clusterID string, node int32, id prim.UUID, metad
 		return errors.New("somebody else has formatted it meanwhile")
 	}
 	if metadata {
-		if err := writeInitial(fs, path.Join(dir, config.InitialControllersFile), controllers); err != nil {
+		if err := writeInitial(fs, path.Join(dir, dirs.InitialControllersFile), controllers); err != nil {
 			return err
 		}
 	}
@@ -276,7 +276,7 @@ func formatDir(fs vfs.FS, dir, clusterID string, node int32, id prim.UUID, metad
 
 // writeInitial writes the file of the first voters, or removes what a run that
 // was interrupted has left of it.
-func writeInitial(fs vfs.FS, name string, controllers []config.InitialController) error {
+func writeInitial(fs vfs.FS, name string, controllers []dirs.InitialController) error {
 	if len(controllers) == 0 {
 		return fs.RemoveAll(name)
 	}

@@ -1,9 +1,10 @@
-package config
+package dirs
 
 import (
 	"fmt"
 	"strings"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
@@ -15,7 +16,7 @@ const InitialControllersFile = "initial-controllers"
 
 // InitialController is one of the voters that a metadata quorum begins with.
 type InitialController struct {
-	Voter
+	config.Voter
 	Directory prim.UUID // directory.id of the directory with its metadata
 }
 
@@ -32,25 +33,25 @@ func ParseInitialControllers(text string) ([]InitialController, error) {
 			continue
 		}
 		at := max(strings.LastIndexByte(item, ':'), 0)
-		v, err := parseVoter(item[:at])
+		v, err := config.ParseVoter(item[:at])
 		if err != nil {
-			return nil, fmt.Errorf("%w %q: want id@host:port:directory-id", ErrInvalid, item)
+			return nil, fmt.Errorf("%w %q: want id@host:port:directory-id", config.ErrInvalid, item)
 		}
 		c := InitialController{Voter: v}
 		if c.Directory, err = prim.ParseUUID(item[at+1:]); err != nil {
-			return nil, fmt.Errorf("%w %q: directory id: %w", ErrInvalid, item, err)
+			return nil, fmt.Errorf("%w %q: directory id: %w", config.ErrInvalid, item, err)
 		}
 		switch {
 		case ids[c.ID]:
-			return nil, fmt.Errorf("%w: node id %d was specified more than once", ErrInvalid, c.ID)
+			return nil, fmt.Errorf("%w: node id %d was specified more than once", config.ErrInvalid, c.ID)
 		case dirs[c.Directory] || c.Directory.IsZero():
-			return nil, fmt.Errorf("%w: directory id %s is not that of one controller", ErrInvalid, c.Directory)
+			return nil, fmt.Errorf("%w: directory id %s is not that of one controller", config.ErrInvalid, c.Directory)
 		}
 		ids[c.ID], dirs[c.Directory] = true, true
 		all = append(all, c)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: no voters given", ErrInvalid)
+		return nil, fmt.Errorf("%w: no voters given", config.ErrInvalid)
 	}
 	return all, nil
 }

@@ -1,10 +1,12 @@
-package config
+package dirs
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/klamm-io/klamm/config"
 )
 
 func TestParseInitialControllers(t *testing.T) {
@@ -28,7 +30,7 @@ func TestParseInitialControllers(t *testing.T) {
 	} {
 		got, err := ParseInitialControllers(in)
 		if text, isErr := strings.CutPrefix(want, "!"); isErr {
-			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), text) {
+			if !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), text) {
 				t.Errorf("%q: %v, %v; want %q", in, got, err, text)
 			}
 			continue
