@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/klamm-io/klamm/bugs"
+	"github.com/klamm-io/klamm/config"
 )
 
 var (
@@ -17,7 +18,22 @@ var (
 	bugOnly   = flag.String("bug.only", "", "words of the only bugs to plant")
 )
 
-// Every planted bug is found by the simulation.
+// inScenario returns the number of the scenario that finds the bug that is planted, and the
+// check that it was; "" for none.
+func inScenario(b bugs.Bug, static *config.Static) (name, check string) {
+	for _, x := range scenarios {
+		if x.naive != b {
+			continue
+		}
+		if s := x.direct(static); s.failure != nil {
+			name, _, _ = strings.Cut(x.name, " ")
+			return name, s.failure.check
+		}
+	}
+	return "", ""
+}
+
+// Every planted bug is found by the simulation: by seeds, or else by a scenario.
 func TestPlantedBugs(t *testing.T) {
 	static := simStatic(t)
 	var table strings.Builder
@@ -31,6 +47,10 @@ func TestPlantedBugs(t *testing.T) {
 		bugs.Plant(b)
 		s, seeds := hunt(newPlan, *bugBudget, func(p plan) *sim { return simulate(p, static) })
 		if s == nil {
+			if name, check := inScenario(b, static); name != "" {
+				fmt.Fprintf(w, ">%d\t%s in %s\t\t%s\n", seeds, check, name, b)
+				continue
+			}
 			t.Errorf("not found with %d seeds: %s", seeds, b)
 			fmt.Fprintf(w, ">%d\tnothing\t\t%s\n", seeds, b)
 			continue
@@ -50,4 +70,18 @@ func hunt(plans func(seed uint64, steps int) plan, most int, run func(plan) *sim
 		}
 	}
 	return nil, most
+}
+
+// Every scenario fails with the naive rule that it is there for.
+func TestScenariosFindBugs(t *testing.T) {
+	static := simStatic(t)
+	defer bugs.Plant("")
+	for _, x := range scenarios {
+		bugs.Plant(x.naive)
+		if s := x.direct(static); s.failure == nil {
+			t.Errorf("%s: nothing is found though %s", x.name, x.naive)
+		} else {
+			t.Logf("%s: %s", x.name, s.failure.check)
+		}
+	}
 }

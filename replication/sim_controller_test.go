@@ -46,6 +46,9 @@ func (s *sim) watch(p *process) {
 func (s *sim) campaign() {
 	s.later(nil, 250*time.Millisecond, "campaign", func() {
 		s.campaign()
+		if s.appointed {
+			return
+		}
 		if p := s.leader; p != nil {
 			if s.fit(p) {
 				return

@@ -51,7 +51,7 @@ func (p *process) call(to *process, what string, f func(reply func(func())), los
 	if !s.reaches(p.id, to.id) {
 		return
 	}
-	s.later(to, s.delay(p.id, to.id), fmt.Sprintf("%s of %d.%d", what, p.id, p.run), func() {
+	s.carry(p.id, to, fmt.Sprintf("%s of %d.%d", what, p.id, p.run), func() {
 		f(func(then func()) {
 			if p.dead || *over || !s.reaches(to.id, p.id) {
 				return
@@ -59,6 +59,16 @@ func (p *process) call(to *process, what string, f func(reply func(func())), los
 			s.later(p, s.delay(to.id, p.id), what+" is answered", once(then)).over = over
 		})
 	})
+}
+
+// carry brings a message to a process.
+func (s *sim) carry(from int32, to *process, what string, f func()) {
+	link := [2]int32{from, to.id}
+	if kept, ok := s.held[link]; ok {
+		s.held[link] = append(kept, func() { s.later(to, 0, what+", which was held back", f) })
+		return
+	}
+	s.later(to, s.delay(from, to.id), what, f)
 }
 
 // ask has f run with the active controller, and what it returns run here. Else lost is
@@ -235,6 +245,7 @@ func (p *process) propose() {
 			q.putBack(again)
 		})
 	}
+	p.s.stats["proposals"]++
 	what := "proposal"
 	for _, x := range sent {
 		what += fmt.Sprintf(" %d:e%d.%d", x.p.Index, x.leaderEpoch, x.partitionEpoch)

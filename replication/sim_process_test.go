@@ -299,7 +299,8 @@ func (p *process) pump() {
 func (p *process) applies() {
 	s := p.s
 	p.pumping = false
-	if s.leader == nil || !s.reaches(s.leader.id, p.id) {
+	limit, behind := s.behind[p.id]
+	if s.leader == nil || !s.reaches(s.leader.id, p.id) || behind && p.node.Image().Index >= limit {
 		p.pumping = true
 		s.later(p, 50*time.Millisecond, "waits for metadata", p.applies)
 		return

@@ -40,11 +40,17 @@ type sim struct {
 	dirty   map[int32]bool     // brokers that may have lost something and are not in sync again
 	blocked map[[2]int32]bool  // from one broker to another nothing comes through
 	slow    map[[2]int32]bool
+	// held are the messages from one broker to another that a scenario keeps back.
+	held map[[2]int32][]func()
+	// behind is the index that a broker applies no metadata beyond.
+	behind map[int32]uint64
 
 	quorum *quorum.Ideal
 	leader *process // of the quorum, nil for none
-	image  *meta.Image
-	check  *checker
+	// appointed means that a scenario says who leads the quorum.
+	appointed bool
+	image     *meta.Image
+	check     *checker
 
 	clients []*producer
 	quiet   bool // producers begin nothing new
@@ -95,7 +101,7 @@ var simStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSim(p plan, static *config.Static) *sim {
 	s := &sim{plan: p, static: static, net: rand.New(rand.NewPCG(p.seed, 1)), work: rand.New(rand.NewPCG(p.seed, 2)),
-		disks: make(map[int32]*vfs.Mem), procs: make(map[int32]*process), runs: make(map[int32]int), dirty: make(map[int32]bool), blocked: make(map[[2]int32]bool), slow: make(map[[2]int32]bool),
+		disks: make(map[int32]*vfs.Mem), procs: make(map[int32]*process), runs: make(map[int32]int), dirty: make(map[int32]bool), blocked: make(map[[2]int32]bool), slow: make(map[[2]int32]bool), held: make(map[[2]int32][]func()), behind: make(map[int32]uint64),
 		quorum: new(quorum.Ideal), image: meta.Empty(), stats: make(map[string]int), keep: 60}
 	s.check = newChecker(s)
 	return s
