@@ -17,7 +17,6 @@ import (
 // broker 2 leads the quorum.
 type scene struct {
 	*sim
-	made int
 }
 
 // scenario is a script for a scene.
