@@ -11,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // plan is all that a run depends on.
@@ -50,7 +51,7 @@ var faultKinds = []struct {
 	weight int
 }{
 	{"kill", 10}, {"power cut", 10}, {"wipe", 3}, {"shutdown", 8}, {"isolate", 12}, {"one way", 14}, {"deaf", 6}, {"freeze", 10}, {"clock", 3}, {"controller", 8}, {"preferred", 4},
-	{"reassign", 8}, {"delete records", 4}, {"min isr", 3}, {"flush", 6}, {"roll", 4}, {"slow", 5}, {"power cut of all", 1},
+	{"reassign", 8}, {"delete records", 4}, {"min isr", 3}, {"flush", 6}, {"roll", 4}, {"slow", 5}, {"power cut of all", 1}, {"recreate", 2},
 }
 
 // newPlan returns the plan of a seed.
@@ -276,6 +277,13 @@ func (s *sim) happens(f fault) {
 				Changes: []control.ConfigChange{{Name: "min.insync.replicas", Op: control.SetConfig, Value: &n}}}}, s.static, false)
 			return err
 		})
+	case "recreate":
+		if t := s.image.Topic(simTopic); t != nil {
+			s.command("delete the topic", func(c *Controller) error {
+				_, err := c.DeleteTopics(background, []prim.UUID{t.ID})
+				return err
+			})
+		}
 	case "flush", "roll":
 		if p == nil {
 			return

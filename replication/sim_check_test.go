@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/prim"
 	"github.com/klamm-io/klamm/wire/record"
 )
 
@@ -51,6 +52,7 @@ type batchName struct {
 // partCheck is what is known of one partition.
 type partCheck struct {
 	c     *checker
+	topic prim.UUID // zero before there is one
 	index int32
 	known map[batchName]*simBatch
 	// committed is what was below a high watermark at any time, by offset.
@@ -90,6 +92,7 @@ func (m *mirror) at(offset int64) *simBatch {
 
 // ack is a produce that was answered without an error.
 type ack struct {
+	topic     prim.UUID
 	index     int32
 	base      int64
 	crc       uint32
@@ -100,11 +103,17 @@ type ack struct {
 
 func newChecker(s *sim) *checker {
 	c := &checker{s: s, hashes: make(map[uint64]uint64)}
-	for i := range s.plan.partitions {
-		c.parts = append(c.parts, &partCheck{c: c, index: int32(i), known: make(map[batchName]*simBatch), mirrors: make(map[int32]*mirror), leaders: make(map[int32]int32),
+	c.begin(prim.UUID{})
+	return c
+}
+
+// begin begins with a topic, of which nothing is known yet.
+func (c *checker) begin(topic prim.UUID) {
+	c.parts = nil
+	for i := range c.s.plan.partitions {
+		c.parts = append(c.parts, &partCheck{c: c, topic: topic, index: int32(i), known: make(map[batchName]*simBatch), mirrors: make(map[int32]*mirror), leaders: make(map[int32]int32),
 			highs: make(map[int32]int64), produced: make(map[simBatchProducer]*simBatch), lostIn: -1})
 	}
-	return c
 }
 
 // after checks what an event at p may have changed.
@@ -113,7 +122,9 @@ func (c *checker) after(p *process) {
 		c.settle(p)
 	}
 	for _, a := range c.acks {
-		c.parts[a.index].ack(a)
+		if x := c.parts[a.index]; x.topic == a.topic {
+			x.ack(a)
+		}
 	}
 	c.acks = c.acks[:0]
 }
@@ -121,7 +132,7 @@ func (c *checker) after(p *process) {
 // settle checks the replicas of one process.
 func (c *checker) settle(p *process) {
 	for _, x := range c.parts {
-		part := p.replicas.Get(simTopic, x.index)
+		part := p.partition(x.topic, x.index)
 		if part == nil {
 			delete(x.mirrors, p.id)
 			continue
@@ -269,7 +280,7 @@ func (x *partCheck) members() {
 		}
 		m := x.mirrors[id]
 		if m == nil {
-			if proc == nil || proc.replicas.Get(simTopic, x.index) != nil {
+			if proc == nil || proc.partition(x.topic, x.index) != nil {
 				x.fail("R1", "broker %d is in sync, and has no log", id)
 			}
 			continue

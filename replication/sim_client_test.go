@@ -63,6 +63,12 @@ func (s *sim) lost(index int32) {
 	}
 }
 
+// begin begins anew, with another topic of the same name.
+func (p *producer) begin() {
+	p.batch, p.next, p.known, p.last, p.sure = nil, 0, 0, -1, true
+	p.epoch++
+}
+
 // produce sends the batch that is under way, or a new one.
 func (p *producer) produce() {
 	s := p.s
@@ -80,7 +86,7 @@ func (p *producer) produce() {
 	if len(ids) > 0 {
 		m := s.procs[ids[s.work.IntN(len(ids))]].node.Image()
 		// A client does not go back to metadata with a lower leader epoch.
-		if part := m.Partition(simTopic, p.index); part != nil && part.LeaderEpoch >= p.known {
+		if part := m.Partition(simTopic, p.index); part != nil && m.Topic(simTopic).ID == s.check.parts[0].topic && part.LeaderEpoch >= p.known {
 			to, p.known = s.leaderOf(m, p.index), part.LeaderEpoch
 		}
 	}
@@ -165,7 +171,7 @@ func (p *process) produce(by *producer, b *produce, who record.Producer, answer 
 		answer(err)
 		return
 	}
-	own := ack{index: by.index, base: info.BaseOffset, crc: crc, all: by.acks == AcksAll, duplicate: info.Duplicate}
+	own := ack{topic: part.TopicID, index: by.index, base: info.BaseOffset, crc: crc, all: by.acks == AcksAll, duplicate: info.Duplicate}
 	finish := func(err error) {
 		if err == nil {
 			own.epoch = part.LeaderEpoch()
@@ -225,7 +231,7 @@ func (p *process) consume(index int32) {
 		return
 	}
 	part := p.replicas.Get(simTopic, index)
-	if part == nil || !part.Leads() {
+	if part == nil || !part.Leads() || part.TopicID != p.s.check.parts[index].topic {
 		return
 	}
 	s, x := p.s, p.s.check.parts[index]

@@ -91,14 +91,12 @@ func (s *sim) command(what string, f func(c *Controller) error) {
 	}
 }
 
-// createTopic creates the topic once enough brokers live.
+// createTopic creates the topic once enough brokers live, and again if it is deleted.
 func (s *sim) createTopic() {
 	s.later(nil, 50*time.Millisecond, "topic?", func() {
-		if s.image.Topic(simTopic) != nil {
-			return
-		}
 		s.createTopic()
-		if len(s.image.Live()) < int(s.plan.brokers) {
+		live := len(s.image.Live())
+		if s.image.Topic(simTopic) != nil || live == 0 || s.check.parts[0].topic.IsZero() && live < int(s.plan.brokers) {
 			return
 		}
 		spec := control.TopicSpec{Name: simTopic, Partitions: -1, ReplicationFactor: -1, Assignment: make(map[int32][]int32), Configs: make(map[string]*string)}
@@ -113,9 +111,6 @@ func (s *sim) createTopic() {
 			results, err := c.CreateTopics(background, []control.TopicSpec{spec}, control.Defaults{}, false)
 			if err == nil {
 				err = results[0].Err
-			}
-			if err != nil {
-				s.fail("create", "%v", err)
 			}
 			return err
 		})
@@ -146,8 +141,22 @@ func (s *sim) applied(p *process, old, next *meta.Image, delta meta.Delta) {
 		return
 	}
 	s.image = next
+	if t := next.Topic(simTopic); t != nil && t.ID != s.check.parts[0].topic {
+		s.check.begin(t.ID)
+		for _, p := range s.clients {
+			p.begin()
+		}
+	}
 	for _, x := range s.check.parts {
-		s.changed(x, old.Partition(simTopic, x.index), next.Partition(simTopic, x.index))
+		t := old.TopicByID(x.topic)
+		if t == nil {
+			t = new(meta.Topic)
+		}
+		var was *meta.Partition
+		if int(x.index) < len(t.Partitions) {
+			was = t.Partitions[x.index]
+		}
+		s.changed(x, was, next.Partition(simTopic, x.index))
 		if s.failure == nil {
 			x.members()
 		}

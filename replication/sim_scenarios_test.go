@@ -11,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // scenarios are those that need more than two replicas and the commands of TestScripts,
@@ -171,6 +172,23 @@ var scenarios = []scenario{
 		s.expect(c.fence(background, c.term.Load(), old) == nil, "fencing fails")
 		s.expect(!s.image.Broker(3).Fenced, "the new process is fenced")
 	}, bugs.UncleanStaysInSync},
+	{"S26 a topic is deleted and created again while a follower is away: the old log is no log of it", 1, false, func(s *scene) {
+		s.write(1, AcksAll, "old", -1)
+		s.until("all have it", func() bool { return s.high(3) == 1 })
+		s.dies(3)
+		old := s.image.Topic(simTopic).ID
+		s.command("delete the topic", func(c *Controller) error {
+			_, err := c.DeleteTopics(background, []prim.UUID{old})
+			return err
+		})
+		s.until("it is there again", func() bool {
+			return s.image.Topic(simTopic) != nil && s.image.Topic(simTopic).ID != old && s.leads(1) && s.end(1) == 0
+		})
+		s.write(1, AcksAll, "new", -1)
+		s.start(3)
+		s.until("3 is in sync", func() bool { return s.check.parts[0].ill() == "" })
+		s.expect(s.end(3) == 1, "3 has log end %d", s.end(3))
+	}, bugs.StrayKept},
 	{"S27 min.insync.replicas is raised above what is in sync: nothing is committed any more", 1, false, func(s *scene) {
 		s.shut(3)
 		s.appoint(1)

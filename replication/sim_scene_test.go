@@ -133,6 +133,7 @@ func (s *scene) write(id int32, acks Acks, value string, sequence int32) *writte
 		}
 		own := ack{crc: record.Batch(out).CRC(), all: acks == AcksAll}
 		part := s.part(id)
+		own.topic = part.TopicID
 		info, commit, err := part.Append(out, acks, log.AppendOptions{})
 		finish := func(err error) {
 			w.answered, w.err, w.info = true, err, info
