@@ -13,7 +13,7 @@ import (
 
 // floors are the packages by floor: a package imports only lower ones.
 var floors = map[string]int{
-	"bugs": -1,
+	"bugs":      -1,
 	"wire/prim": 0, "wire/kerr": 0, "wire/memnet": 0, "wire/sasl": 0, "wire/schema": 0,
 	"log/vfs": 0, "config": 0, "config/clock": 0, "config/levels": 0, "isr": 0,
 	"wire/msg": 1, "wire/record": 1, "index": 1, "wire/gen": 1,
