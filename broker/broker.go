@@ -218,6 +218,13 @@ func (b *Broker) join(ctx context.Context) error {
 		}
 		fetching.Dial, fetching.Fetchers, fetching.MinBytes, fetching.MaxBytes = b.peers.fetch, b.conf.ReplicaFetchers, b.conf.ReplicaFetchMinBytes, b.conf.ReplicaFetchMaxBytes
 		fetching.ResponseMaxBytes, fetching.Wait, fetching.Backoff = b.conf.ReplicaFetchResponseMaxBytes, b.conf.ReplicaFetchWait, b.conf.ReplicaFetchBackoff
+		co.Elections.Unclean = b.conf.UncleanElectionInterval
+		if b.conf.AutoLeaderRebalance {
+			co.Elections.Preferred = b.conf.LeaderImbalanceInterval
+		}
+		ro.Place = func(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) ([]error, error) {
+			return b.controller.AssignDirs(ctx, broker, epoch, all)
+		}
 		ro.Alter = func(ctx context.Context, r control.AlterPartitionsRequest) (control.AlterPartitionsResult, error) {
 			return b.controller.AlterPartitions(ctx, r)
 		}

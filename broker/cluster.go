@@ -31,6 +31,7 @@ type ClusterOptions struct {
 	// log.dirs are below Dir.
 	Sources config.Sources
 	Dir     string
+	LogDirs int // of each broker; 0 means 1
 	// Host is where broker id listens; "" means 127.0.0.1. Port is the first broker's
 	// port, and the others have those behind it; 0 picks free ones.
 	Host func(id int32) string
@@ -100,6 +101,18 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 // dir returns where a broker has its data.
 func (c *Cluster) dir(id int32) string { return path.Join(c.o.Dir, BrokerDir(id)) }
 
+// dirs returns the log directories of a broker.
+func (c *Cluster) dirs(id int32) []string {
+	if c.o.LogDirs <= 1 {
+		return []string{c.dir(id)}
+	}
+	var all []string
+	for i := range c.o.LogDirs {
+		all = append(all, path.Join(c.dir(id), fmt.Sprintf("dir-%d", i+1)))
+	}
+	return all
+}
+
 // BrokerDir returns the name of the directory that a broker of a cluster has its data in.
 func BrokerDir(id int32) string { return fmt.Sprintf("broker-%d", id) }
 
@@ -113,7 +126,7 @@ func (c *Cluster) disk(id int32) vfs.FS {
 // identify gives the cluster the id that its brokers have on their disks, or a new one.
 func (c *Cluster) identify() error {
 	for i := range c.o.Brokers {
-		d, err := convert.Look(c.disk(int32(i+1)), c.dir(int32(i+1)))
+		d, err := convert.Look(c.disk(int32(i+1)), c.dirs(int32(i + 1))[0])
 		if err != nil {
 			return err
 		}
@@ -184,7 +197,7 @@ func (c *Cluster) Start(ctx context.Context, id int32) error {
 	}
 	sources.Overrides = append(slices.Clone(sources.Overrides), fmt.Sprintf("node.id=%d", id), "process.roles=broker,controller",
 		"listeners=PLAINTEXT://"+n.listen+",CONTROLLER://"+n.controller, "controller.listener.names=CONTROLLER", "advertised.listeners=PLAINTEXT://"+n.listen,
-		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+c.dir(id))
+		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+strings.Join(c.dirs(id), ","))
 	static, _, err := config.Load(sources)
 	if err != nil {
 		return err

@@ -169,6 +169,7 @@ func (r *Replicas) transition(p *Partition, m *meta.Partition, assign func(l *lo
 	case err != nil:
 		r.lg.Error("partition is offline", zap.String("topic", p.Topic), zap.Int32("partition", p.Index), zap.Error(err))
 	case changed:
+		r.placements.placed(p, m)
 		r.fetchers.follow(p)
 		if r.o.Became != nil {
 			r.o.Became(p)

@@ -44,6 +44,9 @@ type Channel interface {
 	Heartbeat(ctx context.Context, h control.Heartbeat) (control.HeartbeatAnswer, error)
 	// AlterPartitions changes in-sync sets, each on its own.
 	AlterPartitions(ctx context.Context, r control.AlterPartitionsRequest) (control.AlterPartitionsResult, error)
+	// AssignDirs notes which log directories of a broker have replicas, each on its own.
+	// There is an error or nil for each.
+	AssignDirs(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) ([]error, error)
 	// ProducerIDs returns the first and the number of a block of producer ids that nobody
 	// else gets.
 	ProducerIDs(ctx context.Context, broker int32, brokerEpoch int64) (first int64, n int32, err error)
@@ -231,6 +234,22 @@ func (c *Controller) AlterPartitions(ctx context.Context, r control.AlterPartiti
 		})
 		return result, err
 	}, func(to Channel) (control.AlterPartitionsResult, error) { return to.AlterPartitions(ctx, r) })
+}
+
+// AssignDirs implements Channel.
+func (c *Controller) AssignDirs(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) (results []error, err error) {
+	none := make([]error, len(all))
+	results, err = through(ctx, c, func() (results []error, err error) {
+		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+			out, results, err = control.AssignDirs(c.facts(m), broker, epoch, all)
+			return out, err
+		})
+		return results, err
+	}, func(to Channel) ([]error, error) { return to.AssignDirs(ctx, broker, epoch, all) })
+	if results == nil {
+		results = none
+	}
+	return results, err
 }
 
 // ProducerIDs implements Channel.

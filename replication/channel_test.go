@@ -79,6 +79,8 @@ func every(ctx context.Context, to Channel) map[string]error {
 	out["EnsureTopics"] = counted(err, len(topics))
 	_, out["Heartbeat"] = to.Heartbeat(ctx, control.Heartbeat{Broker: 5, Epoch: epoch, WantFence: true})
 	_, out["AlterPartitions"] = to.AlterPartitions(ctx, control.AlterPartitionsRequest{Broker: 5, BrokerEpoch: epoch})
+	errs, err := to.AssignDirs(ctx, 5, epoch, []control.DirAssignment{{Topic: prim.RandomUUID()}})
+	out["AssignDirs"] = counted(err, len(errs))
 	_, _, out["ProducerIDs"] = to.ProducerIDs(ctx, 5, epoch)
 	return out
 }
@@ -146,7 +148,7 @@ func TestRequestsReachTheActiveController(t *testing.T) {
 					t.Errorf("node %d is asked, %s: %v", asked, name, err)
 				}
 			}
-			want := 5
+			want := 6
 			if asked == 1 {
 				want = 0
 			}

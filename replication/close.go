@@ -16,6 +16,7 @@ import (
 func (r *Replicas) Close(brokerEpoch int64) error {
 	r.fetchers.close()
 	r.proposals.close()
+	r.placements.close()
 	r.mu.Lock()
 	live := r.live
 	r.live = false

@@ -35,6 +35,8 @@ type ControllerOptions struct {
 	Timeouts quorum.Timeouts
 	// Session is how long a broker may be silent (broker.session.timeout.ms).
 	Session time.Duration
+	// Elections are held by the active controller.
+	Elections Elections
 	// Listens looks whether something listens where a broker does. It returns false only
 	// if its process is gone for certain. It may be nil.
 	Listens func(ctx context.Context, b *meta.Broker) bool
@@ -233,6 +235,8 @@ func (c *Controller) activate() {
 				var ctx context.Context
 				ctx, c.stopWatching = context.WithCancel(c.ctx)
 				c.done.Go(func() { c.watchSessions(ctx, term) })
+				c.done.Go(func() { c.holdElections(ctx, c.o.Elections.Preferred, "preferred", control.PreferredElections) })
+				c.done.Go(func() { c.holdElections(ctx, c.o.Elections.Unclean, "unclean", control.UncleanElections) })
 			}
 			c.lg.Info("controller is active", zap.Uint64("term", term))
 		}

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/klamm-io/klamm/replication/control"
@@ -10,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // Remote is the active controller on another node, over connections to its listener.
@@ -167,6 +169,46 @@ func (r Remote) AlterPartitions(ctx context.Context, a control.AlterPartitionsRe
 		out.Topics = append(out.Topics, topic)
 	}
 	return out, nil
+}
+
+// AssignDirs implements Channel.
+func (r Remote) AssignDirs(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) ([]error, error) {
+	type place struct {
+		dir, topic prim.UUID
+		index      int32
+	}
+	results := make([]error, len(all))
+	at := make(map[place]int, len(all))
+	req := &msg.AssignReplicasToDirsRequest{BrokerId: broker, BrokerEpoch: epoch}
+	for i, a := range all {
+		at[place{a.Dir, a.Topic, a.Partition}] = i
+		d := slices.IndexFunc(req.Directories, func(d msg.AssignReplicasToDirsRequestDirectoryData) bool { return d.Id == a.Dir })
+		if d < 0 {
+			d = len(req.Directories)
+			req.Directories = append(req.Directories, msg.AssignReplicasToDirsRequestDirectoryData{Id: a.Dir})
+		}
+		dir := &req.Directories[d]
+		t := slices.IndexFunc(dir.Topics, func(t msg.AssignReplicasToDirsRequestTopicData) bool { return t.TopicId == a.Topic })
+		if t < 0 {
+			t = len(dir.Topics)
+			dir.Topics = append(dir.Topics, msg.AssignReplicasToDirsRequestTopicData{TopicId: a.Topic})
+		}
+		dir.Topics[t].Partitions = append(dir.Topics[t].Partitions, msg.AssignReplicasToDirsRequestPartitionData{PartitionIndex: a.Partition})
+	}
+	var resp msg.AssignReplicasToDirsResponse
+	if err := r.do(ctx, ForTopics, req, &resp); err != nil {
+		return results, err
+	}
+	for _, d := range resp.Directories {
+		for _, t := range d.Topics {
+			for _, p := range t.Partitions {
+				if i, ok := at[place{d.Id, t.TopicId, p.PartitionIndex}]; ok {
+					results[i] = kerr.Code(p.ErrorCode).Err()
+				}
+			}
+		}
+	}
+	return results, kerr.Code(resp.ErrorCode).Err()
 }
 
 // ProducerIDs implements Channel.

@@ -36,6 +36,9 @@ type Options struct {
 	// Alter asks the controller for other in-sync sets. It may be nil where there are no
 	// other brokers.
 	Alter func(context.Context, control.AlterPartitionsRequest) (control.AlterPartitionsResult, error)
+	// Place tells the controller which log directories have replicas. It may be nil where
+	// nobody asks.
+	Place func(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) ([]error, error)
 	// Lease says whether it may lead; nil for ever.
 	Lease *Lease
 	// Flushing, if not nil, is called when a topic gets a flush.ms: FlushEvery may
@@ -98,6 +101,7 @@ type Replicas struct {
 	syncs      chan struct{} // holds one for each log that is synced for its producers
 	fetchers   *fetchers
 	proposals  *proposals
+	placements *placements
 	cleaner    *dirs.Cleaner[*Partition]
 	retention  *dirs.Retention
 	count      atomic.Int64  // of partitions
@@ -107,7 +111,7 @@ type Replicas struct {
 // NewReplicas returns replicas that hold nothing until Start.
 func NewReplicas(o Options) *Replicas {
 	r := &Replicas{o: o, lg: o.Logger.Named("replicas")}
-	r.fetchers, r.proposals = newFetchers(r), newProposals(&r.o, r.lg)
+	r.fetchers, r.proposals, r.placements = newFetchers(r), newProposals(&r.o, r.lg), newPlacements(&r.o, r.lg)
 	r.cleaner = dirs.NewCleaner(r.Each, o.Clock, r.lg)
 	r.retention = dirs.NewRetention(o.Clock.Now(), r.lg)
 	r.trash = dirs.NewTrash(o.FS, o.Clock, r.lg)

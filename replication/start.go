@@ -88,6 +88,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	r.started = true
 	for _, j := range all {
 		if p := j.into.partition.Load(); p != nil {
+			r.placements.placed(p, j.topic.Partitions[j.index])
 			r.fetchers.follow(p)
 			if r.o.Became != nil {
 				r.o.Became(p)

@@ -66,6 +66,13 @@ func (f *fetcher) settle(x *followed, moved bool, err error) {
 		return
 	}
 	x.fine = false
+	if x.p.log.Err() != nil { // its log directory is offline for as long as this process lives
+		delete(f.parts, x.p)
+		x.gone = true
+		f.unseat(x)
+		delete(f.loose, x)
+		return
+	}
 	x.pause = min(max(2*x.pause, firstFetchPause), o.Fetching.Backoff)
 	x.due = o.Clock.Now().Add(x.pause)
 	f.unseat(x)

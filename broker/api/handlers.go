@@ -137,6 +137,7 @@ func (h *Handlers) Tables() *Tables {
 		row(wire.BrokerRegistration, h.brokerRegistration),
 		row(wire.BrokerHeartbeat, h.brokerHeartbeat),
 		row(wire.AllocateProducerIds, h.allocateProducerIDs),
+		row(wire.AssignReplicasToDirs, h.assignReplicasToDirs),
 		hidden(Row{API: api(wire.BeginQuorumEpoch), Handle: h.beginQuorumEpoch}),
 	} {
 		h.tables[Controller].put(&r)

@@ -42,6 +42,9 @@ type Options struct {
 	// empty, is used instead.
 	OnDisk bool
 	Dir    string
+	// LogDirs is how many log directories each of several brokers has; 0 means 1. They are
+	// dir-1, dir-2 and so on below the broker's.
+	LogDirs int
 	// FS replaces the file system, for faults and crashes. Several brokers have their data
 	// below /klamm/broker-1 and so on, or the same in Dir.
 	FS vfs.FS

@@ -40,7 +40,7 @@ func (c *Cluster) startAll() {
 	if c.o.Dir != "" {
 		dir = c.o.Dir
 	}
-	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir,
+	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir, LogDirs: c.o.LogDirs,
 		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() },
 		Logger: func(id int32) *zap.Logger {
 			return logger(c.t, c.o.Verbose).WithOptions(zap.WrapCore(c.Broker(id).muted))
@@ -220,6 +220,17 @@ func (c *Cluster) WaitISR(topic string, partition int32, n int) {
 	}, func(m *meta.Image) bool {
 		p := m.Partition(topic, partition)
 		return p != nil && len(p.InSync) == n
+	})
+}
+
+// WaitPartition waits until the metadata of a partition are so; what says it in words.
+func (c *Cluster) WaitPartition(topic string, partition int32, what string, ok func(*meta.Partition) bool) {
+	c.t.Helper()
+	c.await(func() string {
+		return fmt.Sprintf("%s-%d: %s: %s", topic, partition, what, c.describe(topic, partition))
+	}, func(m *meta.Image) bool {
+		p := m.Partition(topic, partition)
+		return p != nil && ok(p)
 	})
 }
 

@@ -3,13 +3,19 @@ package brokertest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/klamm-io/klamm/broker/brokertest"
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/prim"
 )
 
 // three starts three brokers and makes a topic with one partition on all of them.
@@ -208,4 +214,42 @@ func TestClusterInABubble(t *testing.T) {
 			t.Errorf("the topic holds %s", got)
 		}
 	})
+}
+
+// A broker that loses one of its log directories gives up what it leads there, and goes on
+// with the other one.
+func TestLostLogDirectory(t *testing.T) {
+	var broken atomic.Value // the directory whose disk refuses to be written to
+	broken.Store("none")
+	disk := vfs.Inject(vfs.NewMem(), func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.HasPrefix(name, broken.Load().(string)) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	c := brokertest.Start(t, brokertest.Options{Brokers: 3, LogDirs: 2, FS: disk, Config: map[string]string{"broker.heartbeat.interval.ms": "100"}})
+	p := producer(t, c)
+	send(t, p, "first", "0") // in the directories that have the metadata, without which a broker cannot be
+	makeTopic(t, c, 2)
+	send(t, p, "t", "0")
+	c.WaitPartition("t", 0, "the controller knows where each replica is", func(p *meta.Partition) bool {
+		return len(p.Directories) == 3 && !slices.Contains(p.Directories, prim.UUID{})
+	})
+	leader := c.WaitLeader("t", 0)
+	dir := fmt.Sprintf("/klamm/broker-%d/dir-2", leader)
+	if _, err := disk.Stat(dir + "/t-0"); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(dir)
+	send(t, p, "t", "1")
+	if now := c.WaitLeader("t", 0); now == leader {
+		t.Errorf("broker %d leads, and has lost %s", now, dir)
+	}
+	if got := strings.Join(values(t, c, 2), " "); got != "0 1" {
+		t.Errorf("the topic holds %s", got)
+	}
+	broken.Store("none")
+	c.Broker(leader).Kill()
+	c.Broker(leader).Restart()
+	c.WaitISR("t", 0, 3)
 }

@@ -171,7 +171,7 @@ func checkAlter(m *meta.Image, broker int32, t *meta.Topic, p *meta.Partition, a
 		if bugs.Planted(bugs.AnyBrokerEpoch) {
 			member.Epoch = -1
 		}
-		if b == nil || b.Fenced || b.ShuttingDown || member.Epoch != -1 && member.Epoch != b.Epoch {
+		if b == nil || b.Fenced || b.ShuttingDown || member.Epoch != -1 && member.Epoch != b.Epoch || !dirOnline(m, p, member.Broker) {
 			return kerr.IneligibleReplica
 		}
 	}
