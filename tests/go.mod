@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/IBM/sarama v1.61.1
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/hashicorp/raft v1.8.0
 	github.com/klamm-io/klamm v0.0.0
 	github.com/segmentio/kafka-go v0.4.51
