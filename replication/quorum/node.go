@@ -136,7 +136,11 @@ func (n *Node) open() (err error) {
 	transport := o.Transport
 	switch {
 	case o.Streams != nil:
-		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: o.Streams, MaxPool: streamsKept, Timeout: streamTimeout, Logger: conf.Logger})
+		// One request to a peer is under way at a time. Raft's pipeline can wait for ever for the
+		// end of its own decoder, or that for the pipeline, when a peer has a newer term or an
+		// entry cannot be read; then the node does not close.
+		transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: o.Streams, MaxPool: streamsKept, Timeout: streamTimeout,
+			Logger: conf.Logger, MaxRPCsInFlight: 1})
 	case lone:
 		_, inmem := raft.NewInmemTransport(Lone)
 		inmem.Connect(Lone, inmem)

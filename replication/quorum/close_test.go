@@ -1,0 +1,80 @@
+package quorum_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log/vfs"
+	"github.com/klamm-io/klamm/replication/quorum"
+)
+
+// TestALeaderThatCannotReadItsLogCloses: an entry that cannot be read for a follower ends the
+// leader, and Close returns; nothing waits for what ended.
+func TestALeaderThatCannotReadItsLogCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const nodes = 3
+		var streams [nodes + 1]*quorum.Streams
+		var servers []raft.Server
+		for id := int32(1); id <= nodes; id++ {
+			servers = append(servers, raft.Server{ID: raft.ServerID(quorum.Address(id)), Address: quorum.Address(id)})
+			streams[id] = quorum.NewStreams(id, func(_ context.Context, to int32) (net.Conn, error) {
+				here, there := net.Pipe()
+				go streams[to].Take(there, id)
+				return here, nil
+			})
+		}
+		var sick atomic.Int32
+		var all [nodes + 1]*quorum.Node
+		fatal := make(chan error, nodes)
+		for id := int32(1); id <= nodes; id++ {
+			fs := vfs.Inject(disk(t), func(op vfs.Op, file string) error {
+				if sick.Load() == id && op == vfs.OpRead && strings.HasSuffix(file, ".log") {
+					return errors.New("planned")
+				}
+				return nil
+			})
+			n, err := quorum.StartNode(quorum.NodeOptions{NodeID: id, FS: fs, Dir: dir, Clock: clock.System(), Logger: zap.NewNop(),
+				Streams: streams[id], Voters: servers, Fatal: func(err error) { fatal <- err }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[id] = n
+		}
+		var leader *quorum.Node
+		for leader == nil {
+			time.Sleep(100 * time.Millisecond)
+			for id := int32(1); id <= nodes; id++ {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				term, err := all[id].Barrier(ctx)
+				cancel()
+				if err != nil {
+					continue
+				}
+				leader = all[id]
+				if _, err := leader.Append(term, topicRecords(1)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second) // raft knows that the followers are up to date
+				sick.Store(id)
+				_, _ = leader.Append(term, topicRecords(2)) // whether it gets there or not
+				break
+			}
+		}
+		<-fatal
+		_ = leader.Close() // the error is that of its disk; that it returns is what counts
+		for _, n := range all[1:] {
+			n.Close()
+		}
+	})
+}
