@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/klamm-io/klamm/cmd/klamm/cli.Version=$(VERSION)
 FUZZTIME ?= 10s
 
-.PHONY: build run test race fuzz golden bench conformance nightly check fmt generate clean
+.PHONY: build run test race fuzz golden bench conformance chaos nightly check fmt generate clean
 
 build: ## one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/klamm
@@ -16,7 +16,7 @@ run: build ## three brokers on 127.0.0.1:9092 to 9094 with their data in ./data
 
 test: ## every test of the module, and of tests/ what needs no other toolchain
 	$(GO) test ./...
-	$(GO) -C tests test . ./smoke/... ./wire/... ./crash/... ./growth/... ./history/...
+	$(GO) -C tests test . ./smoke/... ./wire/... ./crash/... ./growth/... ./history/... ./chaos/...
 
 race:
 	$(GO) test -race ./...
@@ -32,11 +32,16 @@ golden: ## only the tests against bytes that Kafka's own classes wrote
 conformance: build ## foreign clients, and the JVM broker beside klamm: needs Java, Maven, Python 3 and Node
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 20m ./conformance/...
 
+chaos: build ## faults on three processes of klamm under load, and a checker of what their clients saw
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 10m -v -run TestProcesses ./chaos
+
 bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests run ./bench
 
 nightly: race conformance
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 30m -run "TestGrid$$" ./conformance -grid.exhaustive -grid.budget 20m
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 120m ./chaos -chaos.rounds 0 -chaos.seeds 10
+	$(GO) -C tests test -count=1 -timeout 120m -run TestMemory ./chaos -chaos.rounds 0 -chaos.first 100 -chaos.seeds 100
 	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
 	$(GO) test -timeout 60m ./replication -run TestModel -count=500
 	$(GO) test -timeout 120m ./replication -run 'TestSimulation$$' -sim.seeds 20000 -sim.from $$(date +%s)
