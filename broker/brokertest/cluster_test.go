@@ -253,3 +253,36 @@ func TestLostLogDirectory(t *testing.T) {
 	c.Broker(leader).Restart()
 	c.WaitISR("t", 0, 3)
 }
+
+// Leaders go back to the first replica when they are asked to, and the quorum says how far
+// each controller has come.
+func TestElectionsAndQuorum(t *testing.T) {
+	c := brokertest.Start(t, brokertest.Options{Brokers: 3})
+	makeTopic(t, c, 2)
+	c.Broker(2).Restart()
+	c.WaitISR("t", 0, 3)
+	if now := c.WaitLeader("t", 0); now == 2 {
+		t.Fatalf("broker %d leads, and was stopped", now)
+	}
+	a, err := client.NewAdmin(client.AdminOptions{Options: options(c)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	tp := client.TopicPartition{Topic: "t", Partition: 0}
+	if got, err := a.ElectLeaders(t.Context(), false, tp); err != nil || got[tp] != nil {
+		t.Fatal(got, err)
+	}
+	if now := c.WaitLeader("t", 0); now != 2 {
+		t.Errorf("broker %d leads, and the first replica is on broker 2", now)
+	}
+	q, err := a.DescribeQuorum(t.Context())
+	if err != nil || q.Leader != c.WaitController() || len(q.Voters) != 3 {
+		t.Fatalf("%+v: %v", q, err)
+	}
+	for _, v := range q.Voters {
+		if v.EndOffset <= 0 || v.LastFetch.IsZero() {
+			t.Errorf("of controller %d nothing is known: %+v", v.ID, q)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 )
 
 func newCluster(g *globals) *cobra.Command {
-	return group("cluster", "Describe the cluster", &cobra.Command{
+	return group("cluster", "Describe the cluster, and say whether it is well", newClusterHealth(g), newClusterQuorum(g), &cobra.Command{
 		Use: "describe", Short: "Show the cluster's brokers and data directories", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeCluster(ctx, cmd, g, a) })

@@ -140,7 +140,7 @@ func steady(args []string, s string) string {
 	s = memberID.ReplaceAllString(s, "klamm-cli-MEMBER")
 	s = sizes.ReplaceAllString(s, "N $1$2")
 	s = onDisk.ReplaceAllString(s, `"bytes": 100`)
-	if len(args) > 0 && args[0] == "bench" {
+	if len(args) > 0 && args[0] == "bench" || len(args) > 1 && args[0] == "cluster" && args[1] == "quorum" {
 		s = blanks.ReplaceAllString(number.ReplaceAllString(s, "N"), "  ")
 	}
 	var out strings.Builder
