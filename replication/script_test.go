@@ -50,6 +50,8 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	epoch-end broker=1 epoch=2      OffsetsForLeaderEpoch
 //	restart 1                       a clean one
 //	crash 1                         the power fails: what was not synced is lost
+//	kill 1                          the process dies, and the system lives
+//	checkpoint 1
 //	show                            every replica
 func TestScripts(t *testing.T) {
 	if *update {
@@ -153,9 +155,11 @@ func (s *script) run(words []string) {
 		s.must(b.stop())
 		s.open(&scriptBroker{id: b.id, disk: b.disk})
 		s.show(b.id)
-	case "crash":
+	case "checkpoint":
+		s.must(s.broker(s.words[0]).r.Checkpoint())
+	case "crash", "kill":
 		b := s.broker(s.words[0])
-		after := b.disk.CrashClone(vfs.CrashPolicy{})
+		after := b.disk.CrashClone(vfs.CrashPolicy{KeepData: words[0] == "kill", KeepEntries: words[0] == "kill"})
 		s.must(b.stop())
 		s.open(&scriptBroker{id: b.id, disk: after})
 		s.show(b.id)

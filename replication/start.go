@@ -66,6 +66,9 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 		}
 		progress.openedOne()
 	})
+	if err := r.lowerCheckpoints(all); err != nil {
+		r.lg.Error("cannot lower the checkpoints of logs that have lost their ends", zap.Error(err)) // the directory is offline
+	}
 	assign, sync := r.epochSyncing(len(all))
 	inParallel(len(all), r.threads(syncers), func(i int) {
 		j := all[i]
@@ -104,6 +107,30 @@ type opening struct {
 	config *config.Topic
 	index  int32
 	into   *slot
+}
+
+// lowerCheckpoints rewrites the checkpoint files of directories where they say more of a log
+// than it has: a power cut has taken its end. Else the next start would take what is
+// appended until then for committed, or for synced, if the process died before its first
+// checkpoint.
+func (r *Replicas) lowerCheckpoints(all []opening) (err error) {
+	stale := make(map[*dirs.Dir]bool)
+	for _, j := range all {
+		p := j.into.partition.Load()
+		if p == nil {
+			continue
+		}
+		name := dirs.Name(p.Topic, p.Index)
+		for _, file := range []string{log.HighWatermarkFile, log.RecoveryPointFile} {
+			stale[p.Dir] = stale[p.Dir] || p.Dir.FoundIn(file, name) > p.log.EndOffset()
+		}
+	}
+	for _, d := range r.o.Dirs {
+		if stale[d] && d.Err() == nil {
+			err = errors.Join(err, r.checkpoint(d))
+		}
+	}
+	return err
 }
 
 // toOpen returns the partitions that this broker holds.
