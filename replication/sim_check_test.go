@@ -27,6 +27,8 @@ type simBatch struct {
 	epoch      int32
 	crc        uint32
 	producer   simBatchProducer
+	txn        bool      // of a transaction
+	control    bool      // its marker
 	before     *simBatch // in the log; nil for the first
 }
 
@@ -179,7 +181,7 @@ func (x *partCheck) mirror(id int32, part *Partition) (lost bool) {
 // there, and so must what is before it.
 func (x *partCheck) add(id int32, m *mirror, b record.Batch) error {
 	is := &simBatch{base: b.BaseOffset(), last: b.LastOffset(), epoch: b.LeaderEpoch(), crc: b.CRC(),
-		producer: simBatchProducer{b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()}, before: m.at(m.end() - 1)}
+		producer: simBatchProducer{b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()}, txn: b.Attributes().Transactional(), control: b.Attributes().Control(), before: m.at(m.end() - 1)}
 	if len(m.list) == 0 {
 		m.base = is.base
 	}
@@ -254,13 +256,37 @@ func (x *partCheck) replica(p *process, part *Partition) {
 // commit notes what is committed at an offset.
 func (x *partCheck) commit(offset int64, b *simBatch) {
 	x.committed = append(x.committed, b)
-	if b == nil || b.base != offset || b.producer.id < 0 {
+	if b == nil || b.base != offset || b.producer.id < 0 || b.control {
 		return
 	}
 	if other := x.produced[b.producer]; other != nil && other.base != b.base {
 		x.fail("P3", "batch %+v is there twice: %v and %v", b.producer, other, b)
 	}
 	x.produced[b.producer] = b
+}
+
+// stable checks that the last stable offset of a replica is below all that belongs to a
+// transaction which is open, or whose marker is not committed (L1). It may be lower.
+func (x *partCheck) stable(id int32, part *Partition) {
+	m := x.mirrors[id]
+	high, stable, start := part.HighWatermark(), part.log.LastStableOffset(), part.log.StartOffset()
+	open := make(map[int64]int64) // where the transaction of each producer begins
+	for o := m.base; o < min(high, m.end()); {
+		b := m.at(o)
+		switch first, is := open[b.producer.id]; {
+		case b.control:
+			delete(open, b.producer.id)
+		case b.txn && (!is || first > b.base):
+			open[b.producer.id] = b.base
+		}
+		o = b.last + 1
+	}
+	for producer, first := range open {
+		if stable > max(first, start) {
+			x.fail("L1", "broker %d: last stable offset %d, and producer %d has a transaction from offset %d on, with high watermark %d", id, stable, producer, first, high)
+			return
+		}
+	}
 }
 
 // members checks that who is in sync for the controller, or eligible, has all that is
@@ -351,7 +377,7 @@ func (x *partCheck) healed() {
 	}
 	seen := make(map[simBatchProducer]int64)
 	for o, b := range x.committed {
-		if b == nil || b.base != int64(o) || b.producer.id < 0 {
+		if b == nil || b.base != int64(o) || b.producer.id < 0 || b.control {
 			continue
 		}
 		if at, twice := seen[b.producer]; twice {
@@ -388,8 +414,8 @@ func (x *partCheck) ill() string {
 			return fmt.Sprintf("broker %d has no replica", id)
 		}
 		l := part.Log()
-		if n := int64(len(x.committed)); l.EndOffset() != n || l.HighWatermark() != n {
-			return fmt.Sprintf("broker %d: high watermark %d, log end %d, committed %d", id, l.HighWatermark(), l.EndOffset(), n)
+		if n := int64(len(x.committed)); l.EndOffset() != n || l.HighWatermark() != n || part.Leads() && l.LastStableOffset() != n {
+			return fmt.Sprintf("broker %d: last stable offset %d, high watermark %d, log end %d, committed %d", id, l.LastStableOffset(), l.HighWatermark(), l.EndOffset(), n)
 		}
 	}
 	return ""

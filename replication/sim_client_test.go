@@ -22,6 +22,8 @@ type producer struct {
 	next  int32 // sequence
 	known int32 // leader epoch
 	batch *produce
+	txn   bool // it writes transactions, of up to three batches
+	open  int  // batches of the one under way
 	sure  bool // all that it was answered for since its epoch began was acks=all, and nothing was lost by rule
 	last  int64
 }
@@ -32,6 +34,7 @@ type produce struct {
 	value    int
 	count    int
 	tries    int
+	marker   bool // it ends a transaction
 }
 
 // wait is a produce that waits at a broker.
@@ -45,6 +48,9 @@ type wait struct {
 func (s *sim) startClients() {
 	for i := range s.plan.producers {
 		p := &producer{s: s, id: int64(1000 + i), index: int32(i % s.plan.partitions), idem: i/2%2 == 0, acks: AcksAll, sure: true, last: -1}
+		if i%6 == 0 {
+			p.txn, p.idem = true, true
+		}
 		if i%5 == 4 {
 			p.acks = AcksLeader
 		}
@@ -65,7 +71,7 @@ func (s *sim) lost(index int32) {
 
 // begin begins anew, with another topic of the same name.
 func (p *producer) begin() {
-	p.batch, p.next, p.known, p.last, p.sure = nil, 0, 0, -1, true
+	p.batch, p.next, p.known, p.last, p.sure, p.open = nil, 0, 0, -1, true, 0
 	p.epoch++
 }
 
@@ -73,6 +79,9 @@ func (p *producer) begin() {
 func (p *producer) produce() {
 	s := p.s
 	again := func(d time.Duration) { s.later(nil, d, fmt.Sprintf("producer %d", p.id), p.produce) }
+	if p.batch == nil && p.open > 0 && (s.quiet || s.work.IntN(3) == 0 || p.open == 3) {
+		p.batch = &produce{marker: true, count: 1, value: s.work.IntN(2)}
+	}
 	if p.batch == nil {
 		if s.quiet {
 			return
@@ -104,7 +113,7 @@ func (p *producer) produce() {
 	b.tries++
 	who := record.NoProducer
 	if p.idem {
-		who = record.Producer{ID: p.id, Epoch: p.epoch, Sequence: b.sequence}
+		who = record.Producer{ID: p.id, Epoch: p.epoch, Sequence: b.sequence, Transactional: p.txn}
 	}
 	s.later(to, s.delay(0, to.id), fmt.Sprintf("produce %d of %d/%d from %d try %d", b.value, p.id, p.epoch, b.sequence, b.tries), func() {
 		to.produce(p, b, who, func(err error) {
@@ -130,9 +139,14 @@ func (p *producer) done(b *produce, err error) {
 		return
 	}
 	switch {
+	case err == nil && b.marker:
+		p.batch, p.open = nil, 0
 	case err == nil:
 		p.batch = nil
 		p.next += int32(b.count)
+		if p.txn {
+			p.open++
+		}
 		p.sure = p.sure && p.acks == AcksAll
 	case !p.idem: // nobody knows whether it is there
 		p.batch = nil
@@ -142,6 +156,9 @@ func (p *producer) done(b *produce, err error) {
 		}
 		p.s.stats["producers forgotten"]++
 		p.batch, p.next, p.epoch, p.sure = nil, 0, p.epoch+1, true
+		if p.txn { // a new instance of the producer has its coordinator abort what is open
+			p.batch = &produce{marker: true, count: 1}
+		}
 	}
 }
 
@@ -165,8 +182,13 @@ func (p *process) produce(by *producer, b *produce, who record.Producer, answer 
 		p.s.fail("produce", "%v", err)
 		return
 	}
+	o := log.AppendOptions{}
+	if b.marker { // the coordinator's
+		o.Origin = log.Coordinator
+		out = record.BuildControl(nil, record.Control{Type: record.ControlType(b.value), Timestamp: simStart.UnixMilli(), Value: make([]byte, 6), ProducerID: who.ID, Epoch: who.Epoch})
+	}
 	crc := record.Batch(out).CRC()
-	info, commit, err := part.Append(out, by.acks, log.AppendOptions{})
+	info, commit, err := part.Append(out, by.acks, o)
 	if err != nil {
 		answer(err)
 		return
@@ -236,6 +258,7 @@ func (p *process) consume(index int32) {
 	}
 	s, x := p.s, p.s.check.parts[index]
 	start, high := part.log.StartOffset(), part.HighWatermark()
+	x.stable(p.id, part)
 	from := start + s.work.Int64N(high-start+1)
 	out, err := part.Fetch(Fetch{Offset: from, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: 300, MinOne: true})
 	if err != nil {
