@@ -45,7 +45,7 @@ func TestPlantedBugs(t *testing.T) {
 			continue
 		}
 		bugs.Plant(b)
-		s, seeds := hunt(newPlan, *bugBudget, func(p plan) *sim { return simulate(p, static) })
+		s, seeds := hunt(b, *bugBudget, static)
 		if s == nil {
 			if name, check := inScenario(b, static); name != "" {
 				fmt.Fprintf(w, ">%d\t%s in %s\t\t%s\n", seeds, check, name, b)
@@ -61,11 +61,20 @@ func TestPlantedBugs(t *testing.T) {
 	t.Logf("\n%s", &table)
 }
 
-// hunt runs seeds until one fails, and returns its run and how many it took; nil if none
-// does.
-func hunt(plans func(seed uint64, steps int) plan, most int, run func(plan) *sim) (*sim, int) {
+// hunt runs seeds until one fails that does not without the bug, and returns its run and how
+// many it took; nil if none does.
+func hunt(b bugs.Bug, most int, static *config.Static) (*sim, int) {
 	for n := 1; n <= most; n++ {
-		if s := run(plans(uint64(n), 3000)); s.failure != nil {
+		p := newPlan(uint64(n), 3000)
+		bugs.Plant(b)
+		s := simulate(p, static)
+		if s.failure == nil {
+			continue
+		}
+		bugs.Plant("")
+		well := simulate(p, static).failure == nil
+		bugs.Plant(b)
+		if well {
 			return s, n
 		}
 	}
