@@ -103,13 +103,26 @@ func (n *Node) campaign() error {
 
 // handOver has another voter lead before this node leaves, if it leads and there is one.
 func (n *Node) handOver() {
-	if n.o.Streams == nil || n.raft.State() != raft.Leader || len(n.voters()) == 1 {
+	if n.o.Streams == nil || n.broken.Load() || n.raft.State() != raft.Leader || len(n.voters()) == 1 {
 		return
 	}
-	if err := n.raft.LeadershipTransfer().Error(); err != nil {
-		n.lg.Info("nobody takes the leadership of the metadata quorum over", zap.Error(err))
+	done := make(chan error, 1)
+	go func() { done <- n.raft.LeadershipTransfer().Error() }()
+	late := time.NewTimer(handOverTimeout)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			n.lg.Info("nobody takes the leadership of the metadata quorum over", zap.Error(err))
+		}
+	case <-late.C:
+		n.lg.Warn("nobody took the leadership of the metadata quorum over in time")
+	case <-n.failed:
 	}
 }
+
+// handOverTimeout bounds how long a leader that is about to leave looks for another one.
+const handOverTimeout = 5 * time.Second
 
 // voters returns the ids of the voters in order.
 func (n *Node) voters() (ids []int32) {

@@ -63,6 +63,8 @@ var (
 	// ErrStale means that an entry was decided on in an earlier term than the one
 	// that it would have been written in.
 	ErrStale = errors.New("the entry was decided on under an earlier leadership")
+	// ErrFailed means that the node has failed, and an entry may have been written or not.
+	ErrFailed = errors.New("the node's metadata log has failed")
 	// ErrUnknownEntry means that this version does not know what an entry of the
 	// metadata log says. The node must end: its image would not be that of the
 	// others any more.

@@ -78,7 +78,9 @@ type Node struct {
 	notices   *notices // nil without other nodes
 	hurrying  atomic.Bool
 
-	broken  atomic.Bool // Fatal was called; no entry is applied any more
+	broken  atomic.Bool   // Fatal was called; no entry is applied any more
+	failed  chan struct{} // closed when its disk has failed
+	sick    sync.Once     // closes failed
 	leading chan bool
 	stop    chan struct{}
 	closed  sync.Once
@@ -88,7 +90,7 @@ type Node struct {
 // StartNode opens the metadata log and joins the quorum. On a new directory a node
 // without a Transport makes a quorum of its own; it leads soon.
 func StartNode(o NodeOptions) (*Node, error) {
-	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), stop: make(chan struct{})}
+	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), failed: make(chan struct{}), stop: make(chan struct{})}
 	n.image.Store(meta.Empty())
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -106,12 +108,12 @@ func (n *Node) open() (err error) {
 	if n.store, err = OpenLog(n.log, o.FS, o.Dir); err != nil {
 		return err
 	}
-	n.store.Poisons(n.fail)
+	n.store.Poisons(n.poisoned)
 	state, err := OpenState(o.FS, o.Dir)
 	if err != nil {
 		return err
 	}
-	state.Poisons(n.fail)
+	state.Poisons(n.poisoned)
 	snapshots, err := OpenSnapshots(o.FS, o.Dir, n.store)
 	if err != nil {
 		return err
@@ -217,6 +219,12 @@ func (n *Node) watch() {
 	}
 }
 
+// poisoned follows a storage error, after which nothing more is stored.
+func (n *Node) poisoned(err error) {
+	n.sick.Do(func() { close(n.failed) })
+	n.fail(err)
+}
+
 // fail reports, once, that this node cannot go on. It may be called with locks held.
 func (n *Node) fail(err error) {
 	if n.broken.Swap(true) {
@@ -238,7 +246,15 @@ func (n *Node) Append(term uint64, records []meta.Record) (uint64, error) {
 		return 0, err
 	}
 	f := n.raft.Apply(data, 0)
-	if err := f.Error(); err != nil {
+	// By itself a future may wait for ever: for a disk that fails, too.
+	done := make(chan error, 1)
+	n.done.Go(func() { done <- f.Error() })
+	select {
+	case err = <-done:
+	case <-n.failed:
+		err = ErrFailed
+	}
+	if err != nil {
 		if poison := n.store.Poisoned(); poison != nil {
 			return 0, fmt.Errorf("%w: %w", kerr.KafkaStorageError, poison)
 		}
