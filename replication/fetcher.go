@@ -230,8 +230,9 @@ func (l *lane) ask(all []*followed) {
 	}
 }
 
-// build makes the next request of the main lane. If there is nothing to ask, it returns
-// when there may be, zero if only a signal tells.
+// build makes the next request of the main lane. If there is nothing to ask, or the side
+// lane has what is to be taken over, it returns when there may be, zero if only a signal
+// tells.
 func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 	now := f.of.r.o.Clock.Now()
 	f.mu.Lock()
@@ -239,16 +240,20 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 	var ask []*followed
 	for x := range f.loose {
 		switch {
-		case x.gone || x.busy:
+		case x.gone:
+		case x.busy: // the side lane would have it again before this one comes back
+			return time.Time{}, false
 		case x.due.After(now):
 			until = sooner(until, x.due)
 		default:
 			ask = append(ask, x)
 		}
 	}
+	again := make(map[partitionKey]bool, len(ask))
 	for _, x := range ask {
 		delete(f.loose, x)
 		x.inSession = true
+		again[x.key()] = true
 	}
 	if l.session == 0 { // all that is asked for begins a session
 		ask, f.forget = ask[:0], nil
@@ -271,7 +276,9 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 	f.told = f.told[:0]
 	l.begin(f.of.r.o.Fetching.Wait, f.of.r.o.Fetching.MinBytes)
 	for _, k := range f.forget {
-		if x := l.asked[k]; x == nil || x.inSession && !x.gone { // it is in the session again
+		// One that is asked for again stays in the session: the leader forgets after it has
+		// taken in what is asked for.
+		if x := l.asked[k]; again[k] || x == nil || x.inSession && !x.gone {
 			continue
 		}
 		delete(l.asked, k)

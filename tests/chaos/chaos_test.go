@@ -8,9 +8,10 @@ import (
 )
 
 var (
-	seeds = flag.Int("chaos.seeds", 1, "seeds of each row of the failure matrix")
-	many  = flag.Int("chaos.rounds", 1, "rounds of faults in a run; 0 means as many as a row of the matrix says")
-	first = flag.Uint64("chaos.first", 1, "the first seed")
+	seeds   = flag.Int("chaos.seeds", 1, "seeds of each row of the failure matrix")
+	many    = flag.Int("chaos.rounds", 1, "rounds of faults in a run; 0 means as many as a row of the matrix says")
+	verbose = flag.Bool("chaos.verbose", false, "log all that the brokers of TestMemory say")
+	first   = flag.Uint64("chaos.first", 1, "the first seed")
 )
 
 // TestMemory plays every row of the failure matrix in memory.

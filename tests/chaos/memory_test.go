@@ -28,7 +28,7 @@ type memory struct {
 // startMemory starts a cluster in memory. Disks that can be filled cannot lose power.
 func startMemory(t testing.TB, fills bool, config map[string]string) *memory {
 	m := &memory{t: t}
-	o := brokertest.Options{Brokers: len(brokers), InMemoryNetwork: true, Config: config}
+	o := brokertest.Options{Brokers: len(brokers), InMemoryNetwork: true, Config: config, Verbose: *verbose}
 	if fills {
 		m.full = new(fullDisk)
 		o.FS = vfs.Inject(vfs.NewMem(), m.full.hook)
