@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -71,8 +72,12 @@ func (c *Cluster) startAll() {
 	})
 }
 
-// failed is called when a broker's metadata log has failed. That of one that is killed does.
+// failed is called when a broker's metadata log has failed. That of one that is killed does,
+// and may say so when it is gone already.
 func (c *Cluster) failed(err error) {
+	if errors.Is(err, errDead) {
+		return
+	}
 	for _, b := range c.brokers {
 		if b.killing.Load() {
 			return
