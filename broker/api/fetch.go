@@ -270,6 +270,9 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 	switch {
 	case replica >= 0:
 		ask.Reader = replication.Replica
+		if c.Version() >= 15 {
+			ask.FollowerEpoch = req.ReplicaState.ReplicaEpoch
+		}
 	case req.IsolationLevel == 1:
 		ask.Reader = replication.ReadCommitted
 	}
