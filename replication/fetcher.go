@@ -249,7 +249,7 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 			ask = append(ask, x)
 		}
 	}
-	again := make(map[partitionKey]bool, len(ask))
+	again := make(map[partitionKey]bool, len(ask)) // those of ask that were not in the session
 	for _, x := range ask {
 		delete(f.loose, x)
 		x.inSession = true
@@ -265,7 +265,7 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 		}
 	} else {
 		for _, x := range f.told {
-			if x.inSession && !slices.Contains(ask, x) {
+			if x.inSession && !again[x.key()] {
 				ask = append(ask, x)
 			}
 		}
