@@ -112,7 +112,9 @@ func (l *load) run(seed uint64, storm int) {
 	}
 	start("produce", 2+storm, l.produce)
 	start("produce once", 1, l.produceOnce)
-	start("franz", 1, l.produceFranz)
+	if l.s.dial() == nil { // franz-go waits for its producer id under a mutex, which stops the clock of a bubble
+		start("franz", 1, l.produceFranz)
+	}
 	start("consume", 2, l.consume)
 	start("member", 2, l.member)
 	start("ask", 1, l.ask)

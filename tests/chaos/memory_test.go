@@ -34,7 +34,20 @@ func startMemory(t testing.TB, fills bool, config map[string]string) *memory {
 		o.FS = vfs.Inject(vfs.NewMem(), m.full.hook)
 	}
 	m.c = brokertest.Start(t, o)
+	m.spread()
 	return m
+}
+
+// spread puts the brokers apart from each other. In a bubble nothing takes time but what waits
+// for the clock: without distance a fault would always find everything replicated.
+func (m *memory) spread() {
+	for _, from := range brokers {
+		for _, to := range brokers {
+			if from != to {
+				m.c.Network().Latency(place(from), place(to), time.Duration(2+5*from+to)*time.Millisecond)
+			}
+		}
+	}
 }
 
 // fullDisk has no room for the records of one broker.
@@ -91,6 +104,7 @@ func (m *memory) mend() {
 		m.c.Broker(id).Resume()
 	}
 	m.c.Heal()
+	m.spread()
 	if m.full != nil {
 		m.full.id.Store(0)
 	}
