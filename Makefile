@@ -33,7 +33,7 @@ conformance: build ## foreign clients, and the JVM broker beside klamm: needs Ja
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 20m ./conformance/...
 
 chaos: build ## faults on three processes of klamm under load, and a checker of what their clients saw
-	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 10m -v -run TestProcesses ./chaos
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 10m -parallel 3 -v -run TestProcesses ./chaos
 
 bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests run ./bench
