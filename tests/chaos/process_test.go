@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -203,7 +204,7 @@ func (p *processes) said(n *process) string {
 func (p *processes) end(id int32, s syscall.Signal) error {
 	p.t.Helper()
 	n := p.nodes[id]
-	if err := n.cmd.Process.Signal(s); err != nil {
+	if err := n.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		p.t.Fatalf("broker %d: %v: %v", id, s, err)
 	}
 	var err error
