@@ -114,6 +114,19 @@ func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.
 			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: b, Host: "h", Port: 1})
 		}
 		return resp
+	case *msg.DescribeQuorumRequest:
+		return &msg.DescribeQuorumResponse{Topics: []msg.DescribeQuorumResponseTopicData{{TopicName: "__cluster_metadata", Partitions: []msg.DescribeQuorumResponsePartitionData{{LeaderId: f.brokers[0],
+			CurrentVoters: []msg.DescribeQuorumResponseReplicaState{{ReplicaId: f.brokers[0], LogEndOffset: 7, LastFetchTimestamp: -1, LastCaughtUpTimestamp: 1}}}}}}}
+	case *msg.ElectLeadersRequest:
+		resp := new(msg.ElectLeadersResponse)
+		for _, t := range r.TopicPartitions {
+			out := msg.ElectLeadersResponseReplicaElectionResult{Topic: t.Topic}
+			for _, p := range t.Partitions {
+				out.PartitionResult = append(out.PartitionResult, msg.ElectLeadersResponsePartitionResult{PartitionId: p})
+			}
+			resp.ReplicaElectionResults = append(resp.ReplicaElectionResults, out)
+		}
+		return resp
 	case *msg.DescribeLogDirsRequest:
 		return &msg.DescribeLogDirsResponse{Results: []msg.DescribeLogDirsResponseDescribeLogDirsResult{{LogDir: fmt.Sprintf("/d%d", id), TotalBytes: -1, UsableBytes: -1,
 			Topics: []msg.DescribeLogDirsResponseDescribeLogDirsTopic{{Name: "t", Partitions: []msg.DescribeLogDirsResponseDescribeLogDirsPartition{{PartitionSize: 7}}}}}}}

@@ -70,6 +70,14 @@ var waits = map[string]wait{
 		_, err := a.DescribeCluster(ctx)
 		return err
 	}},
+	"Admin.DescribeQuorum": {[]string{"DescribeQuorum"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		_, err := a.DescribeQuorum(ctx)
+		return err
+	}},
+	"Admin.ElectLeaders": {[]string{"ElectLeaders"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		_, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
+		return err
+	}},
 	"Admin.DescribeLogDirs": {[]string{"DescribeLogDirs"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
 		_, err := a.DescribeLogDirs(ctx)
 		return err

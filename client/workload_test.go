@@ -113,6 +113,11 @@ var persistent = map[wire.Key][]workload{
 	wire.IncrementalAlterConfigs: {adminWork("alter configs", func(ctx context.Context, a *Admin) error {
 		return a.AlterConfigs(ctx, map[Resource][]ConfigOp{{TopicResource, "t"}: {{Name: "retention.ms", Value: "1"}}}, false)
 	})},
+	wire.DescribeQuorum: {adminWork("quorum", func(ctx context.Context, a *Admin) error { _, err := a.DescribeQuorum(ctx); return err })},
+	wire.ElectLeaders: {adminWork("elect", func(ctx context.Context, a *Admin) error {
+		got, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
+		return errors.Join(err, got[TopicPartition{"t", 0}])
+	})},
 	wire.DescribeCluster: {adminWork("cluster", func(ctx context.Context, a *Admin) error { _, err := a.DescribeCluster(ctx); return err })},
 	wire.DescribeLogDirs: {adminWork("log dirs", func(ctx context.Context, a *Admin) error {
 		dirs, err := a.DescribeLogDirs(ctx)

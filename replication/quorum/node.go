@@ -434,7 +434,7 @@ func (w *lines) Write(b []byte) (int, error) {
 	text = strings.TrimPrefix(strings.TrimSpace(text), "raft: ")
 	lg := w.n.lg.Info
 	switch {
-	case w.n.isClosed():
+	case w.n.isClosed(), strings.HasPrefix(text, "failed to get previous log"): // a notice came before its entry
 		lg = w.n.lg.Debug
 	case level == "[ERROR]" && w.again(text):
 		lg = w.n.lg.Debug
