@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
@@ -114,7 +116,9 @@ func seeded(t *testing.T) string {
 	b := brokertest.Start(t, brokertest.Options{})
 	s := &shell{t, b.Bootstrap()}
 	s.ok("topic", "create", "orders", "-c", "retention.ms=86400000")
-	s.lines("a\nb\n", "produce", "orders") // of now: retention would remove old ones from a slow test
+	// They are of now, since retention would remove old ones from a slow test, and of one time,
+	// since their size depends on how far they are apart.
+	s.lines("a\nb\n", "produce", "orders", "--timestamp", strconv.FormatInt(time.Now().UnixMilli(), 10))
 	s.ok("consume", "orders", "-g", "billing", "-o", "start", "-n", "1")
 	return b.Bootstrap()
 }
