@@ -523,6 +523,7 @@ func (b *Broker) Close() error {
 		return b.closeErr
 	}
 	b.closed = true
+	killed := b.killed
 	for _, t := range []clock.Timer{b.checkpoint, b.upkeep, b.retention, b.cleaning, b.flushing, b.shrinking} {
 		if t != nil {
 			t.Stop()
@@ -534,7 +535,7 @@ func (b *Broker) Close() error {
 	b.leave()
 	if b.server != nil {
 		grace := closeGrace
-		if b.killed {
+		if killed {
 			grace = 0
 		}
 		b.server.quit(grace)
@@ -552,7 +553,7 @@ func (b *Broker) Close() error {
 		err = errors.Join(err, b.replicas.Close(b.lifecycle.Epoch()))
 	}
 	if b.controller != nil {
-		if b.killed {
+		if killed && b.streams != nil {
 			b.streams.Close() // nothing is said on them any more
 		}
 		err = errors.Join(err, b.controller.Close())

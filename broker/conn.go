@@ -71,6 +71,9 @@ func newConn(ctx context.Context, srv *server, nc net.Conn, listener *listener, 
 	c.frames = newFrames(c.ctx, nc, &srv.buffers, srv.memory)
 	c.out = writer{conn: nc, pool: &srv.buffers, progress: c.touch, network: srv.networks[listener]}
 	c.slot.pool = srv.pool
+	if listener.kind == api.Controller {
+		c.slot.pool = srv.controller
+	}
 	c.session = api.Session{ID: id, Listener: listener.name, Kind: listener.kind}
 	if listener.open {
 		c.session.Principal = anonymous

@@ -46,3 +46,21 @@ func TestCannotJoin(t *testing.T) {
 		})
 	}
 }
+
+// A start that fails says why, even before the broker belongs to a cluster; and a broker that
+// is alone can be killed.
+func TestStartFailsWithItsReason(t *testing.T) {
+	static := load(t, nil)
+	o := Options{Config: static, FS: vfs.NewMem(), Listen: memnet.New().Listen, Logger: zap.NewNop()}
+	b, err := Start(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Kill()
+	if err := vfs.WriteFileAtomic(o.FS, "/klamm/__cluster_metadata-0/raft-start", []byte("x y\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = Start(context.Background(), o); err == nil || !strings.Contains(err.Error(), "raft-start") {
+		t.Errorf("with a damaged file: %v", err)
+	}
+}

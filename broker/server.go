@@ -23,6 +23,7 @@ type server struct {
 	now        func() time.Time
 	clock      clock.Clock
 	pool       *pool
+	controller *pool   // of the controller's listeners: what brokers ask of each other waits for no client
 	memory     *memory // nil: no limit
 	buffers    buffers
 	tables     *api.Tables
@@ -69,11 +70,15 @@ type listener struct {
 	net.Listener
 }
 
+// controllerSlots is how many requests to the controller are handled at once. They wait for
+// each other, and for the quorum, more than they work.
+const controllerSlots = 100
+
 // retained bounds the large buffers that wait for use.
 const retained = 32 << 20
 
 func newServer(b *config.Broker, c clock.Clock, lg *zap.Logger) *server {
-	s := &server{lg: lg.Named("server"), now: c.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests),
+	s := &server{lg: lg.Named("server"), now: c.Now, clock: c, pool: newPool(b.IOThreads, b.QueuedMaxRequests), controller: newPool(controllerSlots, b.QueuedMaxRequests),
 		buffers: buffers{limit: retained}, maxRequest: b.SocketRequestMaxBytes, maxIdle: b.ConnectionsMaxIdle,
 		memory: newMemory(b.QueuedMaxRequestBytes), networkThreads: b.NetworkThreads, networks: make(map[*listener]network),
 		repeats: api.NewRepeats(c, 1),

@@ -30,7 +30,7 @@ func (c *Controller) holdElections(ctx context.Context, every time.Duration, kin
 	for clock.Sleep(ctx, c.o.Clock, every) == nil {
 		for more := true; more && ctx.Err() == nil; { // each finds so many at most
 			held := 0
-			err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+			_, err := c.commit(ctx, func(m *meta.Image) ([]meta.Record, error) {
 				out := decide(c.facts(m))
 				held = len(out)
 				return out, nil

@@ -200,7 +200,11 @@ func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
 func (c *Controller) RegisterBroker(ctx context.Context, b control.Registration) (epoch int64, err error) {
 	return through(ctx, c, func() (int64, error) {
 		own := b
-		err := c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
+		kept := int64(-1) // the epoch of a process that registers again
+		index, err := c.commit(ctx, func(m *meta.Image) ([]meta.Record, error) {
+			if old := m.Broker(b.Broker); old != nil && old.Incarnation == b.Incarnation {
+				kept = old.Epoch
+			}
 			own.SessionAlive = c.heldByOther(m, b)
 			own.Alone = c.alone(m, b.Broker)
 			return control.RegisterBroker(c.facts(m), own)
@@ -208,16 +212,19 @@ func (c *Controller) RegisterBroker(ctx context.Context, b control.Registration)
 		if err != nil {
 			return 0, err
 		}
-		r := c.Image().Broker(b.Broker)
-		c.session(func(s *control.Sessions) { s.Registered(r.ID, r.Epoch, c.o.Clock.Now()) })
-		return r.Epoch, nil
+		epoch := kept
+		if epoch < 0 {
+			epoch = int64(index)
+		}
+		c.session(func(s *control.Sessions) { s.Registered(b.Broker, epoch, c.o.Clock.Now()) })
+		return epoch, nil
 	}, func(to Channel) (int64, error) { return to.RegisterBroker(ctx, b) })
 }
 
 // Heartbeat implements Channel.
 func (c *Controller) Heartbeat(ctx context.Context, h control.Heartbeat) (answer control.HeartbeatAnswer, err error) {
 	return through(ctx, c, func() (control.HeartbeatAnswer, error) {
-		err := c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+		_, err := c.commit(ctx, func(m *meta.Image) (out []meta.Record, err error) {
 			c.session(func(s *control.Sessions) { out, answer, err = s.Decide(c.facts(m), h, c.o.Clock.Now()) })
 			return out, err
 		})
@@ -228,7 +235,7 @@ func (c *Controller) Heartbeat(ctx context.Context, h control.Heartbeat) (answer
 // AlterPartitions implements Channel.
 func (c *Controller) AlterPartitions(ctx context.Context, r control.AlterPartitionsRequest) (result control.AlterPartitionsResult, err error) {
 	return through(ctx, c, func() (control.AlterPartitionsResult, error) {
-		err := c.Change(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
+		_, err := c.commit(ctx, func(m *meta.Image) (out []meta.Record, _ error) {
 			out, result = control.AlterPartitions(c.facts(m), r)
 			return out, nil
 		})
@@ -240,7 +247,7 @@ func (c *Controller) AlterPartitions(ctx context.Context, r control.AlterPartiti
 func (c *Controller) AssignDirs(ctx context.Context, broker int32, epoch int64, all []control.DirAssignment) (results []error, err error) {
 	none := make([]error, len(all))
 	results, err = through(ctx, c, func() (results []error, err error) {
-		err = c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+		_, err = c.commit(ctx, func(m *meta.Image) (out []meta.Record, err error) {
 			out, results, err = control.AssignDirs(c.facts(m), broker, epoch, all)
 			return out, err
 		})

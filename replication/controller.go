@@ -269,43 +269,52 @@ func (c *Controller) Image() *meta.Image { return c.log.Image() }
 // An error from the quorum leaves open whether the change happened, unless it
 // is kerr.NotController.
 func (c *Controller) Change(ctx context.Context, decide func(*meta.Image) ([]meta.Record, error)) error {
+	index, err := c.commit(ctx, decide)
+	if err == nil && index > 0 && c.o.Settled != nil {
+		err = c.o.Settled(ctx, index)
+	}
+	return err
+}
+
+// commit is Change for what brokers ask for: it does not wait for this broker's own disk,
+// which may have much to do. It returns the index of the entry, 0 if there is none.
+func (c *Controller) commit(ctx context.Context, decide func(*meta.Image) ([]meta.Record, error)) (uint64, error) {
 	select {
 	case c.deciding <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	term := c.term.Load()
 	if term == 0 {
 		<-c.deciding
-		return kerr.NotController
+		return 0, kerr.NotController
 	}
 	records, err := decide(c.Image())
 	if err != nil || len(records) == 0 {
 		<-c.deciding
-		return err
+		return 0, err
 	}
 	// The next decision must see what this one wrote, even if the caller gives up.
 	// The quorum itself may wait for ever, for a disk that hangs.
-	var index uint64
-	done := make(chan error, 1)
+	type outcome struct {
+		index uint64
+		err   error
+	}
+	done := make(chan outcome, 1)
 	c.done.Go(func() {
-		var err error
-		index, err = c.log.Append(term, records)
+		index, err := c.log.Append(term, records)
 		<-c.deciding
 		if errors.Is(err, quorum.ErrStale) {
 			err = fmt.Errorf("%w: %w", kerr.NotController, err)
 		}
-		done <- err
+		done <- outcome{index, err}
 	})
 	select {
-	case err = <-done:
+	case of := <-done:
+		return of.index, of.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
-	if err == nil && c.o.Settled != nil {
-		err = c.o.Settled(ctx, index)
-	}
-	return err
 }
 
 // Quorum returns how the quorum stands.

@@ -60,6 +60,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	if bugs.Planted(bugs.FetchOfAnyEpoch) && f.Reader == Replica {
 		f.LeaderEpoch = -1
 	}
+	checked := p.LeaderEpoch()
 	if err := p.CheckLeader(f.LeaderEpoch); err != nil {
 		return out, err
 	}
@@ -75,7 +76,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	l := p.log
 	start := l.StartOffset()
 	if bugs.Planted(bugs.CountBeforeDivergence) && f.Reader == Replica {
-		p.fetched(f.Follower, f.FollowerEpoch, f.Offset)
+		p.fetched(checked, f.Follower, f.FollowerEpoch, f.Offset)
 	}
 	if f.LastEpoch >= 0 {
 		epoch, end := l.EpochEndOffset(f.LastEpoch)
@@ -95,7 +96,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		return out, kerr.OffsetOutOfRange
 	}
 	if f.Reader == Replica {
-		p.fetched(f.Follower, f.FollowerEpoch, f.Offset)
+		p.fetched(checked, f.Follower, f.FollowerEpoch, f.Offset)
 	}
 	out.High, out.Stable, out.Start = l.HighWatermark(), l.LastStableOffset(), start
 	limit := out.High
@@ -130,11 +131,12 @@ func (p *Partition) isReplica(id int32) bool {
 	return p.state != nil && p.state.HasFollower(id)
 }
 
-// fetched notes that a follower has every record below offset.
-func (p *Partition) fetched(id int32, epoch, offset int64) {
+// fetched notes that a follower has every record below offset, as was checked in one leader
+// epoch. epoch is that of the follower's registration.
+func (p *Partition) fetched(checked, id int32, epoch, offset int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == nil {
+	if p.state == nil || p.view.Load().leaderEpoch != checked { // another epoch has begun since it was checked
 		return
 	}
 	if p.epochs[id] != epoch {

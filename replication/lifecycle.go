@@ -68,8 +68,13 @@ func NewLifecycle(o LifecycleOptions) *Lifecycle {
 	return l
 }
 
-// Epoch returns that of the registration, -1 before it.
-func (l *Lifecycle) Epoch() int64 { return l.epoch.Load() }
+// Epoch returns that of the registration, -1 before it. A nil Lifecycle has none.
+func (l *Lifecycle) Epoch() int64 {
+	if l == nil {
+		return -1
+	}
+	return l.epoch.Load()
+}
 
 const (
 	// registerAgain is how long a broker waits whose id another process still has.
@@ -216,7 +221,8 @@ func (l *Lifecycle) run() {
 				l.lg.Warn("a heartbeat failed", zap.Error(err))
 			}
 		case quick:
-			pause, wait = 0, heartbeatAgain
+			pause = min(max(2*pause, heartbeatAgain), l.o.Interval)
+			wait = pause
 		default:
 			pause = 0
 		}

@@ -105,7 +105,7 @@ func (c *Controller) expired(now time.Time) (expired []control.BrokerName, next 
 
 // fence fences a broker, if it was not heard of since.
 func (c *Controller) fence(ctx context.Context, term uint64, b control.BrokerName) error {
-	return c.Change(ctx, func(m *meta.Image) (out []meta.Record, err error) {
+	_, err := c.commit(ctx, func(m *meta.Image) (out []meta.Record, err error) {
 		heard := false
 		c.session(func(s *control.Sessions) { heard = s.Alive(b.ID, b.Epoch, c.o.Clock.Now()) })
 		if heard || c.term.Load() != term {
@@ -113,6 +113,7 @@ func (c *Controller) fence(ctx context.Context, term uint64, b control.BrokerNam
 		}
 		return control.FenceBroker(c.facts(m), b.ID, b.Epoch)
 	})
+	return err
 }
 
 // heldByOther reports whether another process than b's has the id of b: one that was heard

@@ -3,9 +3,11 @@ package api
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -65,5 +67,9 @@ func (h *Handlers) raftPeer(req *msg.BeginQuorumEpochRequest) (int32, error) {
 	case h.Raft == nil || len(req.Topics) != 1 || len(req.Topics[0].Partitions) != 1:
 		return 0, kerr.InvalidRequest
 	}
-	return req.Topics[0].Partitions[0].LeaderId, nil
+	peer := req.Topics[0].Partitions[0].LeaderId
+	if peer == h.NodeID || !slices.ContainsFunc(h.Voters, func(v config.Voter) bool { return v.ID == peer }) {
+		return 0, fmt.Errorf("%w: node %d is no other controller", kerr.InvalidVoterKey, peer)
+	}
+	return peer, nil
 }

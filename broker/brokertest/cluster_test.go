@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"github.com/klamm-io/klamm/client"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/wire/conn"
+	"github.com/klamm-io/klamm/wire/msg"
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
@@ -284,5 +287,41 @@ func TestElectionsAndQuorum(t *testing.T) {
 		if v.EndOffset <= 0 || v.LastFetch.IsZero() {
 			t.Errorf("of controller %d nothing is known: %+v", v.ID, q)
 		}
+	}
+}
+
+// Clients that wait for the controller do not keep the brokers from electing one: each waits
+// in a place of the request handlers' that nothing between brokers needs.
+func TestWaitingClientsDoNotHinderAnElection(t *testing.T) {
+	c := brokertest.Start(t, brokertest.Options{Brokers: 3, Config: map[string]string{"num.io.threads": "2"}})
+	old := c.WaitController()
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	for id := range int32(3) {
+		if id+1 == old {
+			continue
+		}
+		for i := range 50 {
+			x, err := conn.Dial(ctx, "tcp", c.Broker(id+1).Addr(), conn.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asking.Go(func() {
+				defer x.Close()
+				for n := 0; ctx.Err() == nil; n++ {
+					name := fmt.Sprintf("new-%d-%d-%d", id, i, n)
+					var resp msg.MetadataResponse
+					if x.Do(ctx, &msg.MetadataRequest{AllowAutoTopicCreation: true, Topics: []msg.MetadataRequestTopic{{Name: &name}}}, &resp) != nil {
+						return
+					}
+				}
+			})
+		}
+	}
+	c.Broker(old).Kill()
+	if now := c.WaitController(); now == old {
+		t.Errorf("broker %d is the controller, and was killed", now)
 	}
 }

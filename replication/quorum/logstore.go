@@ -241,8 +241,12 @@ func (s *Log) restart(index uint64) error {
 			return s.fail(err)
 		}
 	}
+	// Raft would try again after an error, and nothing would say where the log begins.
+	if err := s.writeStart(index, s.log.EndOffset()); err != nil {
+		return s.fail(err)
+	}
 	s.first, s.next = index, index
-	return s.writeStart(index, s.log.EndOffset())
+	return nil
 }
 
 func (s *Log) writeStart(index uint64, offset int64) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -382,4 +383,56 @@ func TestDamagedSnapshot(t *testing.T) {
 func FuzzParseCommand(f *testing.F) {
 	f.Add(command(f, 2))
 	f.Fuzz(func(t *testing.T, b []byte) { _, _ = quorum.ParseCommand(b) })
+}
+
+// An error in writing where the log begins, after a snapshot took its place, poisons the log:
+// raft tries again, and entries that were stored then would have other indexes after a
+// restart.
+func TestNewBeginningIsDurableOrNone(t *testing.T) {
+	mem := disk(t)
+	failing := false
+	fs := vfs.Inject(mem, func(op vfs.Op, name string) error {
+		if failing && op == vfs.OpRename && strings.Contains(name, "raft-start") {
+			return errors.New("planned")
+		}
+		return nil
+	})
+	open := func() (*log.Log, *quorum.Log) {
+		l, err := log.Open(log.Options{FS: fs, Dir: dir, Topic: meta.MetadataTopic, Config: log.Config{SegmentBytes: 1 << 20}, Now: time.Now, Logger: zap.NewNop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := quorum.OpenLog(l, fs, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l, s
+	}
+	l, s := open()
+	put := func(i uint64) error { return s.StoreLog(&raft.Log{Index: i, Term: 1, Type: raft.LogNoop}) }
+	for i := range uint64(50) {
+		if err := put(i + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DeleteRange(1, 50); err != nil {
+		t.Fatal(err)
+	}
+	failing = true
+	if err := put(101); err == nil || s.Poisoned() == nil {
+		t.Errorf("stored: %v, poisoned: %v", err, s.Poisoned())
+	}
+	failing = false
+	if err := put(101); err == nil {
+		t.Error("stored after that")
+	}
+	l.Close()
+	l, s = open()
+	defer l.Close()
+	if err := put(101); err != nil {
+		t.Fatal(err)
+	}
+	if first, _ := s.FirstIndex(); first != 101 {
+		t.Errorf("the first index is %d", first)
+	}
 }
