@@ -104,7 +104,12 @@ func runOn[M coordinator.Machine](h *Handlers, c *Call, sh *coordinator.Shard[M]
 	ctx, cancel := h.groupContext(c)
 	defer cancel()
 	err := sh.Do(ctx, f)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil && h.Replicas.Suspended():
+		// Another broker may coordinate, and what is known here may be old: a process that
+		// stood still has not learned it yet.
+		return kerr.NotCoordinator
+	case err != nil && ctx.Err() == nil:
 		return coordinator.Code(err)
 	}
 	return err
