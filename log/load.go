@@ -85,11 +85,7 @@ func (l *Log) load() error {
 	if err := l.checkTxnIndexes(names); err != nil {
 		return err
 	}
-	high := l.end.Load()
-	if l.o.HighWatermark != nil && !bugs.Planted(bugs.DecidedAtStart) {
-		high = min(high, *l.o.HighWatermark)
-	}
-	if err := l.rebuildProducers(min(recovered, high)); err != nil {
+	if err := l.rebuildProducers(min(recovered, l.end.Load())); err != nil {
 		return err
 	}
 	if dropped && l.Size() > 0 { // the next start need not read everything

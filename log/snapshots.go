@@ -96,9 +96,6 @@ func (l *Log) writeSnapshot(at int64) error {
 // be read and replays the batches after it, and with them the transaction
 // indexes, durably: nobody syncs those of older segments again, and a snapshot of
 // what they have may be written next.
-//
-// offset is at most the high watermark: a snapshot does not tell which transactions have
-// markers that are not committed, and so are not decided.
 func (l *Log) rebuildProducers(offset int64) error {
 	state, from, err := l.stateAt(offset)
 	if err != nil {

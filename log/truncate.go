@@ -71,7 +71,7 @@ func (l *Log) truncate(offset int64) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	if err := l.rebuildProducers(min(end, l.highWatermark.Load())); err != nil {
+	if err := l.rebuildProducers(end); err != nil {
 		return err
 	}
 	if active.Next() < end {
