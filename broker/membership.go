@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,7 +36,7 @@ func (b *Broker) voters() ([]config.Voter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the controllers of the cluster are not known: set controller.quorum.voters, or format the storage with 'klamm storage format --initial-controllers': %w", err)
 		}
-		initial, err := dirs.ParseInitialControllers(strings.Join(strings.Fields(string(text)), ","))
+		initial, err := dirs.ParseInitialControllers(string(text))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

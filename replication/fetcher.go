@@ -102,15 +102,18 @@ func (f *fetcher) add(p *Partition, epoch int32) {
 func (f *fetcher) drop(p *Partition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	x := f.parts[p]
-	if x == nil {
-		return
+	if x := f.parts[p]; x != nil {
+		f.leave(x)
+		signal(f.changed)
 	}
-	delete(f.parts, p)
+}
+
+// leave has a partition copied no more. mu is held.
+func (f *fetcher) leave(x *followed) {
+	delete(f.parts, x.p)
 	x.gone = true
 	f.unseat(x)
 	delete(f.loose, x)
-	signal(f.changed)
 }
 
 // unseat takes a partition out of the session. mu is held.

@@ -213,18 +213,14 @@ func (l *Lifecycle) run() {
 		quick, err := l.beat()
 		l.failed(err)
 		wait := l.o.Interval
-		switch {
-		case err != nil && l.ctx.Err() == nil:
+		if err != nil || quick {
 			pause = min(max(2*pause, heartbeatAgain), l.o.Interval)
 			wait = pause
-			if pause == l.o.Interval {
-				l.lg.Warn("a heartbeat failed", zap.Error(err))
-			}
-		case quick:
-			pause = min(max(2*pause, heartbeatAgain), l.o.Interval)
-			wait = pause
-		default:
+		} else {
 			pause = 0
+		}
+		if err != nil && wait == l.o.Interval && l.ctx.Err() == nil {
+			l.lg.Warn("a heartbeat failed", zap.Error(err))
 		}
 		alarm, timer := clock.After(l.o.Clock, wait)
 		select {

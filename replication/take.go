@@ -67,10 +67,7 @@ func (f *fetcher) settle(x *followed, moved bool, err error) {
 	}
 	x.fine = false
 	if x.p.log.Err() != nil { // its log directory is offline for as long as this process lives
-		delete(f.parts, x.p)
-		x.gone = true
-		f.unseat(x)
-		delete(f.loose, x)
+		f.leave(x)
 		return
 	}
 	x.pause = min(max(2*x.pause, firstFetchPause), o.Fetching.Backoff)

@@ -102,7 +102,7 @@ func (h *Handlers) forward(c *Call, body []byte) (Answer, error) {
 func (h *Handlers) forwardOnce(ctx context.Context, c *Call, body []byte) (Answer, error) {
 	to, err := h.ToController(ctx)
 	if err != nil {
-		return Answer{}, fmt.Errorf("%w: %w", kerr.NotController, err)
+		return Answer{}, err
 	}
 	inner, err := wire.AppendRequestHeader(nil, c.Header)
 	if err != nil {

@@ -32,8 +32,8 @@ type Handlers struct {
 	Groups     Groups
 	Raft       RaftStreams    // nil where this node has no others to speak raft with
 	Voters     []config.Voter // of the metadata quorum; nil where this node is alone
-	// ToController returns a connection to the active controller on another node. It is
-	// nil where there is no other node.
+	// ToController returns a connection to the active controller on another node. Its error
+	// is kerr.NotController. It is nil where there is no other node.
 	ToController func(ctx context.Context) (*conn.Conn, error)
 	Levels       *levels.Registry // of the broker's loggers
 	Loggers      []string         // their names
@@ -120,12 +120,11 @@ func (h *Handlers) Tables() *Tables {
 		row(wire.ListConfigResources, h.listConfigResources),
 		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
 	} {
-		if own := r; r.API.Forwardable {
+		own := r
+		if r.API.Forwardable {
 			own = h.forwarded(r)
-			h.tables[Broker].put(&own)
-		} else {
-			h.tables[Broker].put(&own)
 		}
+		h.tables[Broker].put(&own)
 		// The log of the metadata is not replicated by Fetch.
 		if r.API.Controller && r.API.Key != wire.Fetch {
 			h.tables[Controller].put(&r)
