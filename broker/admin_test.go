@@ -3,7 +3,11 @@ package broker
 import (
 	"encoding/hex"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -290,7 +294,7 @@ func TestLoggers(t *testing.T) {
 		}
 	}
 	begun := levels()
-	if len(begun) != 7 || begun["root"] != "INFO" || begun["broker.api"] != "INFO" {
+	if len(begun) != 8 || begun["root"] != "INFO" || begun["broker.api"] != "INFO" {
 		t.Errorf("at first: %v", begun)
 	}
 	p.create("loud", 1)
@@ -312,6 +316,28 @@ func TestLoggers(t *testing.T) {
 	set(kerr.None, "root", "ERROR", 0)
 	if got := levels(); got["broker.server"] != "ERROR" {
 		t.Errorf("at last: %v", got)
+	}
+}
+
+// TestLoggersAreListed finds each logger that the source names among those of a broker.
+func TestLoggersAreListed(t *testing.T) {
+	listed := start(t).loggers()
+	for _, dir := range []string{".", "../replication", "../coordinator", "../isr", "../log"} {
+		err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(name)
+			for _, m := range regexp.MustCompile(`\.Named\("(\w+)"\)`).FindAllSubmatch(text, -1) {
+				if part := string(m[1]); part != "broker" && !slices.Contains(listed, "broker."+part) {
+					t.Errorf("%s logs as broker.%s, which is not among %v", name, part, listed)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -274,7 +274,7 @@ func (b *Broker) join(ctx context.Context) error {
 func (b *Broker) loggers() []string {
 	name := b.lg.Name()
 	out := []string{levels.Root, name}
-	for _, part := range []string{"api", "controller", "groups", "replicas", "server"} {
+	for _, part := range []string{"api", "controller", "groups", "lifecycle", "replicas", "server"} {
 		out = append(out, name+"."+part)
 	}
 	slices.Sort(out)
