@@ -181,26 +181,21 @@ func (l *Lifecycle) Close() {
 
 // watchLease calls Suspend whenever the lease is over.
 func (l *Lifecycle) watchLease() {
-	for l.ctx.Err() == nil {
-		left := l.o.Lease.Left()
-		over := left == 0
-		if over {
-			l.mu.Lock()
-			serves := l.ready && !l.leaving
-			lost := l.lost
-			l.mu.Unlock()
-			if serves {
-				l.lg.Warn("leads nothing until the controller is heard of again", zap.Error(lost))
-			}
-			l.o.Suspend()
-			left = l.o.Interval
+	for clock.Sleep(l.ctx, l.o.Clock, l.o.Lease.Left()) == nil {
+		if !l.o.Lease.Over() {
+			continue // it was renewed meanwhile
 		}
-		for {
-			if clock.Sleep(l.ctx, l.o.Clock, left) != nil {
+		l.mu.Lock()
+		serves := l.ready && !l.leaving
+		lost := l.lost
+		l.mu.Unlock()
+		if serves {
+			l.lg.Warn("leads nothing until the controller is heard of again", zap.Error(lost))
+		}
+		l.o.Suspend()
+		for l.o.Lease.Over() {
+			if clock.Sleep(l.ctx, l.o.Clock, l.o.Interval) != nil {
 				return
-			}
-			if left = l.o.Interval; !over || !l.o.Lease.Over() {
-				break
 			}
 		}
 	}
