@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
@@ -319,7 +320,8 @@ func TestLoggers(t *testing.T) {
 	}
 }
 
-// TestLoggersAreListed finds each logger that the source names among those of a broker.
+// TestLoggersAreListed finds each logger that the source names among those of a broker, and
+// nothing that says which broker is meant by the name of the field that says which one logs.
 func TestLoggersAreListed(t *testing.T) {
 	listed := start(t).loggers()
 	for _, dir := range []string{".", "../replication", "../coordinator", "../isr", "../log"} {
@@ -328,6 +330,9 @@ func TestLoggersAreListed(t *testing.T) {
 				return err
 			}
 			text, err := os.ReadFile(name)
+			if filepath.Dir(name) != "." && bytes.Contains(text, []byte(`("broker", `)) {
+				t.Errorf("%s has a field named broker, which each line has already", name)
+			}
 			for _, m := range regexp.MustCompile(`\.Named\("(\w+)"\)`).FindAllSubmatch(text, -1) {
 				if part := string(m[1]); part != "broker" && !slices.Contains(listed, "broker."+part) {
 					t.Errorf("%s logs as broker.%s, which is not among %v", name, part, listed)

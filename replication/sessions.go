@@ -62,9 +62,9 @@ func (c *Controller) watchSessions(ctx context.Context, term uint64) {
 		now := c.o.Clock.Now()
 		expired, next, some := c.expired(now)
 		for _, b := range expired {
-			c.lg.Warn("a broker is not heard of any more and is fenced", zap.Int32("broker", b.ID), zap.Int64("broker_epoch", b.Epoch))
+			c.lg.Warn("a broker is not heard of any more and is fenced", zap.Int32("broker_id", b.ID), zap.Int64("broker_epoch", b.Epoch))
 			if err := c.fence(ctx, term, b); err != nil && ctx.Err() == nil {
-				c.lg.Error("cannot fence a broker", zap.Int32("broker", b.ID), zap.Error(err))
+				c.lg.Error("cannot fence a broker", zap.Int32("broker_id", b.ID), zap.Error(err))
 				_ = clock.Sleep(ctx, c.o.Clock, fenceAgain) // the loop looks whether it is to end
 			}
 		}
