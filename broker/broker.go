@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	iofs "io/fs"
 	"net"
 	"path"
 	"slices"
@@ -60,6 +59,9 @@ type Options struct {
 	Fatal func(error)
 
 	levels *levels.Registry
+	// first is the first start of several brokers together; nil if there is none, or this
+	// one starts alone.
+	first *firstStart
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -103,6 +105,7 @@ type Broker struct {
 	coordinators *coordinators
 	server       *server
 	listeners    []*listener
+	disk         *vfs.Deferred // until the first start is over; nil at any other
 
 	mu         sync.Mutex // guards the fields below
 	checkpoint clock.Timer
@@ -167,10 +170,8 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.replicas.Start(b.controller.Image); err != nil {
 		return err
 	}
-	for _, l := range b.listeners {
-		if l.kind == api.Broker {
-			b.server.open(l)
-		}
+	if b.disk == nil { // brokers that were here before wait for each other's partitions
+		b.serveClients()
 	}
 	if !b.alone() {
 		b.lifecycle.Start()
@@ -178,6 +179,12 @@ func (b *Broker) start(ctx context.Context) error {
 			return err
 		}
 		b.scheduleShrinking()
+	}
+	if b.disk != nil {
+		if err := b.o.first.finish(ctx, b); err != nil {
+			return err
+		}
+		b.serveClients()
 	}
 	b.scheduleCheckpoint()
 	b.scheduleUpkeep()
@@ -187,6 +194,15 @@ func (b *Broker) start(ctx context.Context) error {
 		b.scheduleCleaning()
 	}
 	return nil
+}
+
+// serveClients accepts the connections of clients and other brokers.
+func (b *Broker) serveClients() {
+	for _, l := range b.listeners {
+		if l.kind == api.Broker {
+			b.server.open(l)
+		}
+	}
 }
 
 // alone reports whether this node is the only one of its cluster.
@@ -293,14 +309,24 @@ func (b *Broker) openDirs() error {
 	if err := start.Check(b.o.FS); err != nil {
 		return err
 	}
-	if fresh, err := b.unformatted(); err != nil {
+	known, err := begun(b.o.FS, b.conf.LogDirs)
+	if err != nil {
 		return err
-	} else if fresh && b.o.ClusterID == "" && !b.conf.Lone() {
+	}
+	if !known && b.o.ClusterID == "" && !b.conf.Lone() {
 		return fmt.Errorf("%s is new, and the nodes of a cluster must agree on its id: format it with 'klamm storage format', or set CLUSTER_ID", b.conf.LogDirs[0])
+	}
+	if b.o.first == nil && !known && b.conf.Lone() {
+		b.o.first = newFirstStart(1)
+	}
+	open := dirs.Open
+	if b.o.first != nil {
+		b.disk = vfs.NewDeferred(b.o.FS)
+		b.o.FS, open = b.disk, dirs.OpenNew
 	}
 	want := dirs.Identity{ClusterID: b.o.ClusterID, NodeID: b.conf.NodeID}
 	for _, dir := range b.conf.LogDirs {
-		d, got, err := dirs.Open(b.o.FS, dir, want)
+		d, got, err := open(b.o.FS, dir, want)
 		if err != nil {
 			return err
 		}
@@ -309,15 +335,6 @@ func (b *Broker) openDirs() error {
 	}
 	b.clusterID = want.ClusterID
 	return nil
-}
-
-// unformatted reports whether the first log directory belongs to nobody yet.
-func (b *Broker) unformatted() (bool, error) {
-	_, err := b.o.FS.Stat(path.Join(b.conf.LogDirs[0], log.PropertiesFile))
-	if errors.Is(err, iofs.ErrNotExist) {
-		return true, nil
-	}
-	return false, err
 }
 
 // full returns the error of a log directory of this broker if none is well.

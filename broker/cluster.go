@@ -74,7 +74,8 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	of.Near = true
 	o.Of = of
 	c := &Cluster{o: o, id: of.ClusterID}
-	if err := c.identify(); err != nil {
+	first, err := c.identify()
+	if err != nil {
 		return nil, err
 	}
 	if err := c.bind(); err != nil {
@@ -86,7 +87,7 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	defer cancel()
 	for i, n := range c.nodes {
 		wg.Go(func() {
-			if errs[i] = c.Start(ctx, n.id); errs[i] != nil {
+			if errs[i] = c.start(ctx, n.id, first); errs[i] != nil {
 				cancel() // the others may wait for this one
 			}
 		})
@@ -123,21 +124,29 @@ func (c *Cluster) disk(id int32) vfs.FS {
 	return c.o.Of.FS
 }
 
-// identify gives the cluster the id that its brokers have on their disks, or a new one.
-func (c *Cluster) identify() error {
+// identify gives the cluster the id that its brokers have on their disks, or a new one. If
+// nobody has anything yet, it returns their first start.
+func (c *Cluster) identify() (*firstStart, error) {
+	first := newFirstStart(c.o.Brokers)
 	for i := range c.o.Brokers {
-		d, err := convert.Look(c.disk(int32(i+1)), c.dirs(int32(i + 1))[0])
+		id := int32(i + 1)
+		d, err := convert.Look(c.disk(id), c.dirs(id)[0])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if c.id == "" {
 			c.id = d.ClusterID
+		}
+		if known, err := begun(c.disk(id), c.dirs(id)); err != nil {
+			return nil, err
+		} else if known {
+			first = nil
 		}
 	}
 	if c.id == "" {
 		c.id = prim.RandomUUID().String()
 	}
-	return nil
+	return first, nil
 }
 
 // bind binds the sockets of every broker, so that all addresses are known before the first
@@ -180,7 +189,9 @@ func (c *Cluster) node(id int32) *node {
 }
 
 // Start starts a broker that does not run.
-func (c *Cluster) Start(ctx context.Context, id int32) error {
+func (c *Cluster) Start(ctx context.Context, id int32) error { return c.start(ctx, id, nil) }
+
+func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error {
 	n := c.node(id)
 	if n == nil {
 		return fmt.Errorf("there is no broker %d", id)
@@ -203,7 +214,7 @@ func (c *Cluster) Start(ctx context.Context, id int32) error {
 		return err
 	}
 	o := c.o.Of
-	o.Config, o.ClusterID = static, c.id
+	o.Config, o.ClusterID, o.first = static, c.id, first
 	o.FS = c.disk(id)
 	if c.o.Logger != nil {
 		o.Logger = c.o.Logger(id)

@@ -4,6 +4,7 @@ package log
 const (
 	LockFile          = ".lock"
 	PropertiesFile    = "meta.properties"
+	NewPropertiesFile = PropertiesFile + ".new" // the same, while a first start is under way
 	CleanFile         = ".kafka_cleanshutdown"
 	RecoveryPointFile = "recovery-point-offset-checkpoint"
 	HighWatermarkFile = "replication-offset-checkpoint"

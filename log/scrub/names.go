@@ -20,7 +20,7 @@ const (
 // isDirectoryFile reports whether a file belongs to the log directory itself.
 func isDirectoryFile(name string) bool {
 	switch name {
-	case log.PropertiesFile, log.CleanFile, log.RecoveryPointFile, log.HighWatermarkFile, log.LogStartFile, log.CleanerFile, log.BootstrapFile:
+	case log.PropertiesFile, log.NewPropertiesFile, log.CleanFile, log.RecoveryPointFile, log.HighWatermarkFile, log.LogStartFile, log.CleanerFile, log.BootstrapFile:
 		return true
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -434,5 +435,72 @@ func TestNoSyncer(t *testing.T) {
 	plain := struct{ FS }{NewMem()}
 	if s, err := NewSyncer(Bounded(Inject(plain, func(Op, string) error { return nil }), 4), "/"); s != nil || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// Nothing is durable before Settle, and all that was asked for is afterwards, under the name
+// that it has then. From then on a sync is one.
+func TestDeferred(t *testing.T) {
+	m := NewMem()
+	syncs := make(map[string]int)
+	d := NewDeferred(Inject(m, func(op Op, name string) error {
+		if op == OpSync || op == OpSyncDir {
+			syncs[name]++
+		}
+		return nil
+	}))
+	check(t, d.MkdirAll("a", 0o755))
+	check(t, d.SyncDir(".")) // the entry of a
+	check(t, WriteFileAtomic(d, "a/kept", []byte("one")))
+	check(t, WriteFileAtomic(d, "a/kept", []byte("two")))
+	check(t, WriteFileAtomic(d, "a/rebuilt", []byte("x")))
+	check(t, WriteFileAtomic(d, "a/removed", []byte("x")))
+	check(t, d.Remove("a/removed"))
+	log, err := d.Create("a/log")
+	check(t, err)
+	_, err = log.WriteAt([]byte("entry"), 0)
+	check(t, err)
+	check(t, log.Sync())
+	check(t, d.Rename("a", "b"))
+	if err := d.SyncDir("missing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("sync of what is not there: %v", err)
+	}
+	if len(syncs) > 0 {
+		t.Errorf("synced before Settle: %v", syncs)
+	}
+	check(t, d.Settle(func(name string) bool { return path.Base(name) == "rebuilt" }))
+	want := map[string]int{".": 1, "b": 1, "b/kept": 1, "b/log": 1}
+	if !maps.Equal(syncs, want) {
+		t.Errorf("synced by Settle: %v, want %v", syncs, want)
+	}
+	_, err = log.WriteAt([]byte("!"), 5)
+	check(t, err)
+	check(t, log.Sync())
+	check(t, WriteFileAtomic(d, "b/later", []byte("three")))
+	c := m.CrashClone(CrashPolicy{})
+	for name, want := range map[string]string{"b/kept": "two", "b/log": "entry!", "b/later": "three"} {
+		if got := string(content(t, c, name)); got != want {
+			t.Errorf("%s holds %q after a crash, want %q", name, got, want)
+		}
+	}
+	check(t, log.Close())
+}
+
+// A sync that fails in Settle is its error.
+func TestDeferredSettleFails(t *testing.T) {
+	boom := errors.New("boom")
+	for _, bad := range []Op{OpSync, OpSyncDir, OpOpen} {
+		armed := false
+		d := NewDeferred(Inject(NewMem(), func(op Op, name string) error {
+			if armed && op == bad {
+				return boom
+			}
+			return nil
+		}))
+		check(t, WriteFileAtomic(d, "f", []byte("x")))
+		armed = true
+		if err := d.Settle(func(string) bool { return false }); !errors.Is(err, boom) {
+			t.Errorf("%s fails: %v", bad, err)
+		}
 	}
 }

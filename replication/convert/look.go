@@ -29,7 +29,8 @@ import (
 type Kind int8
 
 const (
-	// New is the kind of a directory that is missing, or has nothing of a broker.
+	// New is the kind of a directory that is missing, or has nothing of a broker but a
+	// first start of klamm that was cut short.
 	New Kind = iota
 	// Klamm is the kind of a directory with klamm's metadata log.
 	Klamm
@@ -114,10 +115,13 @@ func Look(fs vfs.FS, dir string) (Directory, error) {
 		}
 	}
 	form, err := quorum.FormOf(fs, path.Join(dir, metadataDir))
-	if err != nil {
+	// A broker's first start claims the directory last.
+	unfinished := d.Kind == New && d.Partitions == 0
+	if err != nil && !unfinished {
 		return d, err
 	}
 	switch {
+	case err != nil, form == quorum.Klamm && unfinished:
 	case form == quorum.Klamm:
 		d.Kind = Klamm
 	case form == quorum.Kafka:

@@ -8,12 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	iofs "io/fs"
 	"path"
-	"strconv"
 	"sync"
-
-	"github.com/magiconair/properties"
 
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -43,16 +39,21 @@ type Dir struct {
 	replicas    int                         // partitions in here
 }
 
-// Identity is what meta.properties says of a node.
-type Identity struct {
-	ClusterID string
-	NodeID    int32
-}
-
 // Open locks a log directory and reads who it belongs to, making both on the
 // first start. want.ClusterID may be empty, and then the directory's own, or a
 // new one, is taken.
 func Open(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error) {
+	return openDir(fs, dir, want, (*Dir).claim)
+}
+
+// OpenNew is Open of a directory that nobody has claimed, for the first start of a broker. It
+// stays unclaimed until [Dir.Claim], and what is left in it of a first start that did not
+// get there is given up: the metadata log is set aside.
+func OpenNew(fs vfs.FS, dir string, want Identity) (*Dir, Identity, error) {
+	return openDir(fs, dir, want, (*Dir).begin)
+}
+
+func openDir(fs vfs.FS, dir string, want Identity, claim func(*Dir, Identity) (Identity, error)) (_ *Dir, got Identity, err error) {
 	d := &Dir{Path: dir, fs: fs, found: make(map[string]map[string]int64)}
 	if err := Make(fs, dir); err != nil {
 		return nil, got, err
@@ -71,7 +72,7 @@ func Open(fs vfs.FS, dir string, want Identity) (_ *Dir, got Identity, err error
 	if d.syncer, err = vfs.NewSyncer(fs, dir); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, got, err
 	}
-	if got, err = d.identity(want); err != nil {
+	if got, err = claim(d, want); err != nil {
 		return nil, got, err
 	}
 	d.epoch = -1
@@ -126,43 +127,6 @@ func Make(fs vfs.FS, dir string) error {
 
 // File returns the path of a file or directory in d.
 func (d *Dir) File(name string) string { return path.Join(d.Path, name) }
-
-// identity reads meta.properties, or writes it where there is none.
-func (d *Dir) identity(want Identity) (Identity, error) {
-	text, err := vfs.ReadFile(d.fs, d.File(log.PropertiesFile))
-	if errors.Is(err, iofs.ErrNotExist) {
-		if want.ClusterID == "" {
-			want.ClusterID = prim.RandomUUID().String()
-		}
-		d.ID = prim.RandomUUID()
-		text := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", want.ClusterID, want.NodeID, d.ID)
-		return want, vfs.WriteFileAtomic(d.fs, d.File(log.PropertiesFile), []byte(text))
-	}
-	if err != nil {
-		return want, err
-	}
-	loader := properties.Loader{Encoding: properties.ISO_8859_1, DisableExpansion: true}
-	p, err := loader.LoadBytes(text)
-	if err != nil {
-		return want, fmt.Errorf("%s: %w", d.File(log.PropertiesFile), err)
-	}
-	got := Identity{ClusterID: p.GetString("cluster.id", "")}
-	node, err := strconv.ParseInt(p.GetString("node.id", p.GetString("broker.id", "")), 10, 32)
-	if err != nil {
-		return got, fmt.Errorf("%s: node.id: %w", d.File(log.PropertiesFile), err)
-	}
-	got.NodeID = int32(node)
-	if d.ID, err = prim.ParseUUID(p.GetString("directory.id", "")); err != nil {
-		return got, fmt.Errorf("%s: directory.id: %w", d.File(log.PropertiesFile), err)
-	}
-	if want.ClusterID != "" && want.ClusterID != got.ClusterID {
-		return got, fmt.Errorf("%s belongs to cluster %s, not %s", d.Path, got.ClusterID, want.ClusterID)
-	}
-	if want.NodeID != got.NodeID {
-		return got, fmt.Errorf("%s belongs to node %d, but node.id is %d", d.Path, got.NodeID, want.NodeID)
-	}
-	return got, nil
-}
 
 // cleanMark is what the mark of a clean shutdown says.
 type cleanMark struct {

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	iofs "io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,7 +15,9 @@ import (
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log"
+	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication"
+	"github.com/klamm-io/klamm/replication/dirs"
 )
 
 // count returns how many brokers to start: as many as were asked for, if the data directory
@@ -53,12 +54,13 @@ func brokersIn(dir string) (int, error) {
 		return 1, nil
 	}
 	for n := 0; ; n++ {
-		_, err := os.Stat(filepath.Join(dir, broker.BrokerDir(int32(n+1)), log.PropertiesFile))
-		if errors.Is(err, iofs.ErrNotExist) {
-			return n, nil
-		}
+		// If one broker's directory is claimed, those whose claim was cut short are others'.
+		claimed, err := dirs.Claimed(vfs.OS(), filepath.ToSlash(filepath.Join(dir, broker.BrokerDir(int32(n+1)))), n > 0)
 		if err != nil {
 			return 0, err
+		}
+		if !claimed {
+			return n, nil
 		}
 	}
 }
