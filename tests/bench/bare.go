@@ -21,6 +21,7 @@ const (
 	bareReceive  bareMode = 'w' // reads frames from a socket and writes each to a file
 	bareSend     bareMode = 'r' // reads pieces of a file and writes them to a socket
 	bareSendfile bareMode = 's' // has the kernel copy pieces of a file to a socket
+	bareForward  bareMode = 'f' // bareReceive, and writes each frame to the peers too
 )
 
 // bareChunk is the size of a frame or piece.
@@ -29,7 +30,7 @@ const bareChunk = 1 << 20
 // serveBare is a process of its own that runs one loop a connection, so that its
 // CPU can be measured as a broker's is. A connection begins with the mode and
 // the number of bytes. It returns when it can accept no more.
-func serveBare(dir string) error {
+func serveBare(dir string, peers []string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -41,14 +42,14 @@ func serveBare(dir string) error {
 			return err
 		}
 		go func() {
-			if err := bareLoop(c.(*net.TCPConn), dir, n); err != nil {
+			if err := bareLoop(c.(*net.TCPConn), dir, n, peers); err != nil {
 				fmt.Fprintln(os.Stderr, "bare:", err)
 			}
 		}()
 	}
 }
 
-func bareLoop(c *net.TCPConn, dir string, n int) error {
+func bareLoop(c *net.TCPConn, dir string, n int, peers []string) error {
 	defer c.Close()
 	var head [9]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
@@ -57,7 +58,21 @@ func bareLoop(c *net.TCPConn, dir string, n int) error {
 	total := int64(binary.BigEndian.Uint64(head[1:]))
 	buf := make([]byte, bareChunk)
 	name := filepath.Join(dir, "bare")
-	if bareMode(head[0]) == bareReceive {
+	var forward []net.Conn
+	if bareMode(head[0]) == bareForward {
+		for _, p := range peers {
+			to, err := net.Dial("tcp", p)
+			if err != nil {
+				return err
+			}
+			defer to.Close()
+			if _, err := to.Write(binary.BigEndian.AppendUint64([]byte{byte(bareReceive)}, uint64(total))); err != nil {
+				return err
+			}
+			forward = append(forward, to)
+		}
+	}
+	if m := bareMode(head[0]); m == bareReceive || m == bareForward {
 		name = fmt.Sprint(name, n)
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
@@ -67,11 +82,14 @@ func bareLoop(c *net.TCPConn, dir string, n int) error {
 	defer f.Close()
 	for at := int64(0); at < total; at += bareChunk {
 		switch bareMode(head[0]) {
-		case bareReceive:
+		case bareReceive, bareForward:
 			if _, err := io.ReadFull(c, buf); err != nil {
 				return err
 			}
 			_, err = f.WriteAt(buf, at)
+			for i := 0; err == nil && i < len(forward); i++ {
+				_, err = forward[i].Write(buf)
+			}
 		case bareSend:
 			if _, err := f.ReadAt(buf, at); err != nil {
 				return err
@@ -81,6 +99,11 @@ func bareLoop(c *net.TCPConn, dir string, n int) error {
 			err = sendfile(c, f, at, bareChunk)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	for _, to := range forward { // until they are done
+		if _, err := io.ReadFull(to, buf[:1]); err != nil {
 			return err
 		}
 	}
@@ -181,7 +204,7 @@ func talkBare(addr string, mode bareMode, total int64) error {
 	}
 	buf := make([]byte, bareChunk)
 	for left := total; left > 0; left -= bareChunk {
-		if mode == bareReceive {
+		if mode == bareReceive || mode == bareForward {
 			_, err = c.Write(buf)
 		} else {
 			_, err = io.ReadFull(c, buf)

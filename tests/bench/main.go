@@ -28,6 +28,9 @@ type options struct {
 	systems []string
 	only    string
 	fill    int64 // bytes of file to warm the page cache with
+	kills   int   // of a leader, in a round
+
+	clusters map[string]*systems.Cluster // that run, by name
 }
 
 func main() {
@@ -36,7 +39,7 @@ func main() {
 		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "bare" {
-		fmt.Fprintln(os.Stderr, "bare:", serveBare(os.Args[2]))
+		fmt.Fprintln(os.Stderr, "bare:", serveBare(os.Args[2], os.Args[3:]))
 		os.Exit(1)
 	}
 	if len(os.Args) > 2 && os.Args[1] == "bareserver" {
@@ -60,10 +63,12 @@ func main() {
 	flag.Int64Var(&o.recover, "recover", 2_000_000_000, "bytes of values that an unclean start has to check")
 	flag.Int64Var(&o.compact, "compact", 1_000_000_000, "bytes of log that are compacted, in records of 200 B, five of a key")
 	flag.IntVar(&o.many, "partitions", 10_000, "partitions that are idle, in 10 topics")
+	flag.IntVar(&o.kills, "kills", 30, "kills of a leader of klamm; of the JVM, which takes long, a tenth")
 	flag.StringVar(&names, "systems", "klamm,jvm", "what to measure: klamm, jvm, kfake")
 	flag.StringVar(&o.only, "only", "", "measurements whose name has this in it")
 	flag.Parse()
 	o.systems = strings.Split(names, ",")
+	o.clusters = make(map[string]*systems.Cluster)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -151,6 +156,9 @@ func run(ctx context.Context, o options) error {
 	defer func() {
 		for _, p := range procs {
 			p.Stop()
+		}
+		for _, c := range o.clusters {
+			c.Kill()
 		}
 	}()
 	if slices.ContainsFunc(list, func(m measurement) bool { return !m.fresh }) {

@@ -32,19 +32,30 @@ func measurements() []measurement {
 		{name: "create a topic until usable", run: createTopic},
 		{name: "5,000 idle connections", run: idleConnections, fresh: true, most: 3},
 		{name: "5,000 partitions, one record each", run: manyPartitions, fresh: true, most: 1},
-	}, storage()...)
+	}, append(cluster(), storage()...)...)
 }
 
 const partitions = 6
 
+// system is what is measured: a broker, or a cluster of them.
+type system interface {
+	Seeds() []string
+	CPU() (user, system time.Duration, err error)
+	RSS() (int64, error)
+}
+
 // topic makes a topic with six partitions.
-func topic(ctx context.Context, p *systems.Process, name string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(p.Addr))
+func topic(ctx context.Context, p system, name string) error {
+	return replicated(ctx, p, name, partitions, 1)
+}
+
+func replicated(ctx context.Context, p system, name string, partitions int32, replicas int16) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(p.Seeds()...))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	r, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, 1, nil, name)
+	r, err := kadm.NewClient(cl).CreateTopic(ctx, partitions, replicas, nil, name)
 	if err == nil {
 		err = r.Err
 	}
@@ -60,8 +71,8 @@ func warm(ctx context.Context, p *systems.Process, bytes int64) error {
 }
 
 // load produces bytes of values and returns how long it took.
-func load(ctx context.Context, p *systems.Process, topic string, size, batch int, bytes int64) (time.Duration, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(p.Addr), kgo.ProducerBatchMaxBytes(int32(batch)), kgo.ProducerLinger(5*time.Millisecond),
+func load(ctx context.Context, p system, topic string, size, batch int, bytes int64) (time.Duration, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(p.Seeds()...), kgo.ProducerBatchMaxBytes(int32(batch)), kgo.ProducerLinger(5*time.Millisecond),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(1<<30), kgo.MaxBufferedBytes(64<<20), kgo.DefaultProduceTopic(topic),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
@@ -102,7 +113,7 @@ func load(ctx context.Context, p *systems.Process, topic string, size, batch int
 }
 
 // used measures the CPU that the broker uses while f runs.
-func used(p *systems.Process, f func() error) (user, system time.Duration, err error) {
+func used(p system, f func() error) (user, system time.Duration, err error) {
 	u0, s0, err := p.CPU()
 	if err != nil {
 		return 0, 0, err
@@ -126,19 +137,24 @@ func produce(size, batch int) func(context.Context, options, string, *systems.Pr
 		if batch < 1<<20 {
 			bytes /= 4
 		}
-		var took time.Duration
-		user, system, err := used(p, func() (err error) {
-			took, err = load(ctx, p, t, size, batch, bytes)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		rss, err := p.RSS()
-		gb := float64(bytes) / 1e9
-		return map[string]float64{"CPU s/GB": (user + system).Seconds() / gb, "user s/GB": user.Seconds() / gb, "system s/GB": system.Seconds() / gb,
-			"MB/s": float64(bytes) / 1e6 / took.Seconds(), "RSS MB": float64(rss) / 1e6}, err
+		return produced(ctx, p, t, size, batch, bytes)
 	}
+}
+
+// produced measures a load.
+func produced(ctx context.Context, p system, t string, size, batch int, bytes int64) (map[string]float64, error) {
+	var took time.Duration
+	user, system, err := used(p, func() (err error) {
+		took, err = load(ctx, p, t, size, batch, bytes)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rss, err := p.RSS()
+	gb := float64(bytes) / 1e9
+	return map[string]float64{"CPU s/GB": (user + system).Seconds() / gb, "user s/GB": user.Seconds() / gb, "system s/GB": system.Seconds() / gb,
+		"MB/s": float64(bytes) / 1e6 / took.Seconds(), "RSS MB": float64(rss) / 1e6}, err
 }
 
 // produceOne produces single records, each in a request of its own.
@@ -227,13 +243,18 @@ func fetch(ctx context.Context, o options, name string, p *systems.Process, roun
 
 // lowLoad produces at a fixed rate and consumes at the same time.
 func lowLoad(ctx context.Context, o options, name string, p *systems.Process, round int) (map[string]float64, error) {
-	const t, rate, seconds = "low", 1000, 5
 	if round == 0 {
-		if err := topic(ctx, p, t); err != nil {
+		if err := topic(ctx, p, "low"); err != nil {
 			return nil, err
 		}
 	}
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(p.Addr), kgo.ConsumeTopics(t), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()))
+	return paced(ctx, p, "low")
+}
+
+// paced measures 1,000 records a second to a topic, which is consumed meanwhile.
+func paced(ctx context.Context, p system, t string) (map[string]float64, error) {
+	const rate, seconds = 1000, 5
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(p.Seeds()...), kgo.ConsumeTopics(t), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()))
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +266,7 @@ func lowLoad(ctx context.Context, o options, name string, p *systems.Process, ro
 			consumer.PollFetches(reading)
 		}
 	}()
-	producer, err := kgo.NewClient(kgo.SeedBrokers(p.Addr), kgo.DefaultProduceTopic(t), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(p.Seeds()...), kgo.DefaultProduceTopic(t), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
 		return nil, err
 	}

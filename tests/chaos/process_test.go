@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -42,31 +41,6 @@ type process struct {
 	paused bool
 }
 
-// given are the ports that some test of this process has.
-var given sync.Map
-
-// freePorts finds ports that nobody listens on, below those that the system gives to
-// connections: a broker that is started again finds its own ports free.
-func freePorts(t testing.TB, n int) (out []string) {
-	t.Helper()
-	for range 1000 {
-		at := fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000))
-		if _, taken := given.LoadOrStore(at, true); taken {
-			continue
-		}
-		l, err := net.Listen("tcp", at)
-		if err != nil {
-			continue // another process has it
-		}
-		defer l.Close()
-		if out = append(out, l.Addr().String()); len(out) == n {
-			return out
-		}
-	}
-	t.Fatalf("there are no %d free ports", n)
-	return nil
-}
-
 // startProcesses formats and starts the brokers. With proxied links, what they send each other
 // can be cut off.
 func startProcesses(t testing.TB, proxied bool) *processes {
@@ -78,7 +52,10 @@ func startProcesses(t testing.TB, proxied bool) *processes {
 	dir := t.TempDir()
 	p := &processes{t: t, klamm: binary, nodes: make(map[int32]*process)}
 	id := strings.TrimSpace(p.command("storage", "random-uuid"))
-	ports := freePorts(t, 3*len(brokers))
+	ports, err := systems.FreePorts(3 * len(brokers))
+	if err != nil {
+		t.Fatal(err)
+	}
 	clients, brokersAt, controllers := ports[:3], ports[3:6], ports[6:]
 	t.Cleanup(p.close)
 	reach := func(address string) string { return address }

@@ -31,6 +31,9 @@ type Process struct {
 	output  *tail
 }
 
+// Seeds are the addresses that clients ask first.
+func (p *Process) Seeds() []string { return strings.Split(p.Addr, ",") }
+
 // KlammBinary returns the binary to test: $KLAMM, or bin/klamm of this checkout.
 func KlammBinary() (string, error) {
 	path := os.Getenv("KLAMM")
@@ -190,10 +193,11 @@ func startJVM(dir, level string, standalone bool, overrides []string) (*Process,
 	}
 	starting <- struct{}{}
 	defer func() { <-starting }()
-	broker, controller, err := freePorts()
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
+	broker, controller := ports[0], ports[1]
 	file := JVMProperties(dir)
 	props := map[string]string{
 		"process.roles": "broker,controller", "node.id": "1",
@@ -201,20 +205,20 @@ func startJVM(dir, level string, standalone bool, overrides []string) (*Process,
 		"offsets.topic.replication.factor": "1", "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
 		"share.coordinator.state.topic.replication.factor": "1", "share.coordinator.state.topic.min.isr": "1",
 	}
-	format := []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", file}
+	format := []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", clusterID, "-c", file}
 	if standalone {
 		format = append(format, "--standalone")
 		if before, err := os.ReadFile(file); err == nil {
-			_, after, _ := strings.Cut(string(before), "bootstrap.servers=127.0.0.1:")
+			_, after, _ := strings.Cut(string(before), "bootstrap.servers=")
 			if _, err := fmt.Sscan(after, &controller); err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		}
-		props["controller.quorum.bootstrap.servers"] = fmt.Sprintf("127.0.0.1:%d", controller)
+		props["controller.quorum.bootstrap.servers"] = controller
 	} else {
-		props["controller.quorum.voters"] = fmt.Sprintf("1@127.0.0.1:%d", controller)
+		props["controller.quorum.voters"] = "1@" + controller
 	}
-	props["listeners"] = fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", broker, controller)
+	props["listeners"] = "PLAINTEXT://" + broker + ",CONTROLLER://" + controller
 	for _, o := range overrides {
 		k, v, _ := strings.Cut(o, "=")
 		props[k] = v
@@ -231,7 +235,7 @@ func startJVM(dir, level string, standalone bool, overrides []string) (*Process,
 			return nil, fmt.Errorf("format: %w\n%s", err, out)
 		}
 	}
-	p := &Process{Name: "jvm", Addr: fmt.Sprintf("127.0.0.1:%d", broker), output: new(tail)}
+	p := &Process{Name: "jvm", Addr: broker, output: new(tail)}
 	p.cmd = exec.Command("java", append(append([]string{}, jvmFlags...), "-Dorg.slf4j.simpleLogger.defaultLogLevel="+level, "-cp", classpath, "kafka.Kafka", file)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.Started = time.Now()
@@ -270,20 +274,6 @@ func Self(name string, args ...string) (*Process, error) {
 		return nil, fmt.Errorf("%s said %q: %w\n%s", name, line, err, p.output)
 	}
 	return p, nil
-}
-
-func freePorts() (a, b int, err error) {
-	la, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer la.Close()
-	lb, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer lb.Close()
-	return la.Addr().(*net.TCPAddr).Port, lb.Addr().(*net.TCPAddr).Port, nil
 }
 
 // await waits until the process accepts connections.
