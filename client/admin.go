@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -96,21 +97,35 @@ type Cluster struct {
 	ID         string
 	Controller int32 // -1 if there is none
 	Brokers    []BrokerInfo
+	Fenced     []BrokerInfo // registered, and serving nobody; brokers before Kafka 4.0 do not name them
 }
 
 // DescribeCluster returns the cluster's id, controller and brokers.
 func (a *Admin) DescribeCluster(ctx context.Context) (out Cluster, err error) {
 	err = a.call(ctx, "DescribeCluster", func(ctx context.Context) error {
-		req, resp := new(msg.DescribeClusterRequest), new(msg.DescribeClusterResponse)
-		req.SetDefaults()
-		if err := a.cl.doAny(ctx, req, resp); err != nil {
+		resp := new(msg.DescribeClusterResponse)
+		err := a.cl.anyConn(ctx, func(cn versioned) error {
+			req := new(msg.DescribeClusterRequest)
+			req.SetDefaults()
+			if v, err := cn.Version(wire.DescribeCluster); err == nil && v >= 2 {
+				req.IncludeFencedBrokers = true
+			}
+			return cn.Do(ctx, req, resp)
+		})
+		if err != nil {
 			return err
 		}
 		out = Cluster{ID: resp.ClusterId, Controller: resp.ControllerId}
 		for _, b := range resp.Brokers {
-			out.Brokers = append(out.Brokers, BrokerInfo{b.BrokerId, b.Host, b.Port, text(b.Rack)})
+			to := &out.Brokers
+			if b.IsFenced {
+				to = &out.Fenced
+			}
+			*to = append(*to, BrokerInfo{b.BrokerId, b.Host, b.Port, text(b.Rack)})
 		}
-		slices.SortFunc(out.Brokers, func(x, y BrokerInfo) int { return int(x.ID - y.ID) })
+		for _, all := range [][]BrokerInfo{out.Brokers, out.Fenced} {
+			slices.SortFunc(all, func(x, y BrokerInfo) int { return int(x.ID - y.ID) })
+		}
 		return because(resp.ErrorCode, resp.ErrorMessage)
 	})
 	return out, err

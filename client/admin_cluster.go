@@ -54,6 +54,18 @@ func (a *Admin) DescribeQuorum(ctx context.Context) (out Quorum, err error) {
 	return out, err
 }
 
+// UnregisterBroker takes a broker that has stopped for good out of the metadata. It does
+// not move the replicas that the broker has.
+func (a *Admin) UnregisterBroker(ctx context.Context, id int32) error {
+	return a.onController(ctx, "UnregisterBroker", func(ctx context.Context, cn versioned) error {
+		resp := new(msg.UnregisterBrokerResponse)
+		if err := cn.Do(ctx, &msg.UnregisterBrokerRequest{BrokerId: id}, resp); err != nil {
+			return err
+		}
+		return because(resp.ErrorCode, resp.ErrorMessage)
+	})
+}
+
 func timeOf(ms int64) time.Time {
 	if ms < 0 {
 		return time.Time{}

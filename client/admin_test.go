@@ -113,6 +113,9 @@ func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.
 		for _, b := range f.brokers {
 			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: b, Host: "h", Port: 1})
 		}
+		if r.IncludeFencedBrokers {
+			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: 9, Host: "h", Port: 1, IsFenced: true})
+		}
 		return resp
 	case *msg.DescribeQuorumRequest:
 		return &msg.DescribeQuorumResponse{Topics: []msg.DescribeQuorumResponseTopicData{{TopicName: "__cluster_metadata", Partitions: []msg.DescribeQuorumResponsePartitionData{{LeaderId: f.brokers[0],
@@ -127,6 +130,16 @@ func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.
 			resp.ReplicaElectionResults = append(resp.ReplicaElectionResults, out)
 		}
 		return resp
+	case *msg.UnregisterBrokerRequest:
+		resp := new(msg.UnregisterBrokerResponse)
+		if r.BrokerId != 9 {
+			resp.ErrorCode = int16(kerr.BrokerIdNotRegistered)
+		}
+		return resp
+	case *msg.AlterPartitionReassignmentsRequest:
+		return f.reassign(r)
+	case *msg.ListPartitionReassignmentsRequest:
+		return f.reassigning(r)
 	case *msg.DescribeLogDirsRequest:
 		return &msg.DescribeLogDirsResponse{Results: []msg.DescribeLogDirsResponseDescribeLogDirsResult{{LogDir: fmt.Sprintf("/d%d", id), TotalBytes: -1, UsableBytes: -1,
 			Topics: []msg.DescribeLogDirsResponseDescribeLogDirsTopic{{Name: "t", Partitions: []msg.DescribeLogDirsResponseDescribeLogDirsPartition{{PartitionSize: 7}}}}}}}
@@ -265,6 +278,15 @@ func TestAdminCluster(t *testing.T) {
 		c, err := a.DescribeCluster(ctx)
 		if err != nil || c.ID != "fake" || c.Controller != 1 || len(c.Brokers) != 2 {
 			t.Errorf("%+v, %v", c, err)
+		}
+		if len(c.Fenced) != 1 || c.Fenced[0].ID != 9 {
+			t.Errorf("fenced: %+v", c.Fenced)
+		}
+		if err := a.UnregisterBroker(ctx, 9); err != nil {
+			t.Error(err)
+		}
+		if err := a.UnregisterBroker(ctx, 8); !errors.Is(err, kerr.BrokerIdNotRegistered) {
+			t.Errorf("unregister a broker that is not there: %v", err)
 		}
 		dirs, err := a.DescribeLogDirs(ctx)
 		if err != nil || len(dirs) != 2 || dirs[1].Path != "/d2" || dirs[0].Partitions[0].Size != 7 {

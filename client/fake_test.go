@@ -40,6 +40,7 @@ type fake struct {
 	asked       []fakeAsk                         // fetches
 	entered     map[*msg.FetchRequest]fakeEntered // fetches that have been taken into their session
 
+	moves    map[TopicPartition][]int32 // reassignments under way, and where to
 	nextPID  int64
 	maxBatch int
 	commits  map[string]map[string]map[int32]int64 // group, topic, partition

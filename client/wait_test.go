@@ -78,6 +78,17 @@ var waits = map[string]wait{
 		_, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
 		return err
 	}},
+	"Admin.UnregisterBroker": {[]string{"UnregisterBroker"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		return a.UnregisterBroker(ctx, 9)
+	}},
+	"Admin.AlterPartitionReassignments": {[]string{"AlterPartitionReassignments"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		_, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}})
+		return err
+	}},
+	"Admin.ListPartitionReassignments": {[]string{"ListPartitionReassignments"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		_, err := a.ListPartitionReassignments(ctx)
+		return err
+	}},
 	"Admin.DescribeLogDirs": {[]string{"DescribeLogDirs"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
 		_, err := a.DescribeLogDirs(ctx)
 		return err

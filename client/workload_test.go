@@ -118,6 +118,15 @@ var persistent = map[wire.Key][]workload{
 		got, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
 		return errors.Join(err, got[TopicPartition{"t", 0}])
 	})},
+	wire.UnregisterBroker: {adminWork("unregister", func(ctx context.Context, a *Admin) error { return a.UnregisterBroker(ctx, 9) })},
+	wire.AlterPartitionReassignments: {adminWork("reassign", func(ctx context.Context, a *Admin) error {
+		got, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}})
+		return errors.Join(err, got[TopicPartition{"t", 0}])
+	})},
+	wire.ListPartitionReassignments: {adminWork("list reassignments", func(ctx context.Context, a *Admin) error {
+		_, err := a.ListPartitionReassignments(ctx)
+		return err
+	})},
 	wire.DescribeCluster: {adminWork("cluster", func(ctx context.Context, a *Admin) error { _, err := a.DescribeCluster(ctx); return err })},
 	wire.DescribeLogDirs: {adminWork("log dirs", func(ctx context.Context, a *Admin) error {
 		dirs, err := a.DescribeLogDirs(ctx)
