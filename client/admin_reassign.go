@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -24,8 +25,10 @@ func (r Reassignment) Target() []int32 {
 // AlterPartitionReassignments gives partitions other replicas, the preferred leader
 // first. A nil list cancels what is under way. It returns the error of each partition;
 // kerr.NoReassignmentInProgress says that there was nothing to cancel. A reassignment
-// has begun when the call returns, and goes on by itself.
-func (a *Admin) AlterPartitionReassignments(ctx context.Context, to map[TopicPartition][]int32) (map[TopicPartition]error, error) {
+// has begun when the call returns, and goes on by itself. With keepFactor a partition
+// that has another number of replicas than is asked for is refused with
+// kerr.InvalidReplicationFactor, by brokers of Kafka 4.1 or later.
+func (a *Admin) AlterPartitionReassignments(ctx context.Context, to map[TopicPartition][]int32, keepFactor bool) (map[TopicPartition]error, error) {
 	req := new(msg.AlterPartitionReassignmentsRequest)
 	req.SetDefaults()
 	req.TimeoutMs = a.timeoutMs()
@@ -38,6 +41,8 @@ func (a *Admin) AlterPartitionReassignments(ctx context.Context, to map[TopicPar
 	}
 	out := make(map[TopicPartition]error)
 	err := a.onController(ctx, "AlterPartitionReassignments", func(ctx context.Context, cn versioned) error {
+		v, err := cn.Version(wire.AlterPartitionReassignments)
+		req.AllowReplicationFactorChange = err != nil || v < 1 || !keepFactor
 		resp := new(msg.AlterPartitionReassignmentsResponse)
 		if err := cn.Do(ctx, req, resp); err != nil {
 			return err

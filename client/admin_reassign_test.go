@@ -25,6 +25,8 @@ func (f *fake) reassign(r *msg.AlterPartitionReassignmentsRequest) msg.Response 
 			switch _, moves := f.moves[tp]; {
 			case int(tp.Partition) >= len(f.topics[tp.Topic]):
 				code = kerr.UnknownTopicOrPartition
+			case !r.AllowReplicationFactorChange && len(p.Replicas) > 1:
+				code = kerr.InvalidReplicationFactor // a partition of a fake has one
 			case p.Replicas == nil && !moves:
 				code = kerr.NoReassignmentInProgress
 			case p.Replicas == nil:
@@ -77,9 +79,12 @@ func TestAdminReassign(t *testing.T) {
 			return nil, ""
 		}
 		zero, one, of := TopicPartition{"t", 0}, TopicPartition{"t", 1}, TopicPartition{"u", 0}
-		errs, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{zero: {2}, of: {2}, {"t", 7}: {2}})
+		errs, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{zero: {2}, of: {2}, {"t", 7}: {2}}, true)
 		if err != nil || errs[zero] != nil || errs[of] != nil || !errors.Is(errs[TopicPartition{"t", 7}], kerr.UnknownTopicOrPartition) || len(errs) != 3 {
 			t.Errorf("%v, %v", errs, err)
+		}
+		if errs, err = a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{one: {1, 2}}, true); err != nil || !errors.Is(errs[one], kerr.InvalidReplicationFactor) {
+			t.Errorf("two replicas: %v, %v", errs, err)
 		}
 		all, err := a.ListPartitionReassignments(ctx)
 		if err != nil || len(all) != 2 || !reflect.DeepEqual(all[zero], Reassignment{Replicas: []int32{2, 1}, Adding: []int32{2}, Removing: []int32{1}}) || !slices.Equal(all[zero].Target(), []int32{2}) {
@@ -89,7 +94,7 @@ func TestAdminReassign(t *testing.T) {
 		if err != nil || len(some) != 1 || some[of].Replicas == nil {
 			t.Errorf("%+v, %v", some, err)
 		}
-		errs, err = a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{zero: nil, one: nil})
+		errs, err = a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{zero: nil, one: nil}, true)
 		if err != nil || errs[zero] != nil || !errors.Is(errs[one], kerr.NoReassignmentInProgress) {
 			t.Errorf("cancel: %v, %v", errs, err)
 		}

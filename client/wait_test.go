@@ -82,7 +82,7 @@ var waits = map[string]wait{
 		return a.UnregisterBroker(ctx, 9)
 	}},
 	"Admin.AlterPartitionReassignments": {[]string{"AlterPartitionReassignments"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
-		_, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}})
+		_, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}}, true)
 		return err
 	}},
 	"Admin.ListPartitionReassignments": {[]string{"ListPartitionReassignments"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {

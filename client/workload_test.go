@@ -120,7 +120,7 @@ var persistent = map[wire.Key][]workload{
 	})},
 	wire.UnregisterBroker: {adminWork("unregister", func(ctx context.Context, a *Admin) error { return a.UnregisterBroker(ctx, 9) })},
 	wire.AlterPartitionReassignments: {adminWork("reassign", func(ctx context.Context, a *Admin) error {
-		got, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}})
+		got, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}}, true)
 		return errors.Join(err, got[TopicPartition{"t", 0}])
 	})},
 	wire.ListPartitionReassignments: {adminWork("list reassignments", func(ctx context.Context, a *Admin) error {

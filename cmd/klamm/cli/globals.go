@@ -146,16 +146,24 @@ const adminTimeout = 30 * time.Second
 // patience is how long a command waits for a broker before it reports that.
 const patience = 900 * time.Millisecond
 
-// admin runs f with an admin client.
+// admin runs f with an admin client, for adminTimeout at most unless --timeout says
+// otherwise.
 func (g *globals) admin(cmd *cobra.Command, f func(ctx context.Context, a *client.Admin) error) error {
+	return g.adminFor(cmd, adminTimeout, f)
+}
+
+// adminFor is admin for at most so long; 0 sets no limit, for a command that waits for
+// what takes its time. A single call of it does not try for longer than a minute.
+func (g *globals) adminFor(cmd *cobra.Command, bound time.Duration, f func(ctx context.Context, a *client.Admin) error) error {
 	o, err := g.options(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := cmd.Context(), context.CancelFunc(func() {})
-	bound := g.timeout
-	if bound == 0 {
-		bound = adminTimeout
+	switch {
+	case g.timeout > 0:
+		bound = g.timeout
+	case bound > 0:
 		ctx, cancel = context.WithTimeoutCause(ctx, bound, &timeoutError{after: bound})
 	}
 	defer cancel()

@@ -132,7 +132,7 @@ func TestEmptyInput(t *testing.T) {
 }
 
 // note matches whole sentences, which no table has.
-var note = regexp.MustCompile(`^(\d+ partitions, |  controller\.quorum|Found metadata: |Formatting )`)
+var note = regexp.MustCompile(`^(klamm: |\d+ partitions, |  controller\.quorum|Found metadata: |Formatting )`)
 
 func TestTerminal(t *testing.T) {
 	t.Parallel()

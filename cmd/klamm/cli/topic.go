@@ -17,8 +17,8 @@ import (
 )
 
 func newTopic(g *globals) *cobra.Command {
-	return group("topic", "Create, list, describe, alter, delete and trim topics, and elect their leaders",
-		newTopicCreate(g), newTopicList(g), newTopicDescribe(g), newTopicAlter(g), newTopicDelete(g), newTopicTrim(g), newTopicElect(g))
+	return group("topic", "Create, list, describe, alter, delete and trim topics, elect their leaders and move their replicas",
+		newTopicCreate(g), newTopicList(g), newTopicDescribe(g), newTopicAlter(g), newTopicDelete(g), newTopicTrim(g), newTopicElect(g), newTopicReassign(g))
 }
 
 // keyValues parses key=value words.

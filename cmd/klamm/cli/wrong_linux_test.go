@@ -15,6 +15,7 @@ import (
 // arguments are those that a command needs beside the flag that is wrong.
 var arguments = map[string]string{
 	"klamm topic create": "t", "klamm topic describe": "t", "klamm topic alter": "t -p 3", "klamm topic delete": "t", "klamm topic trim": "t -o end", "klamm topic elect": "t",
+	"klamm topic reassign": "t --replicas 0:1", "klamm broker drain": "1", "klamm broker unregister": "1",
 	"klamm produce": "t v", "klamm consume": "t", "klamm group describe": "g", "klamm group seek": "g --to end", "klamm group delete": "g",
 	"klamm config set": "retention.ms=1 --topic t", "klamm config delete": "retention.ms --topic t",
 	"klamm log dump": "f.log", "klamm log verify": "testdata", "klamm log repair": "testdata", "klamm storage info": "testdata",
@@ -28,6 +29,7 @@ var wrongValues = map[string][]string{
 	"timestamp": {"soon", "-5"}, "header": {"novalue"}, "property": {"novalue", "linger.msec=1", "=1"}, "config": {"novalue", "retention.sm=1", "retention.ms=x"},
 	"unset": {"retention.sm"}, "read-format": {"%q", "%"}, "print-format": {"%q", "%h{%k"}, "unenforced": {"nothing"}, "topic": {"", "a b"}, "group": {""},
 	"listen": {"nowhere", "127.0.0.1:x"}, "override": {"num.partition=1"}, "log-level": {"loud"}, "topics": {"a b"},
+	"replicas": {"", "0", "x:1", "0:1,1", "0:1;0:2"}, "reassignment-json-file": {"", "testdata/none"}, "save": {""},
 	"from-kafka": {"testdata/none"}, "to-kafka": {"testdata/none"}, "cluster-id": {"", "short", "5L6g3nShT-eMCtK--X86sw=="}, "initial-controllers": {"1@a:9093", "1@a:9093:short", ","},
 }
 
