@@ -49,7 +49,7 @@ func parseReplicas(topic, s string) (assignment, error) {
 		index, list, ok := strings.Cut(part, ":")
 		n, err := strconv.ParseInt(strings.TrimSpace(index), 10, 32)
 		if !ok || err != nil {
-			return nil, fmt.Errorf("%q: want PARTITION:BROKER,BROKER...", part)
+			return nil, fmt.Errorf("%q: want PARTITION:BROKER[,BROKER...]", part)
 		}
 		var replicas []int32
 		for word := range strings.SplitSeq(list, ",") {
@@ -64,7 +64,7 @@ func parseReplicas(topic, s string) (assignment, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("want PARTITION:BROKER,BROKER...;PARTITION:...")
+		return nil, errors.New("want PARTITION:BROKER[,BROKER...][;PARTITION:...]")
 	}
 	return out, nil
 }
