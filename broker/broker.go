@@ -58,7 +58,8 @@ type Options struct {
 	// must end then. Nil logs it.
 	Fatal func(error)
 
-	levels *levels.Registry
+	levels  *levels.Registry
+	process *process // of one of several brokers in this process; nil for one that is alone
 	// first is the first start of several brokers together; nil if there is none, or this
 	// one starts alone.
 	first *firstStart
@@ -138,7 +139,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	}
 	o.Logger = o.Logger.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		c, o.levels = levels.Of(c)
-		return c
+		return o.process.muted(c)
 	}))
 	b := &Broker{o: o, conf: conf, lg: o.Logger.Named("broker").With(zap.Int32("broker", conf.NodeID)), done: make(chan struct{})}
 	if err := b.start(ctx); err != nil {
@@ -269,6 +270,7 @@ func (b *Broker) join(ctx context.Context) error {
 		handlers.Raft, handlers.ToController, handlers.Voters = b.streams, b.peers.active, b.peers.voters
 	}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
+	b.server.process = b.o.process
 	// Kafka's defaults of 100 KiB are for systems that do not size buffers by
 	// what a connection needs, so they apply only if somebody asks for them.
 	if b.o.Config.Explicit("socket.receive.buffer.bytes") {

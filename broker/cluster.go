@@ -60,9 +60,10 @@ type node struct {
 	listen     string // host:port for clients and brokers
 	controller string // host:port for controllers
 
-	mu     sync.Mutex // guards the fields below
-	broker *Broker    // nil while it does not run
-	bound  map[string]net.Listener
+	mu      sync.Mutex // guards the fields below
+	broker  *Broker    // nil while it does not run
+	process *process   // of broker, or of the one before it
+	bound   map[string]net.Listener
 }
 
 // StartCluster starts all brokers of a cluster. They serve clients when it returns.
@@ -215,14 +216,22 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 	}
 	o := c.o.Of
 	o.Config, o.ClusterID, o.first = static, c.id, first
-	o.FS = c.disk(id)
+	p := new(process)
+	o.process = p
+	o.FS = vfs.Gate(c.disk(id), p.pass)
 	if c.o.Logger != nil {
 		o.Logger = c.o.Logger(id)
 	}
-	if o.Fatal == nil {
-		o.Fatal = func(err error) {
+	fatal := o.Fatal
+	if fatal == nil {
+		fatal = func(err error) {
 			o.Logger.Error("a broker ends: it cannot be part of the cluster any more", zap.Int32("broker", id), zap.Error(err))
 			_ = c.Kill(id) // it may have ended already
+		}
+	}
+	o.Fatal = func(err error) {
+		if !p.dead.Load() { // the disk of one that was killed is gone, which is no news
+			fatal(err)
 		}
 	}
 	if c.o.Progress != nil {
@@ -231,6 +240,7 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 	if c.o.Dial != nil {
 		o.Dial = c.o.Dial(id)
 	}
+	o.Dial = p.dial(o.Dial)
 	listen := o.Listen
 	o.Listen = func(network, address string) (net.Listener, error) {
 		if l := n.bound[address]; l != nil {
@@ -243,7 +253,7 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 	if err != nil {
 		return fmt.Errorf("broker %d: %w", id, err)
 	}
-	n.broker = b
+	n.broker, n.process = b, p
 	return nil
 }
 
@@ -258,37 +268,79 @@ func (c *Cluster) Broker(id int32) *Broker {
 	return n.broker
 }
 
-// Stop stops one broker: others lead what it led.
+// notRunning is the error of what only a broker that runs can do.
+func notRunning(id int32) error { return fmt.Errorf("broker %d does not run", id) }
+
+// Stop stops one broker: others lead what it led. One that is paused goes on first.
 func (c *Cluster) Stop(id int32) error {
-	b := c.take(id)
+	b, p := c.take(id)
 	if b == nil {
-		return fmt.Errorf("broker %d does not run", id)
+		return notRunning(id)
 	}
+	p.resume()
 	return b.Close()
 }
 
-// Kill ends one broker as if its process had died. What it writes to the disk while it ends
-// is the caller's to prevent.
+// Kill ends one broker as if its process had died: nothing more is written to its disk, and
+// what it has written is not synced.
 func (c *Cluster) Kill(id int32) error {
-	b := c.take(id)
+	b, p := c.take(id)
 	if b == nil {
-		return fmt.Errorf("broker %d does not run", id)
+		return notRunning(id)
 	}
+	p.kill()
 	b.Kill()
 	return nil
 }
 
-// take returns a broker that is about to end. Another one may be started in its place.
-func (c *Cluster) take(id int32) *Broker {
+// Pause has one broker be silent like a process that is sent SIGSTOP: it reads and writes
+// nothing, until Resume.
+func (c *Cluster) Pause(id int32) error {
+	b, p := c.running(id)
+	switch {
+	case b == nil:
+		return notRunning(id)
+	case !p.pause():
+		return fmt.Errorf("broker %d is paused already", id)
+	}
+	return nil
+}
+
+// Resume ends a Pause.
+func (c *Cluster) Resume(id int32) error {
+	b, p := c.running(id)
+	switch {
+	case b == nil:
+		return notRunning(id)
+	case !p.resume():
+		return fmt.Errorf("broker %d is not paused", id)
+	}
+	return nil
+}
+
+// running returns a broker that runs, nil if it does not, and its process.
+func (c *Cluster) running(id int32) (*Broker, *process) {
 	n := c.node(id)
 	if n == nil {
-		return nil
+		return nil, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.broker, n.process
+}
+
+// take returns a broker that is about to end, and its process. Another one may be started in
+// its place.
+func (c *Cluster) take(id int32) (*Broker, *process) {
+	n := c.node(id)
+	if n == nil {
+		return nil, nil
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := n.broker
 	n.broker = nil
-	return b
+	return b, n.process
 }
 
 // IDs returns the ids of all brokers, running or not.
@@ -310,17 +362,18 @@ func (c *Cluster) Bootstrap() (out []string) {
 // ClusterID returns the id of the cluster.
 func (c *Cluster) ClusterID() string { return c.id }
 
-// Close stops all brokers. Nobody takes over what they lead.
+// Close stops all brokers. Nobody takes over what they lead. Those that are paused go on first.
 func (c *Cluster) Close() error {
 	var err error
 	for _, n := range c.nodes {
-		if b := c.Broker(n.id); b != nil {
+		if b, p := c.running(n.id); b != nil {
+			p.resume()
 			b.stays()
 		}
 	}
 	for i := len(c.nodes) - 1; i >= 0; i-- {
 		n := c.nodes[i]
-		if b := c.take(n.id); b != nil {
+		if b, _ := c.take(n.id); b != nil {
 			err = errors.Join(err, b.Close())
 		}
 		n.mu.Lock()

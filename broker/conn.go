@@ -165,7 +165,7 @@ func (c *conn) leave(by func(net.Conn)) {
 	c.session.Close()
 	c.srv.forget(c)
 	c.nc.SetDeadline(time.Time{})
-	by(c.nc)
+	by(c.srv.process.conn(c.nc))
 }
 
 // ended logs why a connection ends.
@@ -249,6 +249,9 @@ func (c *conn) loop() error {
 		}
 		frame, err := c.frames.next(c.frameLimit())
 		if err != nil {
+			return err
+		}
+		if err := c.srv.process.pass(); err != nil {
 			return err
 		}
 		c.touch()
@@ -353,8 +356,8 @@ func (c *conn) answer(header wire.RequestHeader, a api.Answer) error {
 }
 
 func (c *conn) send(header wire.RequestHeader, a api.Answer) error {
-	var err error
-	if a.Response != nil {
+	err := c.srv.process.pass()
+	if a.Response != nil && err == nil {
 		err = c.out.write(header, a.Response)
 	}
 	if a.Done != nil {

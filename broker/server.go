@@ -31,6 +31,7 @@ type server struct {
 	maxRequest int
 	// networks are made before the first connection and not changed after.
 	networkThreads int
+	process        *process // may be nil
 	networks       map[*listener]network
 	limits         limits
 	maxIdle        time.Duration
@@ -131,6 +132,10 @@ func (s *server) accept(l *listener) {
 			continue
 		}
 		pause = shortest
+		if s.process.pass() != nil {
+			nc.Close()
+			continue
+		}
 		s.admit(l, nc)
 	}
 }
