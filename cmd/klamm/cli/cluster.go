@@ -10,12 +10,14 @@ import (
 )
 
 func newCluster(g *globals) *cobra.Command {
-	return group("cluster", "Describe the cluster, and say whether it is well", newClusterHealth(g), newClusterQuorum(g), &cobra.Command{
+	cmd := group("cluster", "Describe the cluster, say whether it is well, and kill or pause brokers of a local one", newClusterHealth(g), newClusterQuorum(g), &cobra.Command{
 		Use: "describe", Short: "Show the cluster's brokers and data directories", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeCluster(ctx, cmd, g, a) })
 		},
 	})
+	cmd.AddCommand(newClusterControl(g)...)
+	return cmd
 }
 
 func describeCluster(ctx context.Context, cmd *cobra.Command, g *globals, a *client.Admin) error {

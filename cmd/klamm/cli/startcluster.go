@@ -100,7 +100,15 @@ func startSeveral(cmd *cobra.Command, o broker.Options, sources config.Sources, 
 	if err != nil {
 		return nil, withPorts(err, at, n)
 	}
-	return c, nil
+	if o.FS != nil { // it is in memory, and nobody could find its socket
+		return c, nil
+	}
+	ctl, err := startControl(conf.LogDirs[0], c, lg)
+	if err != nil {
+		lg.Warn("klamm cluster kill, pause and resume cannot be used", zap.Error(err))
+		return c, nil
+	}
+	return controlled{c, ctl}, nil
 }
 
 // withPorts says which ports brokers want that could not start.

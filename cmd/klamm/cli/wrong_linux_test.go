@@ -16,6 +16,7 @@ import (
 var arguments = map[string]string{
 	"klamm topic create": "t", "klamm topic describe": "t", "klamm topic alter": "t -p 3", "klamm topic delete": "t", "klamm topic trim": "t -o end", "klamm topic elect": "t",
 	"klamm topic reassign": "t --replicas 0:1", "klamm broker drain": "1", "klamm broker unregister": "1",
+	"klamm cluster kill": "1", "klamm cluster pause": "1", "klamm cluster resume": "1",
 	"klamm produce": "t v", "klamm consume": "t", "klamm group describe": "g", "klamm group seek": "g --to end", "klamm group delete": "g",
 	"klamm config set": "retention.ms=1 --topic t", "klamm config delete": "retention.ms --topic t",
 	"klamm log dump": "f.log", "klamm log verify": "testdata", "klamm log repair": "testdata", "klamm storage info": "testdata",
