@@ -23,7 +23,7 @@ var floors = map[string]int{
 	"coordinator/group": 5, "coordinator/txn": 5, "coordinator/share": 5, "replication/quorum": 5, "replication/control": 5, "replication/dirs": 5,
 	"replication": 6, "replication/convert": 6,
 	"broker/api": 7, "broker": 8, "broker/brokertest": 9,
-	"cmd/klamm/cli": 9, "cmd/klamm": 10,
+	"cmd/klamm/top": 5, "cmd/klamm/cli": 9, "cmd/klamm": 10,
 }
 
 // apart are pairs that never import each other: the broker wires them.

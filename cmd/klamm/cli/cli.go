@@ -167,7 +167,7 @@ func newRoot(g *globals) *cobra.Command {
 	g.register(root)
 	start := newStart()
 	start.RegisterFlagCompletionFunc("override", completeKeys(config.KindBroker, "="))
-	root.AddCommand(start, newProduce(g), newConsume(g), newTopic(g), newGroup(g), newBroker(g), newCluster(g), newConfig(g), newLog(g), newStorage(g), newBench(g), newVersion(g))
+	root.AddCommand(start, newProduce(g), newConsume(g), newTopic(g), newGroup(g), newBroker(g), newCluster(g), newConfig(g), newTop(g), newLog(g), newStorage(g), newBench(g), newVersion(g))
 	root.SetHelpCommand(newHelp(root))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -138,7 +138,7 @@ func steady(args []string, s string) string {
 	s = goBuild.ReplaceAllString(s, "go1.0")
 	s = memberID.ReplaceAllString(s, "klamm-cli-MEMBER")
 	s = sizes.ReplaceAllString(s, "N $1$2")
-	if len(args) > 0 && args[0] == "bench" || len(args) > 1 && args[0] == "cluster" && args[1] == "quorum" {
+	if len(args) > 0 && (args[0] == "bench" || args[0] == "top") || len(args) > 1 && args[0] == "cluster" && args[1] == "quorum" {
 		s = blanks.ReplaceAllString(number.ReplaceAllString(s, "N"), "  ")
 	}
 	var out strings.Builder

@@ -29,7 +29,7 @@ var wrongValues = map[string][]string{
 	"format":    {"xml", ""}, "compression": {"rar"}, "acks": {"7"}, "isolation": {"dirty"}, "offset": {"soon", "--5", "@never", "@2@1"}, "to": {"soon", ""},
 	"timestamp": {"soon", "-5"}, "header": {"novalue"}, "property": {"novalue", "linger.msec=1", "=1"}, "config": {"novalue", "retention.sm=1", "retention.ms=x"},
 	"unset": {"retention.sm"}, "read-format": {"%q", "%"}, "print-format": {"%q", "%h{%k"}, "unenforced": {"nothing"}, "topic": {"", "a b"}, "group": {""},
-	"listen": {"nowhere", "127.0.0.1:x"}, "override": {"num.partition=1"}, "log-level": {"loud"}, "topics": {"a b"},
+	"listen": {"nowhere", "127.0.0.1:x"}, "override": {"num.partition=1"}, "log-level": {"loud"}, "view": {"", "all"}, "topics": {"a b"},
 	"replicas": {"", "0", "x:1", "0:1,1", "0:1;0:2"}, "reassignment-json-file": {"", "testdata/none"}, "save": {""},
 	"from-kafka": {"testdata/none"}, "to-kafka": {"testdata/none"}, "cluster-id": {"", "short", "5L6g3nShT-eMCtK--X86sw=="}, "initial-controllers": {"1@a:9093", "1@a:9093:short", ","},
 }
