@@ -73,6 +73,16 @@ func TestTopWithoutABroker(t *testing.T) {
 	if code := sc.exits(); code != exitOK || sc.colored || sc.alternate {
 		t.Errorf("exit %d, colors %v, the screen of its own %v", code, sc.colored, sc.alternate)
 	}
+	// A broker that takes the connection and is silent keeps nobody from the keys.
+	silent := newMortal(t, "", 0)
+	sc = openScreen(t, 80, 24, nil, "top", "-b", silent.addr())
+	<-silent.asked
+	sc.press("?")
+	sc.awaitText("pause: nothing is asked")
+	sc.press("q")
+	if code := sc.exits(); code != exitOK {
+		t.Errorf("exit %d", code)
+	}
 	sc = openScreen(t, 80, 24, nil, "top", "-b", "127.0.0.1:1", "--timeout", "1s")
 	if code := sc.exits(); code != exitTimeout || sc.alternate {
 		t.Errorf("exit %d", code)

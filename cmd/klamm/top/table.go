@@ -3,6 +3,7 @@ package top
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -108,7 +109,9 @@ func (s *State) brokerTable() Table {
 			}
 		}
 	}
-	for id, h := range all {
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		h := all[id]
+		known := h.leaders == 0 || h.of.rated // who leads nothing takes nothing
 		b, up := s.brokers[id], s.up(id)
 		state, disk := "up", any(nil)
 		if !up {
@@ -125,7 +128,7 @@ func (s *State) brokerTable() Table {
 			rack = b.Rack
 		}
 		t.Rows = append(t.Rows, Row{[]any{int64(id), state, id == s.meta.Controller, int64(h.leaders), int64(h.replicas), int64(h.outOfSync),
-			rateOf[PerSecond](h.of.records, up && h.of.rated), rateOf[BytesRate](h.of.bytes, up && h.of.rated), disk, addr, rack}, !up || h.outOfSync > 0})
+			rateOf[PerSecond](h.of.records, up && known), rateOf[BytesRate](h.of.bytes, up && known), disk, addr, rack}, !up || h.outOfSync > 0})
 	}
 	return t
 }

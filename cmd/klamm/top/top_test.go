@@ -221,6 +221,24 @@ func TestFramesFit(t *testing.T) {
 	}
 }
 
+// TestOrder draws the same state again and again: what is not sorted comes in one order too, as
+// JSON has it.
+func TestOrder(t *testing.T) {
+	s := story()
+	for v := range views {
+		first := fmt.Sprint(s.Table(v))
+		for range 20 {
+			if again := fmt.Sprint(s.Table(v)); again != first {
+				t.Fatalf("%s: got\n%s\nwant\n%s", v, again, first)
+			}
+		}
+	}
+	s.Take(seen(4, 2, nil, part(0, 3, 6, 1, 2, 3), part(1, 2, 7, 1, 2, 3)))
+	if v := s.Table(Brokers).Rows[0].Values; v[0] != int64(1) || v[6] != PerSecond(0) {
+		t.Errorf("a broker that leads nothing: %v", v)
+	}
+}
+
 // TestSort sorts every view by every column, both ways: it does not mix up types.
 func TestSort(t *testing.T) {
 	s := story()
