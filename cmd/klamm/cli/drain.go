@@ -111,7 +111,7 @@ func (d *drainFlags) run(ctx context.Context, cmd *cobra.Command, g *globals, a 
 	if err != nil {
 		return err
 	}
-	if _, err := unthrottle(ctx, a, existing(l, topics)); err != nil {
+	if _, err := g.unthrottle(ctx, cmd, a, existing(l, topics)); err != nil {
 		return err
 	}
 	return d.report(cmd, g, l, id)
@@ -167,7 +167,7 @@ func (d *drainFlags) end(ctx context.Context, cmd *cobra.Command, g *globals, a 
 	if err != nil {
 		return err
 	}
-	if _, err := unthrottle(ctx, a, existing(&next, topicsOf(moves))); err != nil {
+	if _, err := g.unthrottle(ctx, cmd, a, existing(&next, topicsOf(moves))); err != nil {
 		return err
 	}
 	g.say(cmd, "klamm: %s ended", counted(len(moves), "move"))

@@ -143,7 +143,9 @@ func TestMovesAreCanceled(t *testing.T) {
 	if r := s.with("", append(stuck, "--wait", "--timeout", "700ms")...); r.code != exitTimeout || !strings.Contains(r.err, "0 of 2 done; the rest goes on by itself") {
 		t.Errorf("exit %d: %s", r.code, r.err)
 	}
-	s.ok("topic", "reassign", "t", "--cancel")
+	if r := s.with("", "topic", "reassign", "t", "--cancel"); r.code != exitOK || !strings.Contains(r.err, "broker 3 is down and keeps its rate") {
+		t.Errorf("exit %d: %s", r.code, r.err)
+	}
 	ended()
 	begin()
 	// Also for who waits for it somewhere else.

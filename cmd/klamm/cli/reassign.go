@@ -259,7 +259,7 @@ func verifyMoves(ctx context.Context, cmd *cobra.Command, g *globals, a *client.
 	if err := printStates(p, l, moves); err != nil {
 		return err
 	}
-	removed, err := unthrottle(ctx, a, existing(l, topicsOf(moves)))
+	removed, err := g.unthrottle(ctx, cmd, a, existing(l, topicsOf(moves)))
 	if err != nil {
 		return err
 	}
@@ -311,6 +311,6 @@ func (r *reassignFlags) end(ctx context.Context, cmd *cobra.Command, g *globals,
 		g.say(cmd, "klamm: nothing is under way")
 	}
 	err = outcome(cmd, g, "ended", nil, named)
-	_, e := unthrottle(ctx, a, existing(l, topicsOf(moves)))
+	_, e := g.unthrottle(ctx, cmd, a, existing(l, topicsOf(moves)))
 	return errors.Join(err, e)
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/klamm-io/klamm/client"
 )
 
@@ -77,8 +79,9 @@ func throttle(ctx context.Context, a *client.Admin, l *layout, moves []move, top
 
 // unthrottle removes the throttles of topics and of all brokers, where a topic has one. It
 // leaves them while anything is moved, since the rate of a broker is for all that it moves. It
-// reports whether there were any that are gone now.
-func unthrottle(ctx context.Context, a *client.Admin, topics []string) (removed bool, err error) {
+// reports whether there were any that are gone now. A broker that is down cannot be asked, and keeps
+// its rate, which does nothing while no topic names replicas of it.
+func (g *globals) unthrottle(ctx context.Context, cmd *cobra.Command, a *client.Admin, topics []string) (removed bool, err error) {
 	moving, err := a.ListPartitionReassignments(ctx)
 	if err != nil || len(moving) > 0 {
 		return false, err
@@ -119,6 +122,9 @@ func unthrottle(ctx context.Context, a *client.Admin, topics []string) (removed 
 	}
 	if err := a.AlterConfigs(ctx, ops, false); err != nil {
 		return false, fmt.Errorf("remove the throttle: %w", err)
+	}
+	for _, b := range c.Fenced {
+		g.say(cmd, "klamm: broker %d is down and keeps its rate, if it has one: once it is back, klamm config delete %s %s --broker %d", b.ID, leaderRate, followerRate, b.ID)
 	}
 	return true, nil
 }
