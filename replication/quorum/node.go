@@ -131,6 +131,8 @@ func (n *Node) open() (err error) {
 	}
 	conf.HeartbeatTimeout += spare
 	conf.ElectionTimeout = max(conf.ElectionTimeout, conf.HeartbeatTimeout) // raft wants it so
+	// A commit is told by notices, so that raft's own way of telling is a last resort.
+	conf.CommitTimeout = lastAgain
 	if o.Timing != nil {
 		o.Timing(conf)
 	}

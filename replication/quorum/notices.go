@@ -3,6 +3,7 @@ package quorum
 import (
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -78,13 +79,16 @@ func (s *notices) send() {
 			continue // it is looked at again when that has ended
 		}
 		s.sending.Go(func() {
-			t := s.n.transport
-			addr := t.EncodePeer(own, t.LocalAddr())
-			// If it fails, raft will say it.
-			_ = t.AppendEntries(peer.ID, peer.Address, &raft.AppendEntriesRequest{
-				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(own), Addr: addr},
-				Term:      leading, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
-			}, new(raft.AppendEntriesResponse))
+			for pause := firstAgain; !s.notify(peer, leading, index, term) && pause <= lastAgain; pause *= 2 {
+				select {
+				case <-time.After(pause): // raft goes by the same clock
+				case <-s.n.stop:
+					pause = lastAgain
+				}
+				s.mu.Lock()
+				index, term = s.index, s.term
+				s.mu.Unlock()
+			}
 			s.mu.Lock()
 			delete(s.busy, peer.ID)
 			more := s.index > index
@@ -94,4 +98,24 @@ func (s *notices) send() {
 			}
 		})
 	}
+}
+
+// A node that does not have the entry yet is told again, after pauses that grow from the one
+// to the other.
+const (
+	firstAgain = 10 * time.Millisecond
+	lastAgain  = 320 * time.Millisecond
+)
+
+// notify sends a notice in a term, and reports whether there is no need of another: the node
+// has applied it, or this one does not lead in that term any more.
+func (s *notices) notify(peer raft.Server, leading, index, term uint64) (done bool) {
+	t, own := s.n.transport, raft.ServerID(strconv.Itoa(int(s.n.o.NodeID)))
+	var answer raft.AppendEntriesResponse
+	// If it fails, raft will say it.
+	err := t.AppendEntries(peer.ID, peer.Address, &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(own), Addr: t.EncodePeer(own, t.LocalAddr())},
+		Term:      leading, PrevLogEntry: index, PrevLogTerm: term, LeaderCommitIndex: index,
+	}, &answer)
+	return err == nil && answer.Success || s.n.raft.CurrentTerm() != leading
 }

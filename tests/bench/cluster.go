@@ -41,7 +41,7 @@ func cluster() []measurement {
 func startCluster(name, dir string) (*systems.Cluster, error) {
 	switch name {
 	case together:
-		return systems.KlammTogether(dir, 3)
+		return systems.KlammTogether(dir, 3, "group.initial.rebalance.delay.ms=0")
 	case apart:
 		return systems.KlammCluster(dir, 3, "group.initial.rebalance.delay.ms=0")
 	case jvms:
