@@ -30,9 +30,9 @@ func (h *Handlers) groupTopic() control.TopicSpec {
 
 // ensureGroups creates __consumer_offsets if it is not there. It returns at the
 // latest when the topic is ready.
-func (h *Handlers) ensureGroups(ctx context.Context) {
+func (h *Handlers) ensureGroups(c *Call) {
 	if h.Controller.Image().Topic(meta.GroupTopic) == nil {
-		h.create(ctx, []control.TopicSpec{h.groupTopic()})
+		h.create(c, []control.TopicSpec{h.groupTopic()})
 	}
 }
 
@@ -56,7 +56,7 @@ func (h *Handlers) coordinator(c *Call, kind int8, key string) (node int32, host
 	default:
 		return none, "", none, kerr.InvalidRequest
 	}
-	h.ensureGroups(c.Context)
+	h.ensureGroups(c)
 	image := h.Controller.Image()
 	p := image.Partition(meta.GroupTopic, h.Groups.Partition(key))
 	if p == nil || p.Leader == meta.NoLeader {

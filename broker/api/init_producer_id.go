@@ -35,12 +35,16 @@ func (h *Handlers) initProducerID(c *Call, req *msg.InitProducerIdRequest) (*msg
 		resp.ErrorCode = int16(code)
 		return resp, nil
 	}
-	ctx, cancel := context.WithTimeout(c.Context, createTimeout)
-	defer cancel()
-	id, err := h.ids.next(ctx, h)
-	if err != nil {
-		resp.ErrorCode = int16(h.code(err))
-		return resp, nil
+	id, ok := h.ids.take()
+	if !ok { // the controller is to give a block
+		var err error
+		if e := c.Park(func() { id, err = h.ids.next(c.Context, h) }); e != nil {
+			return nil, e
+		}
+		if err != nil {
+			resp.ErrorCode = int16(h.code(err))
+			return resp, nil
+		}
 	}
 	resp.ProducerId, resp.ProducerEpoch = id, 0
 	return resp, nil
@@ -54,15 +58,24 @@ type producerIDs struct {
 	id, blockEnd int64
 }
 
+// take returns the next id of the block, if there is one.
+func (p *producerIDs) take() (id int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.id == p.blockEnd {
+		return 0, false
+	}
+	p.id++
+	return p.id - 1, true
+}
+
+// next is take, with a block from the controller if need be.
 func (p *producerIDs) next(ctx context.Context, h *Handlers) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
 	p.mu.Lock()
 	if p.turn == nil {
 		p.turn = make(chan struct{}, 1)
-	}
-	if id := p.id; id < p.blockEnd {
-		p.id++
-		p.mu.Unlock()
-		return id, nil
 	}
 	p.mu.Unlock()
 	select {
@@ -71,22 +84,19 @@ func (p *producerIDs) next(ctx context.Context, h *Handlers) (int64, error) {
 		return 0, ctx.Err()
 	}
 	defer func() { <-p.turn }()
+	if id, ok := p.take(); ok { // of the block that somebody else asked for
+		return id, nil
+	}
+	epoch := int64(-1)
+	if b := h.Controller.Image().Broker(h.NodeID); b != nil {
+		epoch = b.Epoch
+	}
+	first, n, err := h.Controller.ProducerIDs(ctx, h.NodeID, epoch)
+	if err != nil {
+		return 0, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.id == p.blockEnd {
-		p.mu.Unlock()
-		epoch := int64(-1)
-		if b := h.Controller.Image().Broker(h.NodeID); b != nil {
-			epoch = b.Epoch
-		}
-		first, n, err := h.Controller.ProducerIDs(ctx, h.NodeID, epoch)
-		p.mu.Lock()
-		if err != nil {
-			return 0, err
-		}
-		p.id, p.blockEnd = first, first+int64(n)
-	}
-	id := p.id
-	p.id++
-	return id, nil
+	p.id, p.blockEnd = first+1, first+int64(n)
+	return first, nil
 }

@@ -173,7 +173,7 @@ func (h *Handlers) autoCreate(c *Call, topics []msg.MetadataRequestTopic) map[st
 	if len(specs) == 0 {
 		return nil
 	}
-	return h.create(c.Context, specs)
+	return h.create(c, specs)
 }
 
 // autoSpec is what a topic looks like that is made because a client named it.
@@ -187,10 +187,16 @@ func (h *Handlers) autoSpec(topic string) control.TopicSpec {
 
 // create makes topics and returns why some were not made. A topic that somebody
 // else made meanwhile is no failure.
-func (h *Handlers) create(ctx context.Context, specs []control.TopicSpec) map[string]error {
-	ctx, cancel := context.WithTimeout(ctx, createTimeout)
-	defer cancel()
-	results, err := h.Controller.EnsureTopics(ctx, specs, h.defaults())
+func (h *Handlers) create(c *Call, specs []control.TopicSpec) map[string]error {
+	var results []control.TopicResult
+	var err error
+	if e := c.Park(func() {
+		ctx, cancel := context.WithTimeout(c.Context, createTimeout)
+		defer cancel()
+		results, err = h.Controller.EnsureTopics(ctx, specs, h.defaults())
+	}); e != nil {
+		err = e
+	}
 	failed := make(map[string]error)
 	warned := false
 	for i, s := range specs {

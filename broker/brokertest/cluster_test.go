@@ -325,3 +325,53 @@ func TestWaitingClientsDoNotHinderAnElection(t *testing.T) {
 		t.Errorf("broker %d is the controller, and was killed", now)
 	}
 }
+
+// What clients ask of a controller while there is none waits, and keeps nobody else waiting.
+func TestWaitingClientsHinderNobody(t *testing.T) {
+	c := brokertest.Start(t, brokertest.Options{Brokers: 3, Config: map[string]string{"num.io.threads": "1"}})
+	left := c.WaitController()
+	for id := range int32(3) {
+		if id+1 != left {
+			c.Broker(id + 1).Kill()
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	dial := func() *conn.Conn {
+		x, err := conn.Dial(ctx, "tcp", c.Broker(left).Addr(), conn.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	var answered atomic.Int32
+	name := "new"
+	for _, of := range []struct {
+		req  msg.Request
+		resp msg.Response
+	}{
+		{&msg.MetadataRequest{AllowAutoTopicCreation: true, Topics: []msg.MetadataRequestTopic{{Name: &name}}}, new(msg.MetadataResponse)},
+		{&msg.InitProducerIdRequest{ProducerId: -1, ProducerEpoch: -1}, new(msg.InitProducerIdResponse)},
+		{&msg.FindCoordinatorRequest{CoordinatorKeys: []string{"g"}}, new(msg.FindCoordinatorResponse)},
+	} {
+		x := dial()
+		asking.Go(func() {
+			defer x.Close()
+			if x.Do(ctx, of.req, of.resp) == nil {
+				answered.Add(1)
+			}
+		})
+	}
+	other := dial()
+	defer other.Close()
+	for range 200 { // the others have come by then
+		if err := other.Do(ctx, &msg.MetadataRequest{}, new(msg.MetadataResponse)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := answered.Load(); n > 0 {
+		t.Errorf("%d requests were answered without a controller", n)
+	}
+}
