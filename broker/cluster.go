@@ -189,6 +189,16 @@ func (c *Cluster) node(id int32) *node {
 	return nil
 }
 
+// At returns the broker that has an address (host:port), 0 for none.
+func (c *Cluster) At(address string) int32 {
+	for _, n := range c.nodes {
+		if n.listen == address || n.controller == address {
+			return n.id
+		}
+	}
+	return 0
+}
+
 // Start starts a broker that does not run.
 func (c *Cluster) Start(ctx context.Context, id int32) error { return c.start(ctx, id, nil) }
 

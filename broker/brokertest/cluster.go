@@ -27,7 +27,8 @@ type Cluster struct {
 	*single
 	t       testing.TB
 	o       Options
-	network *memnet.Network
+	network *memnet.Network // nil on loopback
+	links   *links          // of several brokers on loopback
 	cluster *broker.Cluster // nil for a single broker
 	brokers []*Broker
 }
@@ -51,10 +52,16 @@ func (c *Cluster) startAll() {
 		o.Dial = func(id int32) func(context.Context, string, string) (net.Conn, error) {
 			return c.network.Host(host(id)).Dial
 		}
+	} else {
+		c.links = newLinks()
+		o.Dial = c.links.dial
 	}
 	var err error
 	if c.cluster, err = broker.StartCluster(context.Background(), o); err != nil {
 		c.t.Fatalf("brokertest: %v", err)
+	}
+	if c.links != nil {
+		c.links.know(c.cluster.At)
 	}
 	for _, b := range c.brokers {
 		b.Broker = c.cluster.Broker(b.id)
@@ -63,9 +70,7 @@ func (c *Cluster) startAll() {
 		for _, b := range c.brokers {
 			b.Resume()
 		}
-		if c.network != nil {
-			c.network.Heal()
-		}
+		c.Heal()
 		if err := c.cluster.Close(); err != nil {
 			c.t.Errorf("brokertest: close: %v", err)
 		}
@@ -106,8 +111,7 @@ func (c *Cluster) Bootstrap() string {
 // Network returns the in-memory network, nil if the brokers listen on loopback.
 func (c *Cluster) Network() *memnet.Network { return c.network }
 
-// Isolate cuts a broker off from the others. Clients reach it. It needs an in-memory
-// network.
+// Isolate cuts a broker off from the others. Clients reach it.
 func (c *Cluster) Isolate(id int32) {
 	c.t.Helper()
 	for _, b := range c.brokers {
@@ -118,22 +122,23 @@ func (c *Cluster) Isolate(id int32) {
 }
 
 // Cut cuts the link between two brokers, in both directions: what is on it waits for Heal.
-// It needs an in-memory network.
 func (c *Cluster) Cut(a, b int32) {
 	c.t.Helper()
-	if c.network == nil {
-		c.t.Fatal("brokertest: links are cut on an in-memory network only: set Options.InMemoryNetwork")
+	a, b = c.Broker(a).id, c.Broker(b).id // that there are
+	if c.network != nil {
+		c.network.Partition(host(a), host(b))
+	} else {
+		c.links.cutOff(a, b)
 	}
-	c.network.Partition(host(c.Broker(a).id), host(c.Broker(b).id))
 }
 
 // Heal mends all links.
 func (c *Cluster) Heal() {
-	c.t.Helper()
-	if c.network == nil {
-		c.t.Fatal("brokertest: there are no links to heal: set Options.InMemoryNetwork")
+	if c.network != nil {
+		c.network.Heal()
+	} else if c.links != nil {
+		c.links.heal()
 	}
-	c.network.Heal()
 }
 
 // patience is how long the waits of a test last at most.

@@ -163,9 +163,11 @@ func TestKillsUnderLoad(t *testing.T) {
 // A leader that is cut off from the others acknowledges nothing; they elect another, and
 // its own tail goes when it is back. So it is if it was the active controller too.
 func TestIsolatedLeader(t *testing.T) {
-	for _, controller := range []bool{true, false} {
-		t.Run(fmt.Sprintf("controller %t", controller), func(t *testing.T) {
-			c := brokertest.Start(t, brokertest.Options{Brokers: 3, InMemoryNetwork: true, Config: map[string]string{"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}})
+	for _, of := range []struct{ controller, memory bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		controller := of.controller
+		t.Run(fmt.Sprintf("controller %t, in memory %t", of.controller, of.memory), func(t *testing.T) {
+			t.Parallel()
+			c := brokertest.Start(t, brokertest.Options{Brokers: 3, InMemoryNetwork: of.memory, Config: map[string]string{"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}})
 			old := c.WaitController()
 			if !controller {
 				old = old%3 + 1
