@@ -22,8 +22,8 @@ type process struct {
 // pause ends when over is closed.
 type pause struct{ over chan struct{} }
 
-// errKilled is the error of the disk of a broker that was killed.
-var errKilled = errors.New("the broker was killed")
+// ErrKilled is the error of the disk of a broker that was killed.
+var ErrKilled = errors.New("the broker was killed")
 
 // pass waits while the process is paused. The error says that it is dead.
 func (p *process) pass() error {
@@ -34,7 +34,7 @@ func (p *process) pass() error {
 		<-at.over
 	}
 	if p.dead.Load() {
-		return errKilled
+		return ErrKilled
 	}
 	return nil
 }

@@ -2,14 +2,8 @@ package brokertest
 
 import (
 	"context"
-	"errors"
 	"net"
-	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
-
-	"go.uber.org/zap/zapcore"
 
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -24,12 +18,8 @@ type Broker struct {
 	c       *Cluster
 	id      int32
 	fs      vfs.FS // that it keeps its data in; nil for the operating system's
-	killing atomic.Bool
 	stopped bool
-
-	mu     sync.Mutex // guards the fields below
-	alive  *bool      // the process that runs is; shared with its disk
-	paused chan struct{}
+	paused  bool
 }
 
 func (c *Cluster) newBroker(id int32) *Broker {
@@ -40,52 +30,12 @@ func (c *Cluster) newBroker(id int32) *Broker {
 	return b
 }
 
-// errDead is the error of a disk whose broker was killed.
-var errDead = errors.New("the broker was killed")
-
-// disk returns the disk as the process that is about to start sees it: once that is killed,
-// nothing more is written.
+// disk returns the disk of the process that is about to start.
 func (b *Broker) disk() vfs.FS {
-	inner := b.fs
-	if inner == nil {
-		inner = vfs.OS()
+	if b.fs == nil {
+		return vfs.OS()
 	}
-	alive := true
-	b.mu.Lock()
-	b.alive = &alive
-	b.mu.Unlock()
-	return vfs.Inject(inner, func(op vfs.Op, _ string) error {
-		b.mu.Lock()
-		dead, paused := !alive, b.paused
-		b.mu.Unlock()
-		if paused != nil && b.alive == &alive {
-			<-paused
-		}
-		if dead && op != vfs.OpClose {
-			return &os.SyscallError{Syscall: string(op), Err: errDead}
-		}
-		return nil
-	})
-}
-
-// muted returns a core that drops what a broker says while it is killed: its disk and its
-// network are gone, which is no news.
-func (b *Broker) muted(c zapcore.Core) zapcore.Core { return mute{c, b} }
-
-type mute struct {
-	zapcore.Core
-	b *Broker
-}
-
-// With implements zapcore.Core.
-func (m mute) With(fields []zapcore.Field) zapcore.Core { return mute{m.Core.With(fields), m.b} }
-
-// Check implements zapcore.Core.
-func (m mute) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if m.b.killing.Load() {
-		return c
-	}
-	return m.Core.Check(e, c)
+	return b.fs
 }
 
 // Running reports whether the broker was started and neither stopped nor killed since.
@@ -99,18 +49,12 @@ func (b *Broker) Kill(how ...KillOption) {
 	if b.stopped || b.c.cluster == nil {
 		b.c.t.Fatalf("brokertest: broker %d is not one of several that runs", b.id)
 	}
-	b.killing.Store(true)
-	defer b.killing.Store(false)
-	b.mu.Lock()
-	*b.alive = false
-	b.mu.Unlock()
-	for _, o := range how {
-		o(b)
-	}
-	b.Resume()
-	b.stopped = true
+	b.stopped, b.paused = true, false
 	if err := b.c.cluster.Kill(b.id); err != nil {
 		b.c.t.Fatalf("brokertest: %v", err)
+	}
+	for _, o := range how { // the disk is as it was when the broker died
+		o(b)
 	}
 }
 
@@ -158,30 +102,30 @@ func (b *Broker) Restart() {
 }
 
 // Pause has the broker be silent like a process that is sent SIGSTOP: nothing comes from it,
-// and its disk does nothing. It needs an in-memory network.
+// and its disk does nothing. Its timers go on.
 func (b *Broker) Pause() {
 	b.c.t.Helper()
-	if b.c.network == nil || b.stopped {
-		b.c.t.Fatalf("brokertest: broker %d cannot be paused: it must run, on an in-memory network", b.id)
+	if b.stopped || b.c.cluster == nil {
+		b.c.t.Fatalf("brokertest: broker %d is not one of several that runs", b.id)
 	}
-	b.mu.Lock()
-	if b.paused == nil {
-		b.paused = make(chan struct{})
+	if b.paused {
+		return
 	}
-	b.mu.Unlock()
-	b.c.network.Partition(host(b.id), "*")
+	if err := b.c.cluster.Pause(b.id); err != nil {
+		b.c.t.Fatalf("brokertest: %v", err)
+	}
+	b.paused = true
 }
 
 // Resume ends a Pause. It does nothing if there is none.
 func (b *Broker) Resume() {
-	b.mu.Lock()
-	paused := b.paused
-	b.paused = nil
-	b.mu.Unlock()
-	if paused != nil {
-		b.c.network.Unblock(host(b.id), "*")
-		b.c.network.Unblock("*", host(b.id))
-		close(paused)
+	b.c.t.Helper()
+	if !b.paused {
+		return
+	}
+	b.paused = false
+	if err := b.c.cluster.Resume(b.id); err != nil {
+		b.c.t.Fatalf("brokertest: %v", err)
 	}
 }
 

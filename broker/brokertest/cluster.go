@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -43,10 +41,7 @@ func (c *Cluster) startAll() {
 		dir = c.o.Dir
 	}
 	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir, LogDirs: c.o.LogDirs,
-		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() },
-		Logger: func(id int32) *zap.Logger {
-			return logger(c.t, c.o.Verbose).WithOptions(zap.WrapCore(c.Broker(id).muted))
-		}}
+		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() }}
 	if c.network != nil {
 		o.Host = host
 		o.Dial = func(id int32) func(context.Context, string, string) (net.Conn, error) {
@@ -77,18 +72,11 @@ func (c *Cluster) startAll() {
 	})
 }
 
-// failed is called when a broker's metadata log has failed. That of one that is killed does,
-// and may say so when it is gone already.
+// failed is called when a broker's metadata log has failed. That of one that is killed does.
 func (c *Cluster) failed(err error) {
-	if errors.Is(err, errDead) {
-		return
+	if !errors.Is(err, broker.ErrKilled) {
+		c.t.Errorf("brokertest: the metadata log failed: %v", err)
 	}
-	for _, b := range c.brokers {
-		if b.killing.Load() {
-			return
-		}
-	}
-	c.t.Errorf("brokertest: the metadata log failed: %v", err)
 }
 
 // Broker returns the broker of an id, from 1 on.

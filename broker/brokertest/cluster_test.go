@@ -196,6 +196,24 @@ func TestIsolatedLeader(t *testing.T) {
 	}
 }
 
+// A leader that is paused is replaced, on loopback too, and follows when it goes on.
+func TestPausedLeader(t *testing.T) {
+	c := three(t, brokertest.Options{Config: map[string]string{"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}})
+	p := producer(t, c)
+	send(t, p, "t", "0")
+	old := c.WaitLeader("t", 0)
+	c.Broker(old).Pause()
+	send(t, p, "t", "1")
+	if now := c.WaitLeader("t", 0); now == old {
+		t.Errorf("broker %d leads, and is paused", now)
+	}
+	c.Broker(old).Resume()
+	c.WaitISR("t", 0, 3)
+	if got := strings.Join(values(t, c, 2), " "); got != "0 1" {
+		t.Errorf("the topic holds %s", got)
+	}
+}
+
 // A cluster runs in a bubble, where time costs nothing: followers that nobody sends anything
 // stay in sync, and a leader that is paused for a while is replaced.
 func TestClusterInABubble(t *testing.T) {
