@@ -17,38 +17,34 @@ import (
 // it, are whole, or none is claimed and the next start is the first one again: nobody
 // was told anything that could be forgotten.
 type firstStart struct {
-	brokers int
-	durable chan struct{} // closed when the files of all are
-
-	mu      sync.Mutex // guards waiting
-	waiting int        // brokers whose files are not durable yet
+	serve   *meeting // of the brokers, when all serve
+	durable *meeting // of the brokers, when the files of all are
+	alone   bool
 }
 
 // newFirstStart is that of so many brokers.
 func newFirstStart(brokers int) *firstStart {
-	return &firstStart{brokers: brokers, durable: make(chan struct{}), waiting: brokers}
+	return &firstStart{serve: newMeeting(brokers), durable: newMeeting(brokers), alone: brokers == 1}
 }
 
-// finish makes what a broker has written durable, waits until all others have done so, and
-// claims its directories.
+// finish is called by a broker that serves. It waits until all others do, makes what the broker
+// has written durable, waits until all others have done so, and claims its directories.
 func (f *firstStart) finish(ctx context.Context, b *Broker) error {
+	// Whoever made its files durable before would sync each entry of the metadata that comes
+	// of the others' start.
+	if err := f.serve.wait(ctx); err != nil {
+		return err
+	}
 	var later []string
-	if f.brokers == 1 {
+	if f.alone {
 		later = b.conf.LogDirs // to claim them syncs them
 	}
 	// An unclean start finds the leader epochs in the batches.
 	if err := b.disk.Settle(func(name string) bool { return path.Base(name) == log.EpochFile }, later...); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	if f.waiting--; f.waiting == 0 {
-		close(f.durable)
-	}
-	f.mu.Unlock()
-	select {
-	case <-f.durable:
-	case <-ctx.Done(): // another one has failed
-		return ctx.Err()
+	if err := f.durable.wait(ctx); err != nil {
+		return err
 	}
 	for _, d := range b.dirs {
 		if err := d.Claim(); err != nil {
@@ -56,6 +52,33 @@ func (f *firstStart) finish(ctx context.Context, b *Broker) error {
 		}
 	}
 	return nil
+}
+
+// meeting is a point that brokers pass together.
+type meeting struct {
+	complete chan struct{} // closed when all have come
+
+	mu      sync.Mutex // guards missing
+	missing int
+}
+
+func newMeeting(brokers int) *meeting {
+	return &meeting{complete: make(chan struct{}), missing: brokers}
+}
+
+// wait returns when all brokers wait, or ctx ends: another one has failed.
+func (m *meeting) wait(ctx context.Context) error {
+	m.mu.Lock()
+	if m.missing--; m.missing == 0 {
+		close(m.complete)
+	}
+	m.mu.Unlock()
+	select {
+	case <-m.complete:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // begun reports whether one of a broker's log directories belongs to a node, or has
