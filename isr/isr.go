@@ -32,6 +32,7 @@ type State struct {
 // replica is what the leader knows of a follower.
 type replica struct {
 	end       int64     // it holds every record below
+	start     int64     // its log start offset, as it last said
 	endThen   int64     // the leader's log end at its last fetch
 	lastFetch time.Time // zero before the first
 	caughtUp  time.Time // when it last held all that the leader had
@@ -100,6 +101,40 @@ func (s *State) Fetched(id int32, offset int64, now time.Time) (advanced bool) {
 	}
 	r.end, r.endThen, r.lastFetch = offset, s.end, now
 	return s.advance()
+}
+
+// Began records that the log of follower id begins at start, as its fetch says. A leader
+// sends consumers to it for no record below.
+func (s *State) Began(id int32, start int64) {
+	if r := s.replicas[id]; r != nil {
+		r.start = start
+	}
+}
+
+// Reachable is a follower that consumers may read a record from.
+type Reachable struct {
+	ID  int32
+	End int64         // it holds every record below
+	Lag time.Duration // since it held all that the leader had; 0 if it does now
+}
+
+// Reachable returns the followers that offset may be read from (KIP-392), in no order: those
+// in the committed in-sync set that have fetched in this epoch, and whose log begins at
+// offset or before and ends there or behind.
+func (s *State) Reachable(offset int64, now time.Time) []Reachable {
+	var out []Reachable
+	for _, id := range s.isr {
+		r := s.replicas[id]
+		if r == nil || r.lastFetch.IsZero() || r.end < offset || r.start > offset {
+			continue
+		}
+		f := Reachable{ID: id, End: r.end}
+		if r.end < s.end {
+			f.Lag = now.Sub(r.caughtUp)
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // HasFollower reports whether a broker is a replica of the partition other than the

@@ -118,3 +118,38 @@ func TestInvariant(t *testing.T) {
 		}
 	}
 }
+
+// A consumer may read an offset from the followers that are in sync and have it.
+func TestReachable(t *testing.T) {
+	type follower struct {
+		id         int32
+		start, end int64
+	}
+	for _, test := range []struct {
+		name    string
+		inSync  []int32
+		fetches []follower
+		offset  int64
+		want    []isr.Reachable
+	}{
+		{"all that are in sync", []int32{1, 2, 3}, []follower{{2, 0, 9}, {3, 0, 9}}, 4, []isr.Reachable{{ID: 2, End: 9}, {ID: 3, End: 9}}},
+		{"not one out of sync", []int32{1, 3}, []follower{{2, 0, 9}, {3, 0, 9}}, 4, []isr.Reachable{{ID: 3, End: 9}}},
+		{"not one that ends before", []int32{1, 2, 3}, []follower{{2, 0, 3}, {3, 0, 4}}, 4, []isr.Reachable{{ID: 3, End: 4, Lag: 5 * time.Second}}},
+		{"not one that begins behind", []int32{1, 2, 3}, []follower{{2, 5, 9}, {3, 4, 9}}, 4, []isr.Reachable{{ID: 3, End: 9}}},
+		{"not one that has not fetched yet", []int32{1, 2, 3}, []follower{{3, 0, 9}}, 0, []isr.Reachable{{ID: 3, End: 9}}},
+		{"not the leader", []int32{1}, nil, 0, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := isr.New(1, []int32{1, 2, 3}, test.inSync, 1, 0, 0, time.Unix(0, 0))
+			s.Appended(9)
+			for _, f := range test.fetches {
+				s.Began(f.id, f.start)
+				s.Fetched(f.id, f.end, time.Unix(1, 0))
+			}
+			s.Began(8, 0) // a stranger
+			if got := s.Reachable(test.offset, time.Unix(5, 0)); !slices.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}

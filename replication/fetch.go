@@ -3,6 +3,7 @@ package replication
 import (
 	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/index"
+	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/dirs"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -20,13 +21,18 @@ const (
 	Replica                       // a follower: up to the log end
 )
 
-// Fetch asks a leader for records.
+// Fetch asks a replica for records: the leader, unless it says that any will do.
 type Fetch struct {
 	Reader   Reader // who reads
 	Follower int32  // of Replica: who it is
 	// FollowerEpoch is that of the follower's registration as a broker (KIP-903), 0 or
 	// less if it does not say.
 	FollowerEpoch int64
+	FollowerStart int64 // of Replica: the log start offset of the follower
+
+	// AnyReplica lets a consumer read from a follower too (KIP-392): up to the high watermark
+	// that the follower knows, which is not above the leader's.
+	AnyReplica bool
 
 	Offset      int64 // of the first record
 	LeaderEpoch int32 // that the reader knows of, -1 for any (KIP-320)
@@ -61,7 +67,11 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		f.LeaderEpoch = -1
 	}
 	checked := p.LeaderEpoch()
-	if err := p.CheckLeader(f.LeaderEpoch); err != nil {
+	check := p.CheckLeader
+	if f.AnyReplica && f.Reader != Replica {
+		check = p.checkReplica
+	}
+	if err := check(f.LeaderEpoch); err != nil {
 		return out, err
 	}
 	if f.Reader == Replica && !p.isReplica(f.Follower) {
@@ -76,7 +86,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	l := p.log
 	start := l.StartOffset()
 	if bugs.Planted(bugs.CountBeforeDivergence) && f.Reader == Replica {
-		p.fetched(checked, f.Follower, f.FollowerEpoch, f.Offset)
+		p.fetched(checked, &f)
 	}
 	if f.LastEpoch >= 0 {
 		epoch, end := l.EpochEndOffset(f.LastEpoch)
@@ -96,7 +106,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 		return out, kerr.OffsetOutOfRange
 	}
 	if f.Reader == Replica {
-		p.fetched(checked, f.Follower, f.FollowerEpoch, f.Offset)
+		p.fetched(checked, &f)
 	}
 	out.High, out.Stable, out.Start = l.HighWatermark(), l.LastStableOffset(), start
 	limit := out.High
@@ -125,15 +135,36 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	return out, nil
 }
 
+// Offsets returns the high watermark, the last stable offset and the log start offset, if
+// this broker leads the partition in the epoch that the client knows, -1 for any.
+func (p *Partition) Offsets(epoch int32) (high, stable, start int64, err error) {
+	if err := p.CheckLeader(epoch); err != nil {
+		return -1, -1, -1, err
+	}
+	return p.log.HighWatermark(), p.log.LastStableOffset(), p.log.StartOffset(), nil
+}
+
+// Reachable returns the followers that a consumer may read offset from, none unless this
+// broker leads.
+func (p *Partition) Reachable(offset int64) []isr.Reachable {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == nil {
+		return nil
+	}
+	return p.state.Reachable(offset, p.now())
+}
+
 func (p *Partition) isReplica(id int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.state != nil && p.state.HasFollower(id)
 }
 
-// fetched notes that a follower has every record below offset, as was checked in one leader
-// epoch. epoch is that of the follower's registration.
-func (p *Partition) fetched(checked, id int32, epoch, offset int64) {
+// fetched notes that a follower has every record below the offset that it asks for, as was
+// checked in one leader epoch.
+func (p *Partition) fetched(checked int32, f *Fetch) {
+	id, epoch := f.Follower, f.FollowerEpoch
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == nil || p.view.Load().leaderEpoch != checked { // another epoch has begun since it was checked
@@ -145,7 +176,8 @@ func (p *Partition) fetched(checked, id int32, epoch, offset int64) {
 		}
 		p.epochs[id] = epoch
 	}
-	if p.state.Fetched(id, offset, p.now()) {
+	p.state.Began(id, f.FollowerStart)
+	if p.state.Fetched(id, f.Offset, p.now()) {
 		p.advanced()
 	}
 	p.grow()
@@ -186,6 +218,7 @@ func (p *Partition) follow(epoch int32, asked *Fetch, batches []byte, high, star
 	defer p.mu.Unlock()
 	if high = min(high, p.log.EndOffset()); high > p.log.HighWatermark() {
 		p.log.SetHighWatermark(high)
+		p.moved(HighWatermark) // consumers may wait for it here
 	}
 	if start = min(start, p.log.HighWatermark()); start > p.log.StartOffset() {
 		err = p.log.AdvanceStart(start)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/config/clock"
+	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/wire"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
@@ -33,6 +34,8 @@ type fetcher struct {
 
 	changed chan struct{} // holds one: there may be something to ask on the main lane
 	aside   chan struct{} // the same for the side lane
+
+	began movedStarts // of parts
 
 	mu      sync.Mutex // guards the fields below, and those of followed
 	parts   map[*Partition]*followed
@@ -60,6 +63,8 @@ type followed struct {
 	fine      bool // its last answer had no error
 	due       time.Time
 	pause     time.Duration
+	start     log.StartWatch // until the log start that was said is not so any more
+	began     *movedStarts   // of its fetcher
 }
 
 func (x *followed) key() partitionKey { return partitionKey{x.p.TopicID, x.p.Index} }
@@ -90,7 +95,7 @@ func signal(c chan struct{}) {
 // add has a partition copied in a leader epoch.
 func (f *fetcher) add(p *Partition, epoch int32) {
 	f.mu.Lock()
-	x := &followed{p: p, epoch: epoch}
+	x := &followed{p: p, epoch: epoch, began: &f.began}
 	f.parts[p] = x
 	f.loose[x] = struct{}{}
 	f.mu.Unlock()
@@ -112,6 +117,7 @@ func (f *fetcher) drop(p *Partition) {
 func (f *fetcher) leave(x *followed) {
 	delete(f.parts, x.p)
 	x.gone = true
+	x.start.End()
 	f.unseat(x)
 	delete(f.loose, x)
 }
@@ -226,6 +232,7 @@ func (l *lane) ask(all []*followed) {
 		next := &x.asked
 		out.Partition, out.CurrentLeaderEpoch, out.PartitionMaxBytes = x.p.Index, next.LeaderEpoch, int32(l.f.of.r.o.Fetching.MaxBytes)
 		out.FetchOffset, out.LastFetchedEpoch = next.Offset, next.LastEpoch
+		x.p.log.WatchStart(&x.start, x) // before it is read: what comes after is said next time
 		out.LogStartOffset, out.HighWatermark = x.p.log.StartOffset(), x.p.log.HighWatermark()
 		out.ReplicaDirectoryId = x.p.Dir.ID
 		t.Partitions = append(t.Partitions, out)
@@ -251,6 +258,9 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 		default:
 			ask = append(ask, x)
 		}
+	}
+	for _, x := range f.began.take() {
+		f.tell(x)
 	}
 	again := make(map[partitionKey]bool, len(ask)) // those of ask that were not in the session
 	for _, x := range ask {

@@ -10,6 +10,7 @@ import (
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/dirs"
+	"github.com/klamm-io/klamm/wire/record"
 )
 
 // fetcherOf returns a fetcher, and a partition that the session of its main lane has.
@@ -86,5 +87,41 @@ func TestTheMainLaneTakesOver(t *testing.T) {
 	}
 	if _, ok := f.build(l); !ok || asks(l) != 1 || len(f.loose) != 0 {
 		t.Errorf("the main lane does not take over: %+v", l.req)
+	}
+}
+
+// A leader is told of a follower's log start offset that has moved up, though nothing else is
+// new of the partition, and once.
+func TestALogStartThatMovedIsTold(t *testing.T) {
+	f, l, p := fetcherOf(t)
+	for range 3 {
+		b := record.NewBuilder(record.None, 0)
+		b.Append(1, nil, []byte("v"), nil)
+		batch, err := b.Finish(record.NoProducer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.log.Append(batch, log.AppendOptions{LeaderEpoch: 4}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.log.SetHighWatermark(3)
+	for _, start := range []int64{1, 2} {
+		if err := p.log.AdvanceStart(start); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := f.build(l); !ok || asks(l) != 1 || l.req.Topics[0].Partitions[0].LogStartOffset != start {
+			t.Fatalf("the log start %d is not told: %+v", start, l.req)
+		}
+		if _, ok := f.build(l); !ok || asks(l) != 0 {
+			t.Fatalf("the log start %d is told again: %+v", start, l.req)
+		}
+	}
+	f.drop(p)
+	if err := p.log.AdvanceStart(3); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := f.build(l); asks(l) != 0 || len(f.began.list) != 0 {
+		t.Errorf("a partition that is not copied any more is asked for (%v): %+v", ok, l.req)
 	}
 }

@@ -109,7 +109,16 @@ func (p *Partition) LeaderEpoch() int32 { return p.view.Load().leaderEpoch }
 
 // CheckLeader returns nil if this broker leads the partition in the epoch that
 // the client knows, -1 for any.
-func (p *Partition) CheckLeader(epoch int32) error {
+func (p *Partition) CheckLeader(epoch int32) error { return p.check(epoch, false) }
+
+// checkReplica returns nil if this broker leads or follows the partition in the epoch that
+// the client knows, -1 for any.
+func (p *Partition) checkReplica(epoch int32) error { return p.check(epoch, true) }
+
+// check is CheckLeader, or checkReplica if a follower will do. A lease that is over keeps
+// just a leader from answering: what a follower shows is committed, whatever is decided
+// without it.
+func (p *Partition) check(epoch int32, follower bool) error {
 	v := p.view.Load()
 	if epoch != -1 {
 		if epoch < v.leaderEpoch {
@@ -119,7 +128,8 @@ func (p *Partition) CheckLeader(epoch int32) error {
 			return kerr.UnknownLeaderEpoch
 		}
 	}
-	if v.role != Leader || p.closed.Load() || p.lease.Over() {
+	serves := v.role == Leader && !p.lease.Over() || v.role == Follower && follower
+	if !serves || p.closed.Load() {
 		return kerr.NotLeaderOrFollower
 	}
 	if p.log.Err() != nil {

@@ -59,9 +59,8 @@ func (f *fetcher) settle(x *followed, moved bool, err error) {
 	}
 	if err == nil {
 		x.fine, x.pause = true, 0
-		if moved && x.inSession && !x.stale {
-			x.stale = true
-			f.told = append(f.told, x)
+		if moved {
+			f.tell(x)
 		}
 		return
 	}

@@ -51,6 +51,9 @@ func (p *Partition) truncate(epoch int32, asked *Fetch, offset int64, cut func(i
 		return err
 	}
 	p.truncations.Add(1)
+	p.mu.Lock()
+	p.wake() // consumers may wait here, behind the end that the log has now
+	p.mu.Unlock()
 	if err := p.Dir.LowerFirstDirty(name, p.log.EndOffset()); err != nil {
 		return err
 	}

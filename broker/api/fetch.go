@@ -123,6 +123,7 @@ type read struct {
 	start     int64
 	follower  bool // that asked and is none
 	diverging msg.FetchResponseEpochEndOffset
+	preferred int32 // where the consumer is to read instead, -1 for here
 	aborted   []msg.FetchResponseAbortedTransaction
 	end       bool // there is nothing more for this reader
 	behind    bool // a follower that does not know the high watermark
@@ -199,7 +200,7 @@ func (h *Handlers) collect(c *Call, s *fetchScratch, t *turn) error {
 // readAll reads every partition that is visited once, in order: all of a request
 // without a session, and those of a session that may have news. It reports whether the
 // answer need not wait: there are MinBytes, something went wrong that the client should
-// know now, a follower does not know the high watermark, or nothing that is asked for
+// know now, it is sent to another replica, a follower does not know the high watermark, or nothing that is asked for
 // can be waited for.
 //
 // Topics and partitions that do not exist end no wait (Kafka answers for them
@@ -219,7 +220,7 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, t *turn) (enough bool) {
 	s.reads = resize(s.reads, len(t.parts))
 	for i, f := range t.parts {
 		r := &s.reads[i]
-		*r = read{high: -1, lso: -1, start: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
+		*r = read{high: -1, lso: -1, start: -1, preferred: -1, diverging: msg.FetchResponseEpochEndOffset{Epoch: -1, EndOffset: -1}}
 		if err := h.readOne(c, s, f, r, budget-total, total == 0); err != nil {
 			r.code = h.fetchCode(c, err)
 			switch r.code {
@@ -236,7 +237,7 @@ func (h *Handlers) readAll(c *Call, s *fetchScratch, t *turn) (enough bool) {
 			total += r.region.Len()
 		}
 		r.behind = follower(req, c.Version()) >= 0 && f.known < r.high
-		enough = enough || r.behind || r.diverging.Epoch >= 0
+		enough = enough || r.behind || r.diverging.Epoch >= 0 || r.preferred >= 0
 	}
 	return enough || !waits || total >= int(req.MinBytes)
 }
@@ -266,7 +267,7 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 	}
 	req := &s.req
 	replica := follower(req, c.Version())
-	ask := replication.Fetch{Offset: f.offset, LeaderEpoch: f.epoch, LastEpoch: f.last, MaxBytes: min(int(f.max), budget), MinOne: first, Follower: replica}
+	ask := replication.Fetch{Offset: f.offset, LeaderEpoch: f.epoch, LastEpoch: f.last, MaxBytes: min(int(f.max), budget), MinOne: first, Follower: replica, FollowerStart: f.begins}
 	switch {
 	case replica >= 0:
 		ask.Reader = replication.Replica
@@ -275,6 +276,17 @@ func (h *Handlers) readOne(c *Call, s *fetchScratch, f *fetched, r *read, budget
 		}
 	case req.IsolationLevel == 1:
 		ask.Reader = replication.ReadCommitted
+	}
+	if consumer := replica < 0 && c.Version() >= firstWithRacks; consumer {
+		ask.AnyReplica = true
+		if to := h.preferred(c, p, f, req.RackId); to >= 0 {
+			high, stable, start, err := p.Offsets(f.epoch)
+			if err != nil {
+				return err
+			}
+			r.preferred, r.high, r.lso, r.start = to, high, stable, start
+			return nil
+		}
 	}
 	got, err := p.Fetch(ask)
 	if err != nil {
@@ -344,7 +356,7 @@ func (h *Handlers) fill(c *Call, s *fetchScratch, t *turn) {
 	var out *msg.FetchResponseFetchableTopicResponse
 	for i, f := range t.parts {
 		r := &s.reads[i]
-		wrong := r.code != kerr.None || r.diverging.Epoch >= 0
+		wrong := r.code != kerr.None || r.diverging.Epoch >= 0 || r.preferred >= 0
 		s.sent[i], s.quiet[i] = r.region != nil, r.region == nil && r.end && !wrong
 		news := r.region != nil || wrong || r.behind || !f.told || f.high != r.high || f.start != r.start || f.code != r.code
 		f.told, f.high, f.start, f.lso, f.code = true, r.high, r.start, r.lso, r.code
@@ -375,6 +387,7 @@ func (h *Handlers) fillOne(c *Call, resp *msg.FetchResponse, d *msg.FetchRespons
 	d.HighWatermark, d.LastStableOffset, d.LogStartOffset = r.high, r.lso, r.start
 	d.DivergingEpoch.Epoch, d.DivergingEpoch.EndOffset = r.diverging.Epoch, r.diverging.EndOffset
 	d.AbortedTransactions = r.aborted
+	d.PreferredReadReplica = r.preferred
 	d.Records = prim.Records{B: noRecords}
 	if r.region != nil {
 		d.Records = prim.Records{Region: r.region}

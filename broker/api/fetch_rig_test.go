@@ -210,6 +210,7 @@ type found struct {
 	high   int64
 	start  int64
 	other  int64 // where the reader's log is another one, -1 nowhere
+	at     int32 // the preferred read replica, -1 for none
 	next   int64 // offset behind the records, -1 without any
 	values []string
 	bytes  int
@@ -240,7 +241,7 @@ func (r *reader) fetch(req *msg.FetchRequest) (kerr.Code, []found) {
 	for i := range resp.Responses {
 		for j := range resp.Responses[i].Partitions {
 			p := &resp.Responses[i].Partitions[j]
-			at := found{topic: resp.Responses[i].Topic, index: p.PartitionIndex, code: kerr.Code(p.ErrorCode), high: p.HighWatermark, start: p.LogStartOffset, other: p.DivergingEpoch.EndOffset, next: -1}
+			at := found{topic: resp.Responses[i].Topic, index: p.PartitionIndex, code: kerr.Code(p.ErrorCode), high: p.HighWatermark, start: p.LogStartOffset, other: p.DivergingEpoch.EndOffset, at: p.PreferredReadReplica, next: -1}
 			if r.version >= 13 {
 				at.topic = resp.Responses[i].TopicId.String()
 			}
@@ -288,6 +289,9 @@ func shown(code kerr.Code, all []found) string {
 		fmt.Fprintf(&b, " %d..%d %q", p.start, p.high, p.values)
 		if p.other >= 0 {
 			fmt.Fprintf(&b, " not from %d on", p.other)
+		}
+		if p.at >= 0 {
+			fmt.Fprintf(&b, " at %d", p.at)
 		}
 	}
 	return b.String()

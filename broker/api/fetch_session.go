@@ -22,6 +22,7 @@ type fetched struct {
 	epoch  int32 // current leader epoch that the client knows; -1 none
 	last   int32 // last fetched epoch; -1 none
 	max    int32 // partition max bytes
+	begins int64 // log start offset of a follower that asks; -1 for a consumer
 
 	name string // of the topic of that id, once it was found
 
@@ -40,6 +41,7 @@ type fetched struct {
 func (f *fetched) ask(t *msg.FetchRequestFetchTopic, p *msg.FetchRequestFetchPartition) {
 	f.topic, f.id, f.index = t.Topic, t.TopicId, p.Partition
 	f.offset, f.epoch, f.last, f.max = p.FetchOffset, max(p.CurrentLeaderEpoch, -1), p.LastFetchedEpoch, p.PartitionMaxBytes
+	f.begins = p.LogStartOffset
 	f.warned = false
 	if p.HighWatermark != math.MaxInt64 || !f.told {
 		f.known = p.HighWatermark

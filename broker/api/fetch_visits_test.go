@@ -198,7 +198,7 @@ func TestFetchSessionGivesBack(t *testing.T) {
 func TestFetchSessionNotices(t *testing.T) {
 	f := newFetchRig(t)
 	id := f.create("t", 4)
-	r := f.reader(12)
+	r := f.reader(firstWithRacks - 1) // a consumer of a later version goes on at a follower
 	r.fetch(r.request(0, asked("t", 0, 0, 0, 0), asked("later", 0)))
 	const later = `NONE | later-0 UNKNOWN_TOPIC_OR_PARTITION -1..-1 []` // an error is told of each time
 	p := func() *replication.Partition { return f.Replicas.Get("t", 2) }
