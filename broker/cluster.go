@@ -30,8 +30,10 @@ type ClusterOptions struct {
 	// Sources are where the config of every broker comes from. Listeners are Host's, and
 	// log.dirs are below Dir.
 	Sources config.Sources
-	Dir     string
-	LogDirs int // of each broker; 0 means 1
+	// Overrides are keys of one broker, as key=value; nil for none.
+	Overrides func(id int32) []string
+	Dir       string
+	LogDirs   int // of each broker; 0 means 1
 	// Host is where broker id listens; "" means 127.0.0.1. Port is the first broker's
 	// port, and the others have those behind it; 0 picks free ones.
 	Host func(id int32) string
@@ -213,6 +215,9 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 		return fmt.Errorf("broker %d runs", id)
 	}
 	sources := c.o.Sources
+	if c.o.Overrides != nil {
+		sources.Overrides = append(slices.Clone(sources.Overrides), c.o.Overrides(id)...)
+	}
 	var voters []string
 	for _, v := range c.nodes {
 		voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.controller))

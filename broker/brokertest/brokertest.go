@@ -38,6 +38,9 @@ type Options struct {
 	// Config holds broker keys by Kafka's names, such as
 	// "auto.create.topics.enable": "false".
 	Config map[string]string
+	// ConfigOf returns more keys for each of several brokers, such as its broker.rack; nil
+	// for none.
+	ConfigOf func(id int32) map[string]string
 	// OnDisk keeps the data in a temporary directory of the test. Dir, where not
 	// empty, is used instead.
 	OnDisk bool
@@ -91,7 +94,19 @@ func (c *Cluster) overrides() []string {
 	if n := c.o.Brokers; n > 1 {
 		out = append(out, fmt.Sprintf("default.replication.factor=%d", min(n, 3)), fmt.Sprintf("min.insync.replicas=%d", min(n, 3)-1))
 	}
-	for k, v := range c.o.Config {
+	return append(out, pairs(c.o.Config)...)
+}
+
+// own returns the config of one broker of several.
+func (c *Cluster) own(id int32) []string {
+	if c.o.ConfigOf == nil {
+		return nil
+	}
+	return pairs(c.o.ConfigOf(id))
+}
+
+func pairs(conf map[string]string) (out []string) {
+	for k, v := range conf {
 		out = append(out, k+"="+v)
 	}
 	return out

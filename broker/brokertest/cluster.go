@@ -40,7 +40,7 @@ func (c *Cluster) startAll() {
 	if c.o.Dir != "" {
 		dir = c.o.Dir
 	}
-	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Dir: dir, LogDirs: c.o.LogDirs,
+	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Overrides: c.own, Dir: dir, LogDirs: c.o.LogDirs,
 		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() }}
 	if c.network != nil {
 		o.Host = host
