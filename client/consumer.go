@@ -67,6 +67,7 @@ type position struct {
 	unplaced  bool      // the group has still to say where to begin; fetching is set until then
 	epoch     int32     // of the last record, -1 if not known
 	check     leaderCheck
+	from      preference
 }
 
 // NewConsumer returns a consumer. It connects when it is given something to

@@ -14,8 +14,8 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
-// fetchLoop finds positions and keeps one fetch under way at each broker that
-// leads a partition without records to poll.
+// fetchLoop finds positions and keeps one fetch under way at each broker that a
+// partition without records to poll is read from.
 func (c *Consumer) fetchLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -38,7 +38,7 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	wait := time.Hour
 	var lost []TopicPartition
 	lookup := make(map[TopicPartition]*position)
-	byLeader := make(map[int32][]*position)
+	bySource := make(map[int32][]*position)
 	toCompare := make(map[int32][]*position)
 	c.mu.Lock()
 	for tp, p := range c.assigned {
@@ -65,21 +65,33 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 			continue
 		}
 		leader, epoch := t.partitions[tp.Partition].Leader, t.partitions[tp.Partition].LeaderEpoch
+		was := p.check
 		var compare bool
 		if p.epoch, compare = p.check.sees(t.id, leader, epoch, p.epoch); compare {
+			p.from.clear() // the new leader may prefer another
 			toCompare[leader] = append(toCompare[leader], p)
 			p.fetching = true
 			continue
 		}
-		if !c.fetching[leader] && !c.unseen[leader] {
-			byLeader[leader] = append(byLeader[leader], p)
+		if was.known && (was.leader != leader || was.epoch != epoch) {
+			p.from.clear()
+		}
+		source, gone := p.from.source(&t.partitions[tp.Partition], m.brokers, now)
+		if gone {
+			c.toLeader(now, p, fmt.Errorf("fetch %v: the metadata have no preferred read replica %d", tp, source))
+			lost = append(lost, tp)
+			wait = 0
+			continue
+		}
+		if !c.fetching[source] && !c.unseen[source] {
+			bySource[source] = append(bySource[source], p)
 			p.fetching = true
 		}
 	}
-	for leader := range byLeader {
-		c.fetching[leader] = true
+	for source := range bySource {
+		c.fetching[source] = true
 	}
-	c.endUnused(m)
+	c.endUnused(m, now)
 	c.mu.Unlock()
 	for _, tp := range lost {
 		c.cl.want(tp.Topic)
@@ -93,8 +105,8 @@ func (c *Consumer) fetchRound(now time.Time) time.Duration {
 	for leader, ps := range toCompare {
 		c.work.Go(func() { c.compare(leader, ps) })
 	}
-	for leader, ps := range byLeader {
-		c.work.Go(func() { c.fetch(leader, ps, m) })
+	for source, ps := range bySource {
+		c.work.Go(func() { c.fetch(source, ps, m) })
 	}
 	return wait
 }
@@ -252,11 +264,12 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 				if p.dropped {
 					continue
 				}
-				e := c.arrived(p, r, now)
+				preferred := p.from
+				e := c.arrived(leader, p, r, now)
 				if e != nil {
 					failed.add(p, e)
 				}
-				again = again || p.lastErr != nil // a reset
+				again = again || p.lastErr != nil || p.from != preferred // a reset, or it is read elsewhere
 				records = records || p.chunk != nil
 				if p.chunk != nil && !p.dropped {
 					c.unseen[leader] = true
@@ -274,7 +287,13 @@ func (c *Consumer) fetch(leader int32, ps []*position, m *metadata) {
 			if e == nil {
 				e = fmt.Errorf("%w: the answer leaves it out", errLost)
 			}
-			failed.add(p, fmt.Errorf("fetch %v from %s: %w", p.tp, c.cl.name(leader), e))
+			e = fmt.Errorf("fetch %v from %s: %w", p.tp, c.cl.name(leader), e)
+			if p.from.clear() {
+				c.toLeader(now, p, e)
+				again = true
+				continue
+			}
+			failed.add(p, e)
 		}
 	}
 	c.retryAll(now, &failed)
@@ -306,11 +325,26 @@ func (c *Consumer) notTooEarly(leader int32, ps []*position, began, now time.Tim
 	}
 }
 
-// arrived takes a partition's part of an answer and returns why it is none. The
+// toLeader has a position read from the leader again after the preferred replica failed: the
+// first time at once, and then less and less often, for the leader may name the same replica
+// as long as it does not know better. The caller holds mu.
+func (c *Consumer) toLeader(now time.Time, p *position, err error) {
+	c.lg.Info("a preferred read replica failed, the leader is asked", zap.Int("try", p.tries), zap.Error(err))
+	p.lastErr = err
+	p.notBefore = c.pace.next(now, p.tries)
+	p.tries++
+	c.cl.stale()
+}
+
+// arrived takes a partition's part of an answer of a broker and returns why it is none. The
 // caller holds mu.
-func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now time.Time) error {
+func (c *Consumer) arrived(broker int32, p *position, r *msg.FetchResponsePartitionData, now time.Time) error {
 	code := kerr.Code(r.ErrorCode)
 	switch {
+	case (code != kerr.None && code != kerr.UnknownLeaderEpoch || r.DivergingEpoch.Epoch >= 0) && p.from.clear():
+		// A follower may be behind or ahead of the leader: what is wrong is the leader's to say.
+		c.toLeader(now, p, fmt.Errorf("fetch %v at offset %d from %s: diverging epoch %d: %w", p.tp, p.next, c.cl.name(broker), r.DivergingEpoch.Epoch, code))
+		return nil
 	case code == kerr.None && r.DivergingEpoch.Epoch >= 0:
 		// Its end is beyond the position if an epoch came between that the consumer has
 		// read nothing of.
@@ -325,6 +359,10 @@ func (c *Consumer) arrived(p *position, r *msg.FetchResponsePartitionData, now t
 		p.highWater = r.HighWatermark
 		if c.o.ReadCommitted && r.LastStableOffset >= 0 {
 			p.highWater = r.LastStableOffset
+		}
+		if to := r.PreferredReadReplica; to >= 0 && to != broker && len(r.Records.B) == 0 {
+			p.from.set(to, now.Add(c.o.MetadataMaxAge)) // tries stays: nothing proves that it answers
+			return nil
 		}
 		if len(r.Records.B) > 0 {
 			p.chunk = newChunk(r, p.next, c.o.ReadCommitted)

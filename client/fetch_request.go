@@ -159,20 +159,23 @@ func (c *Consumer) inSession(leader int32, resp *msg.FetchResponse, named []Topi
 	return false, code
 }
 
-// endUnused ends the sessions with brokers that lead nothing any more that is read:
-// a broker has room for a number of sessions. The caller holds mu.
-func (c *Consumer) endUnused(m *metadata) {
+// endUnused ends the sessions with brokers that nothing is read from any more: a broker
+// has room for a number of sessions. The caller holds mu.
+func (c *Consumer) endUnused(m *metadata, now time.Time) {
 	if len(c.sessions) == 0 || len(c.assigned) == 0 { // without any it is about to be assigned others
 		return
 	}
-	leads := make(map[int32]bool)
-	for tp := range c.assigned {
+	used := make(map[int32]bool)
+	for tp, p := range c.assigned {
 		if t := m.topics[tp.Topic]; t.has(tp.Partition) {
-			leads[t.partitions[tp.Partition].Leader] = true
+			used[t.partitions[tp.Partition].Leader] = true
+			if p.from.holds(now) {
+				used[p.from.id] = true
+			}
 		}
 	}
 	for broker, s := range c.sessions {
-		if leads[broker] || c.fetching[broker] {
+		if used[broker] || c.fetching[broker] {
 			continue
 		}
 		delete(c.sessions, broker)
