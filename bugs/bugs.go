@@ -37,11 +37,12 @@ const (
 	SameLeaderEpoch         Bug = "a new leader goes on in the epoch of the old one"
 	StrayKept               Bug = "a topic that is created again gets the old one's log"
 	StableAtMarker          Bug = "the last stable offset moves when a marker is appended, wherever the high watermark is"
+	DecidedAtStart          Bug = "a start takes transactions for decided whose markers are not committed"
 	TornTailKept            Bug = "a start after a crash takes a log's end as it is"
 	WholeBatchRefused       Bug = "a follower whose log begins in the middle of a batch refuses the batch"
 )
 
 // All returns every bug.
 func All() []Bug {
-	return []Bug{TruncateToHighWatermark, EndOfNextEpoch, EpochNotNoted, FollowerHighWatermark, TruncateByOldFetcher, LateAnswer, FetchOfAnyEpoch, CountBeforeDivergence, AnyBrokerEpoch, CommittedISROnly, GrowAtHighWatermark, ShrinkAtOnce, ForgetLostProposal, KeepLostProposal, IgnoreMinISR, AckAtAppend, AckAtDemotion, ProducersOfLeaderOnly, DuplicateAppended, UncleanStaysInSync, UncleanStaysEligible, FencedElected, AnyReplicaElected, FencedStaysInSync, IneligibleJoins, StaleProposal, SameLeaderEpoch, TornTailKept, StableAtMarker, StrayKept, WholeBatchRefused}
+	return []Bug{TruncateToHighWatermark, EndOfNextEpoch, EpochNotNoted, FollowerHighWatermark, TruncateByOldFetcher, LateAnswer, FetchOfAnyEpoch, CountBeforeDivergence, AnyBrokerEpoch, CommittedISROnly, GrowAtHighWatermark, ShrinkAtOnce, ForgetLostProposal, KeepLostProposal, IgnoreMinISR, AckAtAppend, AckAtDemotion, ProducersOfLeaderOnly, DuplicateAppended, UncleanStaysInSync, UncleanStaysEligible, FencedElected, AnyReplicaElected, FencedStaysInSync, IneligibleJoins, StaleProposal, SameLeaderEpoch, TornTailKept, DecidedAtStart, StableAtMarker, StrayKept, WholeBatchRefused}
 }

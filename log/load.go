@@ -85,7 +85,7 @@ func (l *Log) load() error {
 	if err := l.checkTxnIndexes(names); err != nil {
 		return err
 	}
-	if err := l.rebuildProducers(min(recovered, l.end.Load())); err != nil {
+	if err := l.rebuildProducers(min(recovered, l.end.Load()), l.o.HighWatermark); err != nil {
 		return err
 	}
 	if dropped && l.Size() > 0 { // the next start need not read everything

@@ -44,6 +44,9 @@ type Options struct {
 	Fault *Fault
 	// Checked, if not nil, is called during recovery with the number of bytes that were checked.
 	Checked func(bytes int64)
+	// HighWatermark is that which the replica had, 0 if it is not known. A transaction whose
+	// marker is not below it is not decided before SetHighWatermark is called.
+	HighWatermark int64
 	// Background runs f soon, on another goroutine, or not at all once the owner
 	// is closing. Nil leaves it to Flush to sync what a roll left unsynced.
 	Background func(f func())

@@ -51,7 +51,7 @@ func reopenClean(t testing.TB, l *Log) *Log {
 	t.Helper()
 	o := *l.o
 	check(t, l.Close())
-	o.CleanShutdown, o.StartOffset = true, l.StartOffset()
+	o.CleanShutdown, o.StartOffset, o.HighWatermark = true, l.StartOffset(), l.HighWatermark()
 	return open(t, o)
 }
 

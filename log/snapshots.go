@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/bugs"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/segment"
 	"github.com/klamm-io/klamm/wire/record"
@@ -95,15 +96,20 @@ func (l *Log) writeSnapshot(at int64) error {
 // rebuildProducers takes the newest producer snapshot at or below offset that can
 // be read and replays the batches after it, and with them the transaction
 // indexes, durably: nobody syncs those of older segments again, and a snapshot of
-// what they have may be written next.
-func (l *Log) rebuildProducers(offset int64) error {
+// what they have may be written next. Transactions with markers from the high
+// watermark on are not decided.
+func (l *Log) rebuildProducers(offset, highWatermark int64) error {
 	state, from, err := l.stateAt(offset)
+	if err != nil {
+		return err
+	}
+	ended, err := l.endedBefore(from, highWatermark)
 	if err != nil {
 		return err
 	}
 	l.producers = *state
 	l.txnMu.Lock()
-	l.ended, l.open = undecided{}, l.producers.firstOpen()
+	l.ended, l.open = ended, l.producers.firstOpen()
 	l.publishUnstable()
 	l.txnMu.Unlock()
 	if err := l.dropTxns(from); err != nil {
@@ -114,7 +120,43 @@ func (l *Log) rebuildProducers(offset int64) error {
 			return err
 		}
 	}
+	l.txnMu.Lock()
+	l.ended.decided(highWatermark)
+	l.publishUnstable()
+	l.txnMu.Unlock()
 	return l.syncTxns(from)
+}
+
+// endedBefore returns the transactions with markers between the high watermark and a
+// snapshot, which does not have them: it has those that are open. They are read from
+// an older one on. That they are not decided keeps their batches from compaction;
+// of other producers it may have removed what their state came from, so that this
+// is no way to their state.
+func (l *Log) endedBefore(snapshot, highWatermark int64) (ended undecided, err error) {
+	if highWatermark >= snapshot || bugs.Planted(bugs.DecidedAtStart) {
+		return ended, nil
+	}
+	state, from, err := l.stateAt(highWatermark)
+	if err != nil {
+		return ended, err
+	}
+	for _, s := range l.list() {
+		if s.Base() >= snapshot {
+			break
+		}
+		if err := l.producerBatches(s, from, func(b record.Batch) error {
+			if b.BaseOffset() >= snapshot {
+				return nil
+			}
+			if t := state.replay(b, 0); t != nil {
+				ended.add(*t)
+			}
+			return nil
+		}); err != nil {
+			return ended, err
+		}
+	}
+	return ended, nil
 }
 
 // stateAt returns the newest state that a snapshot holds at or below offset, and

@@ -71,7 +71,7 @@ func (l *Log) truncate(offset int64) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	if err := l.rebuildProducers(end); err != nil {
+	if err := l.rebuildProducers(end, l.highWatermark.Load()); err != nil {
 		return err
 	}
 	if active.Next() < end {
@@ -150,5 +150,5 @@ func (l *Log) startAt(offset int64) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	return l.rebuildProducers(offset)
+	return l.rebuildProducers(offset, offset)
 }

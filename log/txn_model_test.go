@@ -11,10 +11,12 @@ import (
 )
 
 // transactions are what the batches of a log say: which were aborted, as "producer
-// first-marker", and the last stable offset.
+// first-marker", and the last stable offset: the first one of a transaction without a
+// marker below the high watermark.
 func transactions(t testing.TB, l *Log) (aborted []string, stable int64) {
 	t.Helper()
 	began := make(map[int64]int64)
+	stable = l.HighWatermark()
 	check(t, l.Each(l.StartOffset(), l.EndOffset(), func(b record.Batch) error {
 		if !b.Attributes().Control() {
 			if _, ok := began[b.ProducerID()]; !ok && b.Attributes().Transactional() {
@@ -26,10 +28,12 @@ func transactions(t testing.TB, l *Log) (aborted []string, stable int64) {
 		if first, ok := began[b.ProducerID()]; ok && c.Type == record.ControlAbort {
 			aborted = append(aborted, fmt.Sprintf("%d %d-%d", b.ProducerID(), first, b.BaseOffset()))
 		}
+		if first, ok := began[b.ProducerID()]; ok && b.BaseOffset() >= l.HighWatermark() {
+			stable = min(stable, first)
+		}
 		delete(began, b.ProducerID())
 		return err
 	}))
-	stable = l.EndOffset()
 	for _, at := range began {
 		stable = min(stable, at)
 	}
@@ -47,9 +51,8 @@ func agree(t testing.TB, l *Log) error {
 	for _, x := range list {
 		got = append(got, fmt.Sprintf("%d %d-%d", x.ProducerID, x.FirstOffset, x.LastOffset))
 	}
-	l.SetHighWatermark(l.EndOffset())
 	if !slices.Equal(got, aborted) || l.LastStableOffset() != stable {
-		return fmt.Errorf("aborted %q, the batches say %q; last stable offset %d, the batches say %d", got, aborted, l.LastStableOffset(), stable)
+		return fmt.Errorf("high watermark %d of %d to %d, aborted %q, the batches say %q; last stable offset %d, the batches say %d", l.HighWatermark(), l.StartOffset(), l.EndOffset(), got, aborted, l.LastStableOffset(), stable)
 	}
 	return nil
 }
@@ -82,7 +85,7 @@ func (m *txnModel) fs(mem *vfs.Mem) vfs.FS {
 func (m *txnModel) one() {
 	producer, what := int64(m.r.IntN(3)), ""
 	m.on = false
-	switch n := m.r.IntN(20); {
+	switch n := m.r.IntN(22); {
 	case n < 8:
 		what = fmt.Sprint("batch of ", producer)
 		sequence := int32(0)
@@ -106,20 +109,27 @@ func (m *txnModel) one() {
 		check(m, m.l.TruncateTo(to))
 	case n < 17:
 		what = "restart"
+		high := m.l.HighWatermark()
 		m.l = reopenClean(m, m.l)
-	case n < 18:
+		m.l.SetHighWatermark(high)
+	case n < 19:
+		to := m.l.HighWatermark() + m.r.Int64N(m.l.EndOffset()-m.l.HighWatermark()+1)
+		what = fmt.Sprint("high watermark at ", to)
+		m.l.SetHighWatermark(to)
+	case n < 20:
 		what, m.on = "flush", true
 		check(m, m.l.Flush())
 	default:
 		p := vfs.CrashPolicy{KeepData: m.r.IntN(2) == 0, KeepEntries: m.r.IntN(2) == 0}
 		what = fmt.Sprintf("power cut %+v", p)
 		o := *m.l.o
-		o.FS, o.CleanShutdown, o.RecoveryPoint = m.fs(m.mem.CrashClone(p)), false, m.l.RecoveryPoint()
+		o.FS, o.CleanShutdown, o.RecoveryPoint, o.HighWatermark = m.fs(m.mem.CrashClone(p)), false, m.l.RecoveryPoint(), m.l.HighWatermark()
 		check(m, m.l.Close())
 		var err error
 		if m.l, err = Open(o); err != nil {
 			m.Fatalf("%v\n%q, %s", err, m.did, what)
 		}
+		m.l.SetHighWatermark(o.HighWatermark)
 	}
 	m.on = false
 	m.did = append(m.did, what)
@@ -135,16 +145,17 @@ func TestTransactionsModel(t *testing.T) {
 		o.FS = m.fs(o.FS.(*vfs.Mem))
 		m.l = open(t, o)
 		for range 40 {
-			synced := m.l.RecoveryPoint()
+			synced, high := m.l.RecoveryPoint(), m.l.HighWatermark()
 			m.one()
 			if err := agree(t, m.l); err != nil {
 				t.Fatalf("seed %d: %v\n%q", seed, err, m.did)
 			}
 			for i, cut := range m.cuts {
 				o := *m.l.o
-				o.FS, o.CleanShutdown, o.RecoveryPoint = cut, false, synced
+				o.FS, o.CleanShutdown, o.RecoveryPoint, o.HighWatermark = cut, false, synced, min(high, m.l.HighWatermark())
 				l, err := Open(o)
 				if err == nil {
+					l.SetHighWatermark(o.HighWatermark)
 					err = agree(t, l)
 					check(t, l.Close())
 				}

@@ -392,6 +392,7 @@ func (r *Replicas) openLog(dir *dirs.Dir, t *meta.Topic, index int32, c *config.
 		o.Background = nil
 	}
 	if known {
+		o.HighWatermark = dir.FoundIn(log.HighWatermarkFile, name)
 		o.CleanShutdown, o.RecoveryPoint, o.StartOffset = dir.Clean(), dir.FoundIn(log.RecoveryPointFile, name), dir.FoundIn(log.LogStartFile, name)
 		_, cleaned := dir.FirstDirty(name)
 		o.Sparse = c.Compact || cleaned
