@@ -16,7 +16,7 @@ func (h *Handlers) describeProducers(c *Call, req *msg.DescribeProducersRequest)
 			r := msg.DescribeProducersResponsePartitionResponse{}
 			r.SetDefaults()
 			r.PartitionIndex = index
-			p, err := h.leader(t.Name, index, -1)
+			p, err := h.partition(t.Name, index) // a follower knows them too
 			if bad := control.CheckTopicName(t.Name); bad != nil {
 				err = bad
 			}

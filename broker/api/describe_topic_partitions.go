@@ -69,10 +69,10 @@ func (h *Handlers) describeTopicPartitions(c *Call, req *msg.DescribeTopicPartit
 		}
 		for i := int(start); i < len(t.Partitions) && limit > 0; i++ {
 			p := t.Partitions[i]
-			leader, code := h.leaderOf(c, image, p)
+			leader, _ := h.leaderOf(c, image, p) // that there is none is no error here
 			d := msg.DescribeTopicPartitionsResponsePartition{}
 			d.SetDefaults()
-			d.ErrorCode, d.PartitionIndex, d.LeaderId, d.LeaderEpoch = int16(code), int32(i), leader, p.LeaderEpoch
+			d.PartitionIndex, d.LeaderId, d.LeaderEpoch = int32(i), leader, p.LeaderEpoch
 			d.ReplicaNodes, d.IsrNodes, d.OfflineReplicas = p.Replicas, p.InSync, h.offline(image, t.Name, int32(i), p)
 			// Null is allowed on the wire and breaks the Java client.
 			d.EligibleLeaderReplicas = append([]int32{}, p.EligibleLeader...)

@@ -370,6 +370,8 @@ func (h *Handlers) refuseProduce(c *Call, resp *msg.ProduceResponse, r *msg.Prod
 		topic := t.Name
 		if p != nil {
 			topic = p.Topic
+		} else if named := h.Controller.Image().TopicByID(t.TopicId); named != nil {
+			topic = named.Name
 		}
 		if leader, epoch, node, ok := h.currentLeader(c, topic, r.Index); ok {
 			r.CurrentLeader.LeaderId, r.CurrentLeader.LeaderEpoch = leader, epoch

@@ -80,7 +80,7 @@ func explicit(m *meta.Image, assignment map[int32][]int32, first, factor int) ([
 			factor = len(replicas)
 		}
 		if len(replicas) != factor {
-			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes partition %d with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", first+i, len(replicas), factor)
+			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes a partition with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", len(replicas), factor)
 		}
 		if !slices.ContainsFunc(replicas, func(id int32) bool { return active(m, id) }) {
 			return nil, kerr.Refuse(kerr.InvalidReplicaAssignment, "All brokers specified in the manual partition assignment for partition %d are fenced or in controlled shutdown.", first+i)
