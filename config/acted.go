@@ -28,7 +28,8 @@ num.partitions num.recovery.threads.per.data.dir num.replica.fetchers offset.met
 offsets.commit.timeout.ms offsets.retention.check.interval.ms offsets.retention.minutes
 offsets.topic.compression.codec offsets.topic.num.partitions offsets.topic.replication.factor
 offsets.topic.segment.bytes process.roles producer.id.expiration.check.interval.ms producer.id.expiration.ms
-queued.max.request.bytes queued.max.requests replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
+queued.max.request.bytes queued.max.requests replication.quota.window.num replication.quota.window.size.seconds
+follower.replication.throttled.rate leader.replication.throttled.rate replica.fetch.backoff.ms replica.fetch.max.bytes replica.fetch.min.bytes
 replica.fetch.response.max.bytes replica.fetch.wait.max.ms replica.high.watermark.checkpoint.interval.ms
 replica.lag.time.max.ms replica.selector.class replica.socket.timeout.ms request.timeout.ms
 security.inter.broker.protocol socket.receive.buffer.bytes socket.request.max.bytes socket.send.buffer.bytes
@@ -42,13 +43,13 @@ transaction. transactional. unclean.`
 
 	topicActed = `
 cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
-delete.retention.ms file.delete.delay.ms flush.messages flush.ms index.interval.bytes max.compaction.lag.ms
+delete.retention.ms file.delete.delay.ms flush.messages flush.ms follower.replication.throttled.replicas
+leader.replication.throttled.replicas index.interval.bytes max.compaction.lag.ms
 max.message.bytes message.timestamp.after.max.ms message.timestamp.before.max.ms message.timestamp.type
 min.cleanable.dirty.ratio min.compaction.lag.ms min.insync.replicas preallocate retention.bytes
 retention.ms segment.bytes segment.index.bytes segment.jitter.ms segment.ms`
 
 	topicPlanned = `
-follower.replication.throttled.replicas leader.replication.throttled.replicas
 local.retention.bytes local.retention.ms unclean.leader.election.enable`
 
 	producerActed = `

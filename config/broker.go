@@ -45,6 +45,8 @@ type Broker struct {
 	ReplicaFetchResponseMaxBytes int           // replica.fetch.response.max.bytes
 	ReplicaFetchWait             time.Duration // replica.fetch.wait.max.ms
 	ReplicaFetchBackoff          time.Duration // replica.fetch.backoff.ms
+	ReplicationQuotaSamples      int           // replication.quota.window.num
+	ReplicationQuotaSample       time.Duration // replication.quota.window.size.seconds
 	ReplicaLagTimeMax            time.Duration // replica.lag.time.max.ms
 	ReplicaSocketTimeout         time.Duration // replica.socket.timeout.ms
 	ReplicaSelector              string        // replica.selector.class: LeaderSelector or RackAwareSelector

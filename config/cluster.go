@@ -62,6 +62,8 @@ func (s *Static) cluster(b *Broker) error {
 	b.ReplicaFetchResponseMaxBytes = s.Int("replica.fetch.response.max.bytes")
 	b.ReplicaFetchWait = s.Duration("replica.fetch.wait.max.ms")
 	b.ReplicaFetchBackoff = s.Duration("replica.fetch.backoff.ms")
+	b.ReplicationQuotaSamples = s.Int("replication.quota.window.num")
+	b.ReplicationQuotaSample = seconds(int64(s.Int("replication.quota.window.size.seconds")))
 	b.ReplicaLagTimeMax = s.Duration("replica.lag.time.max.ms")
 	b.ReplicaSocketTimeout = s.Duration("replica.socket.timeout.ms")
 	for _, fill := range []func(*Broker) error{s.quorum, s.roles, s.interBroker, s.selector, s.clusterLimits} {

@@ -257,6 +257,17 @@ func times(v string, factor int64) string {
 	return strconv.FormatInt(n*factor, 10)
 }
 
+// ReplicationRate returns a rate of throttled replicas (leader.replication.throttled.rate,
+// follower.replication.throttled.rate) of the broker, in bytes per second; +Inf if none is set.
+func (l Layers) ReplicationRate(name string) (float64, error) {
+	k, _ := Lookup(KindBroker, name)
+	v, err := l.brokerValue(k)
+	if err != nil || v == nil {
+		return math.Inf(1), err
+	}
+	return strconv.ParseFloat(*v, 64)
+}
+
 // brokerValue returns the effective value of a broker key.
 func (l Layers) brokerValue(k *Key) (*string, error) {
 	for _, m := range []map[string]string{l.DynamicBroker, l.DynamicDefault} {

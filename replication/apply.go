@@ -303,10 +303,18 @@ func (r *Replicas) reconfigure(image *meta.Image, delta meta.Delta) {
 		}
 	}
 	if all {
+		r.setRates(image)
 		r.byName.Range(func(_, t any) bool {
 			r.configure(t.(*replicatedTopic), image)
 			return true
 		})
+	}
+}
+
+// setRates takes over the rates of throttled replicas.
+func (r *Replicas) setRates(image *meta.Image) {
+	if err := r.throttles.configure(r.brokerConfig(image)); err != nil {
+		r.lg.Error("rates of throttled replicas do not resolve, the old ones stay", zap.Error(err))
 	}
 }
 
@@ -327,6 +335,7 @@ func (r *Replicas) configure(t *replicatedTopic, image *meta.Image) {
 			if p := s.partition.Load(); p != nil {
 				p.log.SetConfig(LogConfig(&c))
 				p.setMinISR(c.MinInsyncReplicas)
+				p.throttled.set(&c, p.Index, p.node)
 			}
 		}
 		r.flushes(&c)

@@ -116,7 +116,7 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	case Replica:
 		limit = l.EndOffset()
 	}
-	if f.Offset >= limit || f.MaxBytes <= 0 && !f.MinOne {
+	if f.Offset >= limit || f.MaxBytes <= 0 && !f.MinOne || f.Reader == Replica && p.holdsBack(f.Follower) {
 		return out, nil
 	}
 	if f.Reader == ReadCommitted {
@@ -131,6 +131,9 @@ func (p *Partition) Fetch(f Fetch) (out Fetched, err error) {
 	if out.Region.Len() == 0 {
 		out.Region.Release()
 		out.Region = nil
+	}
+	if f.Reader == Replica && out.Region != nil {
+		p.sent(out.Region.Len())
 	}
 	return out, nil
 }

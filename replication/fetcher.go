@@ -61,6 +61,7 @@ type followed struct {
 	stale     bool // it is in told
 	busy      bool // the side lane asks for it
 	fine      bool // its last answer had no error
+	caughtUp  bool // its last answer left no committed record missing
 	due       time.Time
 	pause     time.Duration
 	start     log.StartWatch // until the log start that was said is not so any more
@@ -111,6 +112,16 @@ func (f *fetcher) drop(p *Partition) {
 		f.leave(x)
 		signal(f.changed)
 	}
+}
+
+// restrained reports whether a partition is throttled, and is to wait: not before it is due it
+// may be asked for. One that has all is never throttled: it would fall out of sync. mu is held.
+func (f *fetcher) restrained(x *followed) bool {
+	if x.caughtUp || !x.p.restrained() {
+		return false
+	}
+	x.due = f.of.r.o.Clock.Now().Add(throttlePause)
+	return true
 }
 
 // leave has a partition copied no more. mu is held.
@@ -253,7 +264,7 @@ func (f *fetcher) build(l *lane) (until time.Time, ok bool) {
 		case x.gone:
 		case x.busy: // the side lane would have it again before this one comes back
 			return time.Time{}, false
-		case x.due.After(now):
+		case x.due.After(now), f.restrained(x):
 			until = sooner(until, x.due)
 		default:
 			ask = append(ask, x)
@@ -320,7 +331,7 @@ func (f *fetcher) buildAside(l *lane) (until time.Time, wait time.Duration, ok b
 	for x := range f.loose {
 		switch {
 		case x.gone:
-		case x.due.After(now):
+		case x.due.After(now), f.restrained(x):
 			until = sooner(until, x.due)
 		default:
 			x.busy = true

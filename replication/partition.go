@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/bugs"
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/isr"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/replication/dirs"
@@ -56,6 +57,9 @@ type Partition struct {
 
 	truncations atomic.Int64 // so far
 
+	throttles throttles // of the broker
+	throttled throttledRoles
+
 	// leadership is held shared by an append and exclusively by a change of the
 	// leader, so that no append lands in a later epoch than it was checked in.
 	leadership sync.RWMutex
@@ -89,9 +93,10 @@ type Partition struct {
 	unsyncedFrom int64
 }
 
-func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *dirs.Dir, l *log.Log, minISR int) *Partition {
-	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: minISR, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, proposals: r.proposals, lease: r.o.Lease, startMoved: r.checkpointStart, truncated: r.checkpoint}
+func (r *Replicas) newPartition(t *meta.Topic, index int32, dir *dirs.Dir, l *log.Log, c *config.Topic) *Partition {
+	p := &Partition{Topic: t.Name, TopicID: t.ID, Index: index, Dir: dir, log: l, node: r.o.NodeID, minISR: c.MinInsyncReplicas, throttles: r.throttles, now: r.o.Clock.Now, syncs: r.syncs, lg: r.lg, proposals: r.proposals, lease: r.o.Lease, startMoved: r.checkpointStart, truncated: r.checkpoint}
 	p.view.Store(&noView)
+	p.throttled.set(c, index, p.node)
 	return p
 }
 

@@ -101,6 +101,7 @@ type Replicas struct {
 	syncs      chan struct{} // holds one for each log that is synced for its producers
 	fetchers   *fetchers
 	proposals  *proposals
+	throttles  throttles
 	placements *placements
 	cleaner    *dirs.Cleaner[*Partition]
 	retention  *dirs.Retention
@@ -112,6 +113,7 @@ type Replicas struct {
 func NewReplicas(o Options) *Replicas {
 	r := &Replicas{o: o, lg: o.Logger.Named("replicas")}
 	r.fetchers, r.proposals, r.placements = newFetchers(r), newProposals(&r.o, r.lg), newPlacements(&r.o, r.lg)
+	r.throttles = throttles{newThrottle(o.Broker), newThrottle(o.Broker)}
 	r.cleaner = dirs.NewCleaner(r.Each, o.Clock, r.lg)
 	r.retention = dirs.NewRetention(o.Clock.Now(), r.lg)
 	r.trash = dirs.NewTrash(o.FS, o.Clock, r.lg)
@@ -194,11 +196,14 @@ func (r *Replicas) Count() int { return int(r.count.Load()) }
 
 // TopicConfig resolves the configuration of a topic.
 func (r *Replicas) TopicConfig(image *meta.Image, topic string) (config.Topic, error) {
-	return config.TopicFrom(
-		image.Config(meta.Resource{Type: meta.TopicResource, Name: topic}),
-		image.Config(meta.Resource{Type: meta.BrokerResource, Name: strconv.Itoa(int(r.o.NodeID))}),
-		image.Config(meta.Resource{Type: meta.BrokerResource}),
-		r.o.Static)
+	b := r.brokerConfig(image)
+	return config.TopicFrom(image.Config(meta.Resource{Type: meta.TopicResource, Name: topic}), b.DynamicBroker, b.DynamicDefault, b.Static)
+}
+
+// brokerConfig returns where the values of this broker come from.
+func (r *Replicas) brokerConfig(image *meta.Image) config.Layers {
+	return config.Layers{DynamicBroker: image.Config(meta.Resource{Type: meta.BrokerResource, Name: strconv.Itoa(int(r.o.NodeID))}),
+		DynamicDefault: image.Config(meta.Resource{Type: meta.BrokerResource}), Static: r.o.Static}
 }
 
 // LogConfig returns what a log needs of a topic's configuration.

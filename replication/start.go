@@ -27,6 +27,7 @@ func (r *Replicas) Start(image func() *meta.Image) error {
 	r.jobs.hold(gate)
 	r.mu.Lock()
 	r.live = true
+	r.setRates(image())
 	m := image()
 	if r.proposals != nil {
 		r.proposals.image.Store(m)
@@ -369,7 +370,7 @@ func (r *Replicas) openOne(t *meta.Topic, index int32, c *config.Topic, checked 
 	if known {
 		l.SetHighWatermark(min(max(dir.FoundIn(log.HighWatermarkFile, name), l.StartOffset()), l.EndOffset()))
 	}
-	return r.newPartition(t, index, dir, l, c.MinInsyncReplicas), nil
+	return r.newPartition(t, index, dir, l, c), nil
 }
 
 // dropOffsets takes a partition out of the checkpoint files before another one

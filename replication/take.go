@@ -43,14 +43,18 @@ func (f *fetcher) take(l *lane) error {
 			if errors.Is(err, kerr.OffsetOutOfRange) {
 				l.outside = append(l.outside, x)
 			}
-			f.settle(x, moved, err)
+			if err == nil {
+				x.p.copied(len(d.Records.B))
+			}
+			f.settle(x, moved, d.HighWatermark > x.p.log.EndOffset(), err)
 		}
 	}
 	return nil
 }
 
-// settle follows up what came of a partition.
-func (f *fetcher) settle(x *followed, moved bool, err error) {
+// settle follows up what came of a partition. behind says that committed records are missing
+// here still.
+func (f *fetcher) settle(x *followed, moved, behind bool, err error) {
 	o := &f.of.r.o
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,7 +62,12 @@ func (f *fetcher) settle(x *followed, moved bool, err error) {
 		return
 	}
 	if err == nil {
-		x.fine, x.pause = true, 0
+		x.fine, x.pause, x.caughtUp = true, 0, !behind
+		if f.restrained(x) { // it comes back when it may go on
+			f.unseat(x)
+			signal(f.aside)
+			return
+		}
 		if moved {
 			f.tell(x)
 		}
