@@ -98,8 +98,12 @@ type Broker struct {
 	lg           *zap.Logger
 	clusterID    string
 	dirs         []*dirs.Dir
+	formatted    bool // its directories were a node's before it started
+	addresses    *addresses
 	peers        *peers
-	streams      *quorum.Streams // nil where this node is the only one
+	reverse      *reverse                 // nil where this node is the only one
+	registering  *replication.Registering // of this node as a controller; nil where it is none, or the only node
+	streams      *quorum.Streams          // nil where this node is the only one
 	lifecycle    *replication.Lifecycle
 	controller   *replication.Controller
 	replicas     *replication.Replicas
@@ -142,6 +146,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		return o.process.muted(c)
 	}))
 	b := &Broker{o: o, conf: conf, lg: o.Logger.Named("broker").With(zap.Int32("broker", conf.NodeID)), done: make(chan struct{})}
+	b.addresses = newAddresses(conf.ControllerListenerName())
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -161,9 +166,12 @@ func (b *Broker) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.peers = newPeers(b, voters)
-	if err := b.join(ctx); err != nil {
+	b.peers = newPeers(b)
+	if err := b.join(ctx, voters); err != nil {
 		return err
+	}
+	if !b.conf.IsBroker() {
+		return b.serveAsController(ctx)
 	}
 	if err := b.register(ctx); err != nil {
 		return fmt.Errorf("register: %w", err)
@@ -182,6 +190,12 @@ func (b *Broker) start(ctx context.Context) error {
 		b.scheduleShrinking()
 	}
 	if b.disk != nil {
+		if b.registering != nil { // what is written later is synced by itself
+			all := func(m *meta.Image) bool { return len(m.Controllers()) == b.o.first.brokers }
+			if err := errors.Join(b.registering.Registered(ctx), b.controller.Await(ctx, all)); err != nil {
+				return fmt.Errorf("register as a controller: %w", err)
+			}
+		}
 		if err := b.o.first.finish(ctx, b); err != nil {
 			return err
 		}
@@ -210,7 +224,7 @@ func (b *Broker) serveClients() {
 func (b *Broker) alone() bool { return b.streams == nil }
 
 // join has this node be a part of the metadata quorum, and serve its controller listener.
-func (b *Broker) join(ctx context.Context) error {
+func (b *Broker) join(ctx context.Context, voters []quorum.Peer) error {
 	fetching := replication.Fetching{Epoch: func() int64 { return b.lifecycle.Epoch() }}
 	ro := replication.Options{NodeID: b.conf.NodeID, FS: b.o.FS, Dirs: b.dirs,
 		Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Flushing: b.scheduleFlush, Progress: b.o.Progress,
@@ -230,9 +244,9 @@ func (b *Broker) join(ctx context.Context) error {
 			}
 		}
 		co.Streams, co.Timeouts, co.Session, co.Listens, co.Forward = b.streams, b.timeouts(), b.conf.BrokerSessionTimeout, b.peers.listens, b.peers.channel
-		for _, v := range b.peers.voters {
-			co.Voters = append(co.Voters, v.ID)
-		}
+		co.Voters, co.Observer = voters, len(voters) == 0 || !b.conf.IsController()
+		b.reverse = newReverse(b)
+		co.Configured = b.reverse.configured
 		fetching.Dial, fetching.Fetchers, fetching.MinBytes, fetching.MaxBytes = b.peers.fetch, b.conf.ReplicaFetchers, b.conf.ReplicaFetchMinBytes, b.conf.ReplicaFetchMaxBytes
 		fetching.ResponseMaxBytes, fetching.Wait, fetching.Backoff = b.conf.ReplicaFetchResponseMaxBytes, b.conf.ReplicaFetchWait, b.conf.ReplicaFetchBackoff
 		co.Elections.Unclean = b.conf.UncleanElectionInterval
@@ -254,12 +268,15 @@ func (b *Broker) join(ctx context.Context) error {
 	if b.controller, err = replication.StartController(ctx, co); err != nil {
 		return err
 	}
-	lifecycle := replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
-		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg,
-		Lease: ro.Lease, Suspend: b.replicas.Suspend})
-	b.mu.Lock()
-	b.lifecycle = lifecycle
-	b.mu.Unlock()
+	if b.conf.IsBroker() {
+		b.newLifecycle(ro)
+	}
+	if b.streams != nil {
+		b.reverse.start()
+		if b.conf.IsController() {
+			b.registering = replication.StartRegistering(b.controller, control.ControllerRegistration{Controller: b.conf.NodeID, EndPoints: b.endPoints(api.Controller)}, b.o.Clock, b.lg)
+		}
+	}
 	for name, n := range convert.UnenforcedIn(b.controller.Image()) {
 		b.lg.Warn("the metadata hold what is not enforced", zap.String("what", name), zap.Int("count", n))
 	}
@@ -267,7 +284,7 @@ func (b *Broker) join(ctx context.Context) error {
 		Dirs: b.dirs, Broker: b.conf, Static: b.o.Config, Clock: b.o.Clock, Logger: b.lg, Groups: b.coordinators.groups,
 		Levels: b.o.levels, Loggers: b.loggers()}
 	if b.streams != nil {
-		handlers.Raft, handlers.ToController, handlers.Voters = b.streams, b.peers.active, b.peers.voters
+		handlers.Raft, handlers.ToController, handlers.ControllerAt = b.streams, b.peers.active, b.addresses.hostPort
 	}
 	b.server = newServer(b.conf, b.o.Clock, b.lg)
 	b.server.process = b.o.process
@@ -288,6 +305,28 @@ func (b *Broker) join(ctx context.Context) error {
 	return nil
 }
 
+// newLifecycle makes the lifecycle of this node as a broker.
+func (b *Broker) newLifecycle(ro replication.Options) {
+	lifecycle := replication.NewLifecycle(replication.LifecycleOptions{Registration: b.registration(), Channel: b.controller,
+		Applied: func() uint64 { return b.controller.Image().Index }, Offline: b.offlineDirs, Interval: b.conf.BrokerHeartbeatInterval, Clock: b.o.Clock, Logger: b.lg,
+		Lease: ro.Lease, Suspend: b.replicas.Suspend})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lifecycle = lifecycle
+}
+
+// serveAsController waits until a node that is a controller and no broker is part of the
+// quorum: a leader is known to it, and it has what was committed.
+func (b *Broker) serveAsController(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.conf.InitialRegistrationTimeout)
+	defer cancel()
+	if err := b.registering.Registered(ctx); err != nil {
+		return fmt.Errorf("register as a controller: %w", err)
+	}
+	b.scheduleCheckpoint()
+	return nil
+}
+
 // loggers returns the names of the loggers that log, sorted.
 func (b *Broker) loggers() []string {
 	name := b.lg.Name()
@@ -303,6 +342,13 @@ func (b *Broker) loggers() []string {
 func (b *Broker) applied(old, image *meta.Image, delta meta.Delta) {
 	b.replicas.Apply(old, image, delta)
 	b.coordinators.apply(image, delta)
+	if b.addresses.follow(old, image) && len(b.conf.QuorumVoters) == 0 && !b.conf.Lone() {
+		b.job(func() {
+			if err := b.addresses.store(b.o.FS, b.dirs[0].File(dirs.KnownControllersFile)); err != nil {
+				b.lg.Warn("cannot write down where the controllers listen", zap.Error(err))
+			}
+		})
+	}
 }
 
 func (b *Broker) openDirs() error {
@@ -318,6 +364,7 @@ func (b *Broker) openDirs() error {
 	if !known && b.o.ClusterID == "" && !b.conf.Lone() {
 		return fmt.Errorf("%s is new, and the nodes of a cluster must agree on its id: format it with 'klamm storage format', or set CLUSTER_ID", b.conf.LogDirs[0])
 	}
+	b.formatted = known
 	if b.o.first == nil && !known && b.conf.Lone() {
 		b.o.first = newFirstStart(1)
 	}
@@ -336,7 +383,7 @@ func (b *Broker) openDirs() error {
 		b.dirs = append(b.dirs, d)
 	}
 	b.clusterID = want.ClusterID
-	return nil
+	return b.addresses.load(b.o.FS, b.dirs[0].File(dirs.KnownControllersFile))
 }
 
 // full returns the error of a log directory of this broker if none is well.
@@ -563,6 +610,9 @@ func (b *Broker) Close() error {
 			l.Close()
 		}
 	}
+	if b.registering != nil {
+		b.registering.Close()
+	}
 	if b.coordinators != nil {
 		b.coordinators.close()
 	}
@@ -570,6 +620,9 @@ func (b *Broker) Close() error {
 		b.replicas.StopCleaning()
 		b.jobs.Wait() // nothing writes to the directories once they are given up
 		err = errors.Join(err, b.replicas.Close(b.lifecycle.Epoch()))
+	}
+	if b.reverse != nil {
+		b.reverse.close()
 	}
 	if b.controller != nil {
 		if killed && b.streams != nil {

@@ -22,8 +22,12 @@ import (
 
 // ClusterOptions say what a cluster of brokers in one process is made of.
 type ClusterOptions struct {
-	// Brokers is how many there are, with the ids from 1 on. Each is a controller too.
+	// Brokers is how many there are, with the ids from 1 on. Each is a controller too, unless
+	// there are Controllers.
 	Brokers int
+	// Controllers is how many nodes are controllers and no brokers, with the ids from
+	// FirstController on.
+	Controllers int
 	// Of are what every broker is made of. Its Config is not used, and its FS is that of
 	// all brokers unless there is Disk.
 	Of Options
@@ -48,19 +52,27 @@ type ClusterOptions struct {
 	Dial func(id int32) func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Cluster is several brokers in one process, which share nothing but the process. Its
+// FirstController is the id of the first node of a Cluster that is a controller and no broker.
+const FirstController = 1001
+
+// Cluster is several nodes in one process, which share nothing but the process. Its
 // methods are safe for concurrent use.
 type Cluster struct {
-	o     ClusterOptions
-	id    string
-	nodes []*node
+	o  ClusterOptions
+	id string
+
+	adding sync.Mutex // held while a broker is added
+
+	mu  sync.Mutex // guards all
+	all []*node    // in order of id
 }
 
-// node is a place for a broker: its addresses stay the same when it is started again.
+// node is a place for a broker or a controller: its addresses stay the same when it is started
+// again.
 type node struct {
 	id         int32
-	listen     string // host:port for clients and brokers
-	controller string // host:port for controllers
+	listen     string // host:port for clients and brokers; "" if it is no broker
+	controller string // host:port for controllers; "" if it is none; neither changes
 
 	mu      sync.Mutex // guards the fields below
 	broker  *Broker    // nil while it does not run
@@ -84,11 +96,12 @@ func StartCluster(ctx context.Context, o ClusterOptions) (*Cluster, error) {
 	if err := c.bind(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	errs := make([]error, len(c.nodes))
+	nodes := c.nodes()
+	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for i, n := range c.nodes {
+	for i, n := range nodes {
 		wg.Go(func() {
 			if errs[i] = c.start(ctx, n.id, first); errs[i] != nil {
 				cancel() // the others may wait for this one
@@ -131,8 +144,10 @@ func (c *Cluster) disk(id int32) vfs.FS {
 // nobody has anything yet, it returns their first start.
 func (c *Cluster) identify() (*firstStart, error) {
 	first := newFirstStart(c.o.Brokers)
-	for i := range c.o.Brokers {
-		id := int32(i + 1)
+	if c.o.Controllers > 0 {
+		first = nil // the brokers begin nothing: the controllers do
+	}
+	for _, id := range c.layout() {
 		d, err := convert.Look(c.disk(id), c.dirs(id)[0])
 		if err != nil {
 			return nil, err
@@ -152,49 +167,105 @@ func (c *Cluster) identify() (*firstStart, error) {
 	return first, nil
 }
 
-// bind binds the sockets of every broker, so that all addresses are known before the first
+// layout returns the ids of the nodes that the cluster begins with.
+func (c *Cluster) layout() (ids []int32) {
+	for i := range c.o.Brokers {
+		ids = append(ids, int32(i+1))
+	}
+	for i := range c.o.Controllers {
+		ids = append(ids, int32(FirstController+i))
+	}
+	return ids
+}
+
+// bind binds the sockets of every node, so that all addresses are known before the first
 // one starts.
 func (c *Cluster) bind() error {
-	for i := range c.o.Brokers {
-		id := int32(i + 1)
-		n := &node{id: id, bound: make(map[string]net.Listener)}
-		c.nodes = append(c.nodes, n)
-		host := "127.0.0.1"
-		if c.o.Host != nil {
-			host = c.o.Host(id)
-		}
+	for i, id := range c.layout() {
 		port := 0
-		if c.o.Port > 0 {
+		if c.o.Port > 0 && id < FirstController {
 			port = c.o.Port + i
 		}
-		for _, of := range []struct {
-			port int
-			addr *string
-		}{{port, &n.listen}, {0, &n.controller}} {
-			l, err := c.o.Of.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(of.port)))
-			if err != nil {
-				return fmt.Errorf("broker %d: %w", id, err)
-			}
-			_, bound := hostPort(l.Addr())
-			*of.addr = net.JoinHostPort(host, strconv.Itoa(int(bound)))
-			n.bound[*of.addr] = l
+		if _, err := c.place(id, port, id < FirstController, id >= FirstController || c.o.Controllers == 0); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// node returns the place of a broker, nil if there is none.
+// place makes a place for a node, and binds its sockets.
+func (c *Cluster) place(id int32, port int, serves, controls bool) (*node, error) {
+	n := &node{id: id, bound: make(map[string]net.Listener)}
+	host := "127.0.0.1"
+	if c.o.Host != nil {
+		host = c.o.Host(id)
+	}
+	for _, of := range []struct {
+		wanted bool
+		port   int
+		addr   *string
+	}{{serves, port, &n.listen}, {controls, 0, &n.controller}} {
+		if !of.wanted {
+			continue
+		}
+		l, err := c.o.Of.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(of.port)))
+		if err != nil {
+			for _, l := range n.bound {
+				l.Close()
+			}
+			return nil, fmt.Errorf("node %d: %w", id, err)
+		}
+		_, bound := hostPort(l.Addr())
+		*of.addr = net.JoinHostPort(host, strconv.Itoa(int(bound)))
+		n.bound[*of.addr] = l
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, n)
+	slices.SortFunc(c.all, func(a, b *node) int { return int(a.id - b.id) })
+	return n, nil
+}
+
+// nodes returns the places of all nodes, in order of id.
+func (c *Cluster) nodes() []*node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.all)
+}
+
+// node returns the place of a node, nil if there is none.
 func (c *Cluster) node(id int32) *node {
-	if i := slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id }); i >= 0 {
-		return c.nodes[i]
+	for _, n := range c.nodes() {
+		if n.id == id {
+			return n
+		}
 	}
 	return nil
+}
+
+// Add adds a broker to a cluster that runs, with the next id. It is a broker and no
+// controller, as the voters of the quorum stay who they are. It serves when Add returns; it
+// has no replicas until some are assigned to it. One that could not be started has its place
+// all the same: see Start.
+func (c *Cluster) Add(ctx context.Context) (id int32, err error) {
+	c.adding.Lock()
+	defer c.adding.Unlock()
+	id = 1
+	for _, n := range c.nodes() {
+		if n.id < FirstController {
+			id = n.id + 1
+		}
+	}
+	if _, err := c.place(id, 0, true, false); err != nil {
+		return id, err
+	}
+	return id, c.Start(ctx, id)
 }
 
 // At returns the broker that has an address (host:port), 0 for none.
 func (c *Cluster) At(address string) int32 {
-	for _, n := range c.nodes {
-		if n.listen == address || n.controller == address {
+	for _, n := range c.nodes() {
+		if address != "" && (n.listen == address || n.controller == address) {
 			return n.id
 		}
 	}
@@ -209,6 +280,12 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 	if n == nil {
 		return fmt.Errorf("there is no broker %d", id)
 	}
+	var voters []string
+	for _, v := range c.nodes() {
+		if v.controller != "" {
+			voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.controller))
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.broker != nil {
@@ -218,13 +295,17 @@ func (c *Cluster) start(ctx context.Context, id int32, first *firstStart) error 
 	if c.o.Overrides != nil {
 		sources.Overrides = append(slices.Clone(sources.Overrides), c.o.Overrides(id)...)
 	}
-	var voters []string
-	for _, v := range c.nodes {
-		voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.controller))
-	}
-	sources.Overrides = append(slices.Clone(sources.Overrides), fmt.Sprintf("node.id=%d", id), "process.roles=broker,controller",
-		"listeners=PLAINTEXT://"+n.listen+",CONTROLLER://"+n.controller, "controller.listener.names=CONTROLLER", "advertised.listeners=PLAINTEXT://"+n.listen,
+	sources.Overrides = append(slices.Clone(sources.Overrides), fmt.Sprintf("node.id=%d", id), "controller.listener.names=CONTROLLER",
 		"controller.quorum.voters="+strings.Join(voters, ","), "log.dirs="+strings.Join(c.dirs(id), ","))
+	switch {
+	case n.controller == "":
+		sources.Overrides = append(sources.Overrides, "process.roles=broker", "listeners=PLAINTEXT://"+n.listen, "advertised.listeners=PLAINTEXT://"+n.listen)
+	case n.listen == "":
+		sources.Overrides = append(sources.Overrides, "process.roles=controller", "listeners=CONTROLLER://"+n.controller, "advertised.listeners=CONTROLLER://"+n.controller)
+	default:
+		sources.Overrides = append(sources.Overrides, "process.roles=broker,controller", "listeners=PLAINTEXT://"+n.listen+",CONTROLLER://"+n.controller,
+			"advertised.listeners=PLAINTEXT://"+n.listen)
+	}
 	static, _, err := config.Load(sources)
 	if err != nil {
 		return err
@@ -358,9 +439,9 @@ func (c *Cluster) take(id int32) (*Broker, *process) {
 	return b, n.process
 }
 
-// IDs returns the ids of all brokers, running or not.
+// IDs returns the ids of all nodes, running or not.
 func (c *Cluster) IDs() (out []int32) {
-	for _, n := range c.nodes {
+	for _, n := range c.nodes() {
 		out = append(out, n.id)
 	}
 	return out
@@ -368,8 +449,10 @@ func (c *Cluster) IDs() (out []int32) {
 
 // Bootstrap returns the addresses that clients can be given, as host:port.
 func (c *Cluster) Bootstrap() (out []string) {
-	for _, n := range c.nodes {
-		out = append(out, n.listen)
+	for _, n := range c.nodes() {
+		if n.listen != "" {
+			out = append(out, n.listen)
+		}
 	}
 	return out
 }
@@ -380,14 +463,14 @@ func (c *Cluster) ClusterID() string { return c.id }
 // Close stops all brokers. Nobody takes over what they lead. Those that are paused go on first.
 func (c *Cluster) Close() error {
 	var err error
-	for _, n := range c.nodes {
+	nodes := c.nodes()
+	for _, n := range nodes {
 		if b, p := c.running(n.id); b != nil {
 			p.resume()
 			b.stays()
 		}
 	}
-	for i := len(c.nodes) - 1; i >= 0; i-- {
-		n := c.nodes[i]
+	for _, n := range slices.Backward(nodes) {
 		if b, _ := c.take(n.id); b != nil {
 			err = errors.Join(err, b.Close())
 		}

@@ -19,12 +19,12 @@ import (
 type firstStart struct {
 	serve   *meeting // of the brokers, when all serve
 	durable *meeting // of the brokers, when the files of all are
-	alone   bool
+	brokers int
 }
 
 // newFirstStart is that of so many brokers.
 func newFirstStart(brokers int) *firstStart {
-	return &firstStart{serve: newMeeting(brokers), durable: newMeeting(brokers), alone: brokers == 1}
+	return &firstStart{serve: newMeeting(brokers), durable: newMeeting(brokers), brokers: brokers}
 }
 
 // finish is called by a broker that serves. It waits until all others do, makes what the broker
@@ -36,7 +36,7 @@ func (f *firstStart) finish(ctx context.Context, b *Broker) error {
 		return err
 	}
 	var later []string
-	if f.alone {
+	if f.brokers == 1 {
 		later = b.conf.LogDirs // to claim them syncs them
 	}
 	// An unclean start finds the leader epochs in the batches.

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
+	"net"
+	"os"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/broker/api"
-	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/dirs"
@@ -18,37 +20,44 @@ import (
 	"github.com/klamm-io/klamm/wire/prim"
 )
 
-// voters returns the controllers of the cluster as they are configured, or else as the
-// storage was formatted with (KIP-853).
-func (b *Broker) voters() ([]config.Voter, error) {
-	voters := b.conf.QuorumVoters
-	switch {
-	case b.conf.Lone():
+// voters returns the first controllers of the cluster as they are configured, or else as the
+// storage was formatted with (KIP-853). There are none where the node joins a quorum that is
+// there.
+func (b *Broker) voters() (voters []quorum.Peer, err error) {
+	if b.conf.Lone() {
 		return nil, nil
-	case !b.conf.IsController():
-		return nil, errors.New("process.roles: a node that is a broker and no controller is not supported yet: every node must be both")
-	case !b.conf.IsBroker():
-		return nil, errors.New("process.roles: a node that is a controller and no broker is not supported yet: every node must be both")
 	}
-	if len(voters) == 0 {
-		name := b.dirs[0].File(dirs.InitialControllersFile)
-		text, err := vfs.ReadFile(b.o.FS, name)
-		if err != nil {
-			return nil, fmt.Errorf("the controllers of the cluster are not known: set controller.quorum.voters, or format the storage with 'klamm storage format --initial-controllers': %w", err)
-		}
-		initial, err := dirs.ParseInitialControllers(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		for _, c := range initial {
-			voters = append(voters, c.Voter)
-		}
+	for _, v := range b.conf.QuorumVoters {
+		voters = append(voters, quorum.Peer{ID: v.ID})
+		b.addresses.fix(v.ID, v.Address())
 	}
-	if !slices.ContainsFunc(voters, func(v config.Voter) bool { return v.ID == b.conf.NodeID }) {
-		return nil, fmt.Errorf("node %d is a controller, but not among the voters %v", b.conf.NodeID, voters)
+	if len(voters) > 0 || !b.conf.IsController() {
+		return voters, nil
+	}
+	name := b.dirs[0].File(dirs.InitialControllersFile)
+	text, err := vfs.ReadFile(b.o.FS, name)
+	switch {
+	case errors.Is(err, iofs.ErrNotExist) && b.formatted:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("the controllers of the cluster are not known: set controller.quorum.voters, or format the storage with 'klamm storage format', and one of --standalone, --initial-controllers and --no-initial-controllers: %w", err)
+	}
+	initial, err := dirs.ParseInitialControllers(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, c := range initial {
+		voters = append(voters, quorum.Peer{ID: c.ID, Directory: c.Directory})
+		b.addresses.learn(c.ID, c.Address())
+	}
+	if !slices.ContainsFunc(voters, func(p quorum.Peer) bool { return p.ID == b.conf.NodeID }) {
+		return nil, fmt.Errorf("node %d is a controller, but not among the voters of %s: %v", b.conf.NodeID, name, initial)
 	}
 	return voters, nil
 }
+
+// self returns this node as the quorum has it.
+func (b *Broker) self() quorum.Peer { return quorum.Peer{ID: b.conf.NodeID, Directory: b.dirs[0].ID} }
 
 // nearTimeout is how long a node waits for others that are near.
 const nearTimeout = 400 * time.Millisecond
@@ -87,19 +96,34 @@ func (b *Broker) registration() control.Registration {
 			r.PreviousEpoch = -1
 		}
 	}
+	r.EndPoints = b.endPoints(api.Broker)
+	return r
+}
+
+// endPoints returns where others reach the listeners of a kind. One on every interface is
+// reached by the name of the machine, or as the first controllers were told.
+func (b *Broker) endPoints(kind api.Kind) (out []control.EndPoint) {
 	for _, l := range b.listeners {
-		if l.kind != api.Broker {
+		if l.kind != kind {
 			continue
 		}
 		host, port := hostPort(l.Addr())
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() && !b.conf.Lone() {
+			told, at, ok := b.addresses.hostPort(b.conf.NodeID)
+			if kind == api.Controller && ok && at == port {
+				host = told
+			} else if name, err := os.Hostname(); err == nil {
+				host = name
+			}
+		}
 		for _, a := range b.conf.Advertised {
 			if a.Name == l.name {
 				host, port = a.Host, int32(a.Port)
 			}
 		}
-		r.EndPoints = append(r.EndPoints, control.EndPoint{Name: l.name, Host: host, Port: port})
+		out = append(out, control.EndPoint{Name: l.name, Host: host, Port: port})
 	}
-	return r
+	return out
 }
 
 // register puts this broker into the metadata, and waits until they have reached it.

@@ -16,7 +16,7 @@ import (
 // has written anything.
 func TestCannotJoin(t *testing.T) {
 	common := []string{"log.dirs=/klamm", "controller.listener.names=CONTROLLER", "inter.broker.listener.name=PLAINTEXT"}
-	const both, brokers = "listeners=PLAINTEXT://broker-1:0,CONTROLLER://broker-1:0", "listeners=PLAINTEXT://broker-1:0"
+	const both = "listeners=PLAINTEXT://broker-1:0,CONTROLLER://broker-1:0"
 	for _, c := range []struct {
 		name, clusterID string
 		overrides       []string
@@ -24,7 +24,6 @@ func TestCannotJoin(t *testing.T) {
 	}{
 		{"no cluster id", "", []string{both, "controller.quorum.voters=1@broker-1:9093,2@broker-2:9093"}, "klamm storage format"},
 		{"no voters", "5L6g3nShT-eMCtK--X86sw", []string{both, "controller.quorum.bootstrap.servers=broker-1:9093"}, "--initial-controllers"},
-		{"a broker alone", "5L6g3nShT-eMCtK--X86sw", []string{brokers, "process.roles=broker", "controller.quorum.voters=2@broker-2:9093"}, "not supported yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			static, _, err := config.Load(config.Sources{Overrides: append(append([]string{}, common...), c.overrides...)})

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/klamm-io/klamm/broker/api"
-	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/replication"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/replication/quorum"
 	wireconn "github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -21,9 +21,7 @@ import (
 
 // peers are the connections of this node to the others of its cluster.
 type peers struct {
-	b           *Broker
-	voters      []config.Voter
-	controllers map[int32]string // their addresses, by node
+	b *Broker
 
 	mu     sync.Mutex // guards the fields below
 	conns  map[peerUse]*peerConn
@@ -42,18 +40,13 @@ type peerConn struct {
 	conn     *wireconn.Conn
 }
 
-func newPeers(b *Broker, voters []config.Voter) *peers {
-	p := &peers{b: b, voters: voters, controllers: make(map[int32]string), conns: make(map[peerUse]*peerConn)}
-	for _, v := range voters {
-		p.controllers[v.ID] = v.Address()
-	}
-	return p
-}
+func newPeers(b *Broker) *peers { return &peers{b: b, conns: make(map[peerUse]*peerConn)} }
 
 // near reports whether every controller is on this machine, where a message takes no time.
 func (p *peers) near() bool {
-	for _, v := range p.voters {
-		if ip := net.ParseIP(v.Host); v.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	for _, address := range p.candidates() {
+		host, _, _ := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			return p.b.o.Near
 		}
 	}
@@ -69,22 +62,70 @@ func (p *peers) options() wireconn.Options {
 }
 
 // raft opens a connection to another controller that raft can speak over.
-func (p *peers) raft(ctx context.Context, node int32) (net.Conn, error) {
-	addr, ok := p.controllers[node]
+func (p *peers) raft(ctx context.Context, to quorum.Peer) (net.Conn, error) {
+	addr, ok := p.b.addresses.of(to.ID)
 	if !ok {
-		return nil, fmt.Errorf("controller %d has no known address", node)
+		return nil, fmt.Errorf("%w: node %d", quorum.ErrNoListener, to.ID)
 	}
-	req, version := api.RaftRequest(p.b.clusterID, p.b.conf.NodeID, node)
+	req, version := api.RaftRequest(p.b.clusterID, p.b.self(), to, false)
+	nc, _, err := p.handOver(ctx, addr, req, version)
+	return nc, err
+}
+
+// reverse opens a connection to the controller at an address that raft can speak over there:
+// the other side speaks first. It returns that controller's id too.
+func (p *peers) reverse(ctx context.Context, addr string) (net.Conn, int32, error) {
+	req, version := api.RaftRequest(p.b.clusterID, p.b.self(), quorum.Peer{ID: -1}, true)
+	nc, resp, err := p.handOver(ctx, addr, req, version)
+	if err != nil {
+		return nil, -1, err
+	}
+	node, err := api.RaftAnswerer(resp)
+	if err != nil {
+		nc.Close()
+		return nil, -1, fmt.Errorf("controller at %s: %w", addr, err)
+	}
+	return nc, node, nil
+}
+
+func (p *peers) handOver(ctx context.Context, addr string, req *msg.BeginQuorumEpochRequest, version int16) (net.Conn, *msg.BeginQuorumEpochResponse, error) {
 	resp := new(msg.BeginQuorumEpochResponse)
 	nc, err := wireconn.HandOver(ctx, "tcp", addr, p.options(), req, version, resp)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if code := kerr.Code(resp.ErrorCode); code != kerr.None {
 		nc.Close()
-		return nil, fmt.Errorf("controller %d at %s refuses raft: %w", node, addr, code)
+		return nil, nil, fmt.Errorf("the controller at %s refuses raft: %w", addr, code)
 	}
-	return nc, nil
+	return nc, resp, nil
+}
+
+// discover asks all addresses at which there may be a controller who the voters are, and where
+// they listen.
+func (p *peers) discover(ctx context.Context) {
+	var asking sync.WaitGroup
+	for _, addr := range p.candidates() {
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			c, err := wireconn.Dial(ctx, "tcp", addr, p.options())
+			if err != nil {
+				return // another one may answer; it is asked again
+			}
+			defer c.Close()
+			var resp msg.DescribeQuorumResponse
+			if c.Do(ctx, api.QuorumRequest(), &resp) != nil || resp.ErrorCode != 0 {
+				return
+			}
+			for _, n := range resp.Nodes {
+				if len(n.Listeners) > 0 && n.NodeId != p.b.conf.NodeID {
+					p.b.addresses.learn(n.NodeId, net.JoinHostPort(n.Listeners[0].Host, strconv.Itoa(int(n.Listeners[0].Port))))
+				}
+			}
+		})
+	}
+	asking.Wait()
 }
 
 // channel returns the way to the active controller on another node.
@@ -97,7 +138,7 @@ func (p *peers) channel(leader int32) (replication.Channel, error) {
 // controller returns a connection to a controller. The error is kerr.NotController where
 // another try may help.
 func (p *peers) controller(ctx context.Context, node int32, of replication.Purpose) (*wireconn.Conn, error) {
-	addr, ok := p.controllers[node]
+	addr, ok := p.b.addresses.of(node)
 	if !ok {
 		return nil, fmt.Errorf("%w: controller %d has no known address", kerr.NotController, node)
 	}
@@ -192,8 +233,11 @@ func (p *peers) fetch(ctx context.Context, id int32) (*wireconn.Conn, error) {
 // listens implements replication.ControllerOptions.Listens.
 func (p *peers) listens(ctx context.Context, b *meta.Broker) bool {
 	addr, ok := p.address(b)
-	if !ok {
-		return true
+	if !ok { // a controller may not know which listener is meant for it
+		if len(b.Endpoints) == 0 {
+			return true
+		}
+		addr = net.JoinHostPort(b.Endpoints[0].Host, strconv.Itoa(int(b.Endpoints[0].Port)))
 	}
 	nc, err := p.b.o.Dial(ctx, "tcp", addr)
 	if err == nil {

@@ -34,10 +34,20 @@ func (b *Broker) IsBroker() bool { return slices.Contains(b.ProcessRoles, "broke
 // IsController reports whether the node may be a voter of the metadata quorum.
 func (b *Broker) IsController() bool { return slices.Contains(b.ProcessRoles, "controller") }
 
-// Lone reports whether the configuration names no other node: the node is its own
-// and only controller.
+// ControllerListenerName returns the name of the listener that controllers are reached by, the
+// first of controller.listener.names; "" where there is none.
+func (b *Broker) ControllerListenerName() string {
+	if len(b.ControllerListenerNames) == 0 {
+		return ""
+	}
+	return b.ControllerListenerNames[0]
+}
+
+// Lone reports whether the configuration names no other node, and has none come: the node is
+// the only broker of its cluster, and its own controller. One that says at which of its
+// listeners its controller is to be found is not alone: brokers may join it there.
 func (b *Broker) Lone() bool {
-	return b.IsController() && len(b.QuorumBootstrap) == 0 &&
+	return b.IsBroker() && b.IsController() && len(b.QuorumBootstrap) == 0 && (len(b.QuorumVoters) == 0 || len(b.ControllerListeners) == 0) &&
 		!slices.ContainsFunc(b.QuorumVoters, func(v Voter) bool { return v.ID != b.NodeID })
 }
 
@@ -127,8 +137,8 @@ func (s *Static) roles(b *Broker) error {
 	const names = "controller.listener.names"
 	voter := slices.ContainsFunc(b.QuorumVoters, func(v Voter) bool { return v.ID == b.NodeID })
 	switch {
-	case !b.IsController() && len(b.QuorumVoters)+len(b.QuorumBootstrap) == 0:
-		return fmt.Errorf("%w: process.roles is broker, so controller.quorum.bootstrap.servers or controller.quorum.voters must name the controllers", ErrInvalid)
+	case !(b.IsBroker() && b.IsController()) && len(b.QuorumVoters)+len(b.QuorumBootstrap) == 0:
+		return fmt.Errorf("%w: process.roles is %s, so controller.quorum.bootstrap.servers or controller.quorum.voters must name the controllers", ErrInvalid, strings.Join(b.ProcessRoles, ","))
 	case !b.IsController() && voter:
 		return fmt.Errorf("node.id: %w %d: process.roles is broker, so it must not be among controller.quorum.voters %v", ErrInvalid, b.NodeID, b.QuorumVoters)
 	case !b.IsController() && len(b.ControllerListeners) > 0:
@@ -164,6 +174,9 @@ func (s *Static) interBroker(b *Broker) error {
 	if !b.IsBroker() {
 		if slices.ContainsFunc(b.ControllerListeners, func(l Listener) bool { return l.Name == name }) {
 			return fmt.Errorf("%s: %w %q: it is among controller.listener.names", byName, ErrInvalid, name)
+		}
+		if b.InterBroker = name; name == "" { // where the controller looks for brokers
+			b.InterBroker = protocol
 		}
 		return nil
 	}

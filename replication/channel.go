@@ -10,6 +10,7 @@ import (
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/replication/quorum"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/prim"
 )
@@ -39,6 +40,12 @@ type Channel interface {
 	// RegisterBroker puts a broker into the metadata and returns its epoch. Its error is
 	// also why that cannot be.
 	RegisterBroker(ctx context.Context, b control.Registration) (epoch int64, err error)
+	// RegisterController puts a controller into the metadata. Its error is also why that
+	// cannot be.
+	RegisterController(ctx context.Context, r control.ControllerRegistration) error
+	// RemoveVoter has a voter of the metadata quorum not vote any more. Its error is also why
+	// that cannot be.
+	RemoveVoter(ctx context.Context, p quorum.Peer) error
 	// Heartbeat tells of a broker that it lives, and what it wants to be. Its error is
 	// also why the controller does not know it.
 	Heartbeat(ctx context.Context, h control.Heartbeat) (control.HeartbeatAnswer, error)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/config"
@@ -29,9 +28,11 @@ type ControllerOptions struct {
 	Clock  clock.Clock
 	Logger *zap.Logger
 	// Streams join this node to the others of the quorum; nil means that it is the only
-	// one. Voters are the ids of those that vote in a new quorum.
+	// one. Voters are those that vote in a new quorum. With Observer a new node begins none,
+	// and waits until it is taken into one.
 	Streams  *quorum.Streams
-	Voters   []int32
+	Voters   []quorum.Peer
+	Observer bool
 	Timeouts quorum.Timeouts
 	// Session is how long a broker may be silent (broker.session.timeout.ms).
 	Session time.Duration
@@ -50,6 +51,9 @@ type ControllerOptions struct {
 	// Led is notified when another node leads the quorum, -1 for none. It must not block,
 	// and may be nil.
 	Led func(leader int32)
+	// Configured is notified when the members of the quorum change. It must not block, and
+	// may be nil.
+	Configured func()
 	// Settled waits until this broker has done what the entry at an index asks of it,
 	// or ctx ends. Change returns after it, so that a topic can be used once its
 	// creation is answered. It may be nil.
@@ -72,9 +76,10 @@ type ControllerOptions struct {
 // sees the image that the one before left. It is active in a term from when it has
 // applied all that earlier leaders committed until another election.
 type Controller struct {
-	o   ControllerOptions
-	log quorum.MetadataLog
-	lg  *zap.Logger
+	o    ControllerOptions
+	log  quorum.MetadataLog
+	node *quorum.Node // that log is, nil for a log of another kind
+	lg   *zap.Logger
 
 	// deciding is held by the change under way. A channel, since a change waits for
 	// the disk and the network.
@@ -108,10 +113,12 @@ func StartController(ctx context.Context, o ControllerOptions) (*Controller, err
 		return nil, err
 	}
 	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Streams: o.Streams,
-		Voters: servers(o.Voters), Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied}, Elected: c.elected, Lost: c.lost, Led: o.Led, Fatal: o.Fatal})
+		Voters: quorum.Servers(o.Voters), Observer: o.Observer, Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied},
+		Elected: c.elected, Lost: c.lost, Led: o.Led, Configured: o.Configured, Fatal: o.Fatal})
 	if err != nil {
 		return nil, err
 	}
+	c.node = node
 	c.open(node)
 	if o.Streams != nil {
 		return c, nil
@@ -120,14 +127,6 @@ func StartController(ctx context.Context, o ControllerOptions) (*Controller, err
 		return nil, errors.Join(fmt.Errorf("metadata quorum: %w", err), c.Close())
 	}
 	return c, nil
-}
-
-// servers returns the voters as raft has them.
-func servers(voters []int32) (out []raft.Server) {
-	for _, id := range voters {
-		out = append(out, raft.Server{ID: raft.ServerID(quorum.Address(id)), Address: quorum.Address(id)})
-	}
-	return out
 }
 
 func newController(o ControllerOptions) *Controller {
@@ -319,37 +318,6 @@ func (c *Controller) commit(ctx context.Context, decide func(*meta.Image) ([]met
 
 // Quorum returns how the quorum stands.
 func (c *Controller) Quorum() quorum.Standing { return c.log.Standing() }
-
-// VoterStanding is how far a voter has come.
-type VoterStanding struct {
-	ID        int32
-	EndOffset int64     // in __cluster_metadata-0; -1 if it is not known
-	Heard     time.Time // of it, last; zero if it was not
-	CaughtUp  time.Time // when it had all, last; zero if that is not known
-}
-
-// Voters returns how far the voters have come, as far as this node knows: the active
-// controller by their heartbeats, any other of itself alone.
-func (c *Controller) Voters() []VoterStanding {
-	now := c.o.Clock.Now()
-	q := c.Quorum()
-	out := make([]VoterStanding, 0, len(q.Voters))
-	c.sessionsMu.Lock()
-	defer c.sessionsMu.Unlock()
-	for _, id := range q.Voters {
-		v := VoterStanding{ID: id, EndOffset: -1}
-		if id == c.o.NodeID {
-			v.EndOffset, v.Heard, v.CaughtUp = q.EndOffset, now, now
-		} else if applied, heard, ok := c.sessions.Progress(id); ok && applied >= 0 {
-			v.EndOffset, v.Heard = c.log.EndOf(uint64(applied)), heard
-			if v.EndOffset >= q.HighWatermark {
-				v.CaughtUp = heard
-			}
-		}
-		out = append(out, v)
-	}
-	return out
-}
 
 // Close leaves the quorum and closes the metadata log.
 func (c *Controller) Close() error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klamm-io/klamm/replication/control"
 	"github.com/klamm-io/klamm/replication/meta"
+	"github.com/klamm-io/klamm/replication/quorum"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -31,6 +32,7 @@ const (
 	ForPartitions                // in-sync sets
 	ForTopics                    // what the broker needs for its clients
 	ForClients                   // what its clients ask for
+	ForVoters                    // who the controllers are
 )
 
 // do sends a request on a connection for a purpose.
@@ -119,6 +121,38 @@ func (r Remote) RegisterBroker(ctx context.Context, b control.Registration) (int
 		return 0, err
 	}
 	return resp.BrokerEpoch, kerr.Code(resp.ErrorCode).Err()
+}
+
+// RegisterController implements Channel.
+func (r Remote) RegisterController(ctx context.Context, c control.ControllerRegistration) error {
+	req := &msg.ControllerRegistrationRequest{ControllerId: c.Controller, IncarnationId: c.Incarnation}
+	for _, e := range c.EndPoints {
+		req.Listeners = append(req.Listeners, msg.ControllerRegistrationRequestListener{Name: e.Name, Host: e.Host, Port: uint16(e.Port), SecurityProtocol: e.Protocol})
+	}
+	features := c.Features
+	if features == nil {
+		features = control.Features
+	}
+	for _, f := range features {
+		req.Features = append(req.Features, msg.ControllerRegistrationRequestFeature{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
+	}
+	var resp msg.ControllerRegistrationResponse
+	if err := r.do(ctx, ForVoters, req, &resp); err != nil {
+		return err
+	}
+	return refusal(resp.ErrorCode, resp.ErrorMessage)
+}
+
+// RemoveVoter implements Channel.
+func (r Remote) RemoveVoter(ctx context.Context, p quorum.Peer) error {
+	var resp msg.RemoveRaftVoterResponse
+	if err := r.do(ctx, ForVoters, &msg.RemoveRaftVoterRequest{ClusterId: &r.ClusterID, VoterId: p.ID, VoterDirectoryId: p.Directory}, &resp); err != nil {
+		return err
+	}
+	if kerr.Code(resp.ErrorCode) == kerr.NotLeaderOrFollower {
+		return kerr.NotController
+	}
+	return refusal(resp.ErrorCode, resp.ErrorMessage)
 }
 
 // Heartbeat implements Channel.

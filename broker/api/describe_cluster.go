@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
 )
@@ -34,10 +36,13 @@ func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*m
 	resp.ClusterId = h.ClusterID
 	resp.ControllerId = h.controllerID()
 	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
-	if here == controllers && len(h.Voters) > 0 {
-		resp.ControllerId = h.Controller.Quorum().Leader
-		for _, v := range h.Voters {
-			resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: v.ID, Host: v.Host, Port: int32(v.Port)})
+	if here == controllers && h.ControllerAt != nil {
+		q := h.Controller.Quorum()
+		resp.ControllerId = q.Leader
+		for _, id := range h.controllers(q.Voters) {
+			if host, port, ok := h.controllerEndpoint(c.Session, id); ok {
+				resp.Brokers = append(resp.Brokers, msg.DescribeClusterResponseDescribeClusterBroker{BrokerId: id, Host: host, Port: port})
+			}
 		}
 		return resp, nil
 	}
@@ -55,4 +60,27 @@ func (h *Handlers) describeCluster(c *Call, req *msg.DescribeClusterRequest) (*m
 		}
 	}
 	return resp, nil
+}
+
+// controllers returns the ids of the voters, and of the other controllers that are registered,
+// in order.
+func (h *Handlers) controllers(voters []int32) []int32 {
+	ids := slices.Clone(voters)
+	for _, c := range h.Controller.Image().Controllers() {
+		ids = append(ids, c.ControllerId)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// controllerEndpoint returns where a client of a session reaches a controller.
+func (h *Handlers) controllerEndpoint(s *Session, id int32) (host string, port int32, ok bool) {
+	if c := h.Controller.Image().Controller(id); c != nil {
+		for _, e := range c.EndPoints {
+			if e.Name == s.Listener {
+				return e.Host, int32(e.Port), true
+			}
+		}
+	}
+	return h.ControllerAt(id)
 }

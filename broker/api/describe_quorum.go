@@ -14,19 +14,24 @@ import (
 //	v2   response: ErrorMessage, Topics.Partitions.ErrorMessage, Nodes, struct.ReplicaDirectoryId
 
 // describeQuorum answers DescribeQuorum (key 55, v0-v2): who votes on the
-// metadata, and how far each has come. It must ask for that one partition and
-// nothing else. A voter that is alone has no listener for others to reach it by.
+// metadata, who else has them, and how far each has come. It must ask for that one partition
+// and nothing else. A voter that is alone has no listener for others to reach it by.
 func (h *Handlers) describeQuorum(c *Call, req *msg.DescribeQuorumRequest) (*msg.DescribeQuorumResponse, error) {
 	resp := new(msg.DescribeQuorumResponse)
 	resp.ErrorMessage = new(string)
 	if len(req.Topics) == 1 && req.Topics[0].TopicName == meta.MetadataTopic && len(req.Topics[0].Partitions) == 1 && req.Topics[0].Partitions[0].PartitionIndex == 0 {
 		q := h.Controller.Quorum()
 		p := msg.DescribeQuorumResponsePartitionData{ErrorMessage: new(string), LeaderId: q.Leader, LeaderEpoch: q.Epoch, HighWatermark: q.HighWatermark}
-		for _, v := range h.Controller.Voters() {
-			p.CurrentVoters = append(p.CurrentVoters, msg.DescribeQuorumResponseReplicaState{ReplicaId: v.ID, LogEndOffset: v.EndOffset,
-				LastFetchTimestamp: millis(v.Heard), LastCaughtUpTimestamp: millis(v.CaughtUp)})
+		for _, m := range h.Controller.Members() {
+			state := msg.DescribeQuorumResponseReplicaState{ReplicaId: m.ID, ReplicaDirectoryId: m.Directory, LogEndOffset: m.EndOffset,
+				LastFetchTimestamp: millis(m.Heard), LastCaughtUpTimestamp: millis(m.CaughtUp)}
+			if !m.Voter {
+				p.Observers = append(p.Observers, state)
+				continue
+			}
+			p.CurrentVoters = append(p.CurrentVoters, state)
 			if c.Version() >= 2 {
-				resp.Nodes = append(resp.Nodes, h.quorumNode(v.ID))
+				resp.Nodes = append(resp.Nodes, h.quorumNode(m.ID))
 			}
 		}
 		resp.Topics = []msg.DescribeQuorumResponseTopicData{{TopicName: meta.MetadataTopic, Partitions: []msg.DescribeQuorumResponsePartitionData{p}}}
@@ -51,12 +56,23 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// QuorumRequest returns the request for who the voters are.
+func QuorumRequest() *msg.DescribeQuorumRequest {
+	return &msg.DescribeQuorumRequest{Topics: []msg.DescribeQuorumRequestTopicData{{TopicName: meta.MetadataTopic, Partitions: []msg.DescribeQuorumRequestPartitionData{{}}}}}
+}
+
 // quorumNode returns where a voter listens for the others.
 func (h *Handlers) quorumNode(id int32) msg.DescribeQuorumResponseNode {
 	out := msg.DescribeQuorumResponseNode{NodeId: id}
-	for _, v := range h.Voters {
-		if v.ID == id && len(h.Broker.ControllerListenerNames) > 0 {
-			out.Listeners = []msg.DescribeQuorumResponseListener{{Name: h.Broker.ControllerListenerNames[0], Host: v.Host, Port: uint16(v.Port)}}
+	if c := h.Controller.Image().Controller(id); c != nil && len(h.Broker.QuorumVoters) == 0 {
+		for _, e := range c.EndPoints {
+			out.Listeners = append(out.Listeners, msg.DescribeQuorumResponseListener{Name: e.Name, Host: e.Host, Port: e.Port})
+		}
+		return out
+	}
+	if h.ControllerAt != nil {
+		if host, port, ok := h.ControllerAt(id); ok {
+			out.Listeners = []msg.DescribeQuorumResponseListener{{Name: h.Broker.ControllerListenerName(), Host: host, Port: uint16(port)}}
 		}
 	}
 	return out

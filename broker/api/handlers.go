@@ -30,8 +30,10 @@ type Handlers struct {
 	Clock      clock.Clock
 	Logger     *zap.Logger
 	Groups     Groups
-	Raft       RaftStreams    // nil where this node has no others to speak raft with
-	Voters     []config.Voter // of the metadata quorum; nil where this node is alone
+	Raft       RaftStreams // nil where this node has no others to speak raft with
+	// ControllerAt returns where a controller listens for others, as far as that is known. It is
+	// nil where this node is alone.
+	ControllerAt func(node int32) (host string, port int32, ok bool)
 	// ToController returns a connection to the active controller on another node. Its error
 	// is kerr.NotController. It is nil where there is no other node.
 	ToController func(ctx context.Context) (*conn.Conn, error)
@@ -119,6 +121,8 @@ func (h *Handlers) Tables() *Tables {
 		hidden(row(wire.GetTelemetrySubscriptions, h.getTelemetrySubscriptions)),
 		row(wire.ListConfigResources, h.listConfigResources),
 		row(wire.DescribeTopicPartitions, h.describeTopicPartitions),
+		row(wire.AddRaftVoter, h.addRaftVoter),
+		row(wire.RemoveRaftVoter, h.removeRaftVoter),
 	} {
 		own := r
 		if r.API.Forwardable {
@@ -136,6 +140,8 @@ func (h *Handlers) Tables() *Tables {
 		row(wire.BrokerRegistration, h.brokerRegistration),
 		row(wire.BrokerHeartbeat, h.brokerHeartbeat),
 		row(wire.AllocateProducerIds, h.allocateProducerIDs),
+		row(wire.ControllerRegistration, h.controllerRegistration),
+		row(wire.UpdateRaftVoter, h.updateRaftVoter),
 		row(wire.AssignReplicasToDirs, h.assignReplicasToDirs),
 		hidden(Row{API: api(wire.BeginQuorumEpoch), Handle: h.beginQuorumEpoch}),
 	} {

@@ -33,8 +33,12 @@ import (
 // Options says how the broker of a test is made. The zero value keeps its data in
 // memory and listens on a free loopback port.
 type Options struct {
-	// Brokers is how many there are; 0 means 1.
+	// Brokers is how many there are; 0 means 1. Several are controllers too, unless there
+	// are Controllers.
 	Brokers int
+	// Controllers is how many nodes are controllers and no brokers. They have the ids from
+	// broker.FirstController on.
+	Controllers int
 	// Config holds broker keys by Kafka's names, such as
 	// "auto.create.topics.enable": "false".
 	Config map[string]string
@@ -79,8 +83,11 @@ func Start(t testing.TB, o Options) *Cluster {
 	for id := range int32(max(o.Brokers, 1)) {
 		c.brokers = append(c.brokers, c.newBroker(id+1))
 	}
+	for i := range o.Controllers {
+		c.brokers = append(c.brokers, c.newBroker(int32(broker.FirstController+i)))
+	}
 	c.single = c.brokers[0]
-	if o.Brokers > 1 {
+	if o.Brokers > 1 || o.Controllers > 0 {
 		c.startAll()
 	} else {
 		c.startAlone()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +30,9 @@ type Cluster struct {
 	network *memnet.Network // nil on loopback
 	links   *links          // of several brokers on loopback
 	cluster *broker.Cluster // nil for a single broker
-	brokers []*Broker
+
+	mu      sync.Mutex // guards brokers
+	brokers []*Broker  // and controllers that are no brokers
 }
 
 // host is where a broker is on an in-memory network.
@@ -40,7 +44,7 @@ func (c *Cluster) startAll() {
 	if c.o.Dir != "" {
 		dir = c.o.Dir
 	}
-	o := broker.ClusterOptions{Brokers: c.o.Brokers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Overrides: c.own, Dir: dir, LogDirs: c.o.LogDirs,
+	o := broker.ClusterOptions{Brokers: max(c.o.Brokers, 1), Controllers: c.o.Controllers, Of: c.options(), Sources: config.Sources{Overrides: c.overrides()}, Overrides: c.own, Dir: dir, LogDirs: c.o.LogDirs,
 		Disk: func(id int32) vfs.FS { return c.Broker(id).disk() }}
 	if c.network != nil {
 		o.Host = host
@@ -58,11 +62,11 @@ func (c *Cluster) startAll() {
 	if c.links != nil {
 		c.links.know(c.cluster.At)
 	}
-	for _, b := range c.brokers {
+	for _, b := range c.nodes() {
 		b.Broker = c.cluster.Broker(b.id)
 	}
 	c.t.Cleanup(func() {
-		for _, b := range c.brokers {
+		for _, b := range c.nodes() {
 			b.Resume()
 		}
 		c.Heal()
@@ -79,13 +83,65 @@ func (c *Cluster) failed(err error) {
 	}
 }
 
-// Broker returns the broker of an id, from 1 on.
+// Broker returns the broker of an id, from 1 on, or the controller, from
+// broker.FirstController on.
 func (c *Cluster) Broker(id int32) *Broker {
 	c.t.Helper()
-	if id < 1 || int(id) > len(c.brokers) {
-		c.t.Fatalf("brokertest: there is no broker %d of %d", id, len(c.brokers))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.brokers {
+		if b.id == id {
+			return b
+		}
 	}
-	return c.brokers[id-1]
+	c.t.Fatalf("brokertest: there is no broker %d of %d", id, len(c.brokers))
+	return nil
+}
+
+// Controller returns the controller of an id that is no broker, from broker.FirstController on.
+func (c *Cluster) Controller(id int32) *Broker {
+	c.t.Helper()
+	if id < broker.FirstController {
+		c.t.Fatalf("brokertest: node %d is a broker: controllers have the ids from %d on", id, broker.FirstController)
+	}
+	return c.Broker(id)
+}
+
+// nodes returns all brokers and controllers.
+func (c *Cluster) nodes() []*Broker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.brokers)
+}
+
+// Add adds a broker to the cluster while it runs, and returns it when it serves. It has the
+// next id. It is a broker and no controller: the voters on the metadata stay who they are, so
+// that the cluster bears the loss of as many controllers as before. It has no replicas before
+// a topic is created or partitions are reassigned. Every cluster of several nodes can be added
+// to, also while others are down, as long as there is an active controller.
+func (c *Cluster) Add() *Broker {
+	c.t.Helper()
+	if c.cluster == nil {
+		c.t.Fatal("brokertest: a single broker is not added to: start several, or one with controllers of its own")
+	}
+	id := int32(1)
+	for _, b := range c.nodes() {
+		if b.id < broker.FirstController {
+			id = max(id, b.id+1)
+		}
+	}
+	b := c.newBroker(id)
+	c.mu.Lock()
+	c.brokers = append(c.brokers, b)
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	added, err := c.cluster.Add(ctx)
+	if err != nil || added != id {
+		c.t.Fatalf("brokertest: add broker %d: got %d: %v", id, added, err)
+	}
+	b.Broker = c.cluster.Broker(id)
+	return b
 }
 
 // Bootstrap returns the addresses of all brokers, as host:port,host:port.
@@ -102,7 +158,7 @@ func (c *Cluster) Network() *memnet.Network { return c.network }
 // Isolate cuts a broker off from the others. Clients reach it.
 func (c *Cluster) Isolate(id int32) {
 	c.t.Helper()
-	for _, b := range c.brokers {
+	for _, b := range c.nodes() {
 		if b.id != id {
 			c.Cut(id, b.id)
 		}
@@ -139,9 +195,9 @@ func (c *Cluster) await(what func() string, ok func(*meta.Image) bool) {
 	defer cancel()
 	ctx, found := context.WithCancel(ctx)
 	defer found()
-	done := make(chan error, len(c.brokers))
+	done := make(chan error, len(c.nodes()))
 	waiting := 0
-	for _, b := range c.brokers {
+	for _, b := range c.nodes() {
 		if b.Running() {
 			waiting++
 			go func(b *broker.Broker) { done <- b.AwaitMetadata(ctx, ok) }(b.Broker)
@@ -162,7 +218,7 @@ func (c *Cluster) await(what func() string, ok func(*meta.Image) bool) {
 // image returns the newest metadata that a running broker has.
 func (c *Cluster) image() *meta.Image {
 	newest := meta.Empty()
-	for _, b := range c.brokers {
+	for _, b := range c.nodes() {
 		if b.Running() {
 			if m := b.Broker.Metadata(); m.Index > newest.Index {
 				newest = m
@@ -184,7 +240,7 @@ func (c *Cluster) Leader(topic string, partition int32) int32 {
 func (c *Cluster) WaitController() (id int32) {
 	c.t.Helper()
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) {
-		for _, b := range c.brokers {
+		for _, b := range c.nodes() {
 			if b.Running() && b.Broker.Active() {
 				return b.id
 			}

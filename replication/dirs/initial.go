@@ -14,6 +14,11 @@ import (
 // quorum reads it.
 const InitialControllersFile = "initial-controllers"
 
+// KnownControllersFile is the file beside it where a node keeps the addresses of controllers
+// that it has heard of, one a line as ID@HOST:PORT: it may have to vote before it has the
+// metadata, which say them.
+const KnownControllersFile = "known-controllers"
+
 // InitialController is one of the voters that a metadata quorum begins with.
 type InitialController struct {
 	config.Voter

@@ -9,8 +9,11 @@ import (
 	"github.com/klamm-io/klamm/wire/msg"
 )
 
+// controllerKeys is what the keys of controllers begin with.
+const controllerKeys = 27
+
 // keptKey returns the key under which the image keeps a record of something
-// that klamm does not act on, and whether the record removes what has that key.
+// that klamm mostly does not act on, and whether the record removes what has that key.
 // ok is false for every other record.
 //
 // Such records come from the metadata log of a JVM broker. They stay in every
@@ -33,7 +36,7 @@ func keptKey(r Record) (key []byte, remove, ok bool) {
 	case *msg.RemoveAccessControlEntryRecord:
 		return of(18, string(r.Id[:])), true, true
 	case *msg.RegisterControllerRecord:
-		return of(27, string(brokerKey(r.ControllerId))), false, true
+		return of(controllerKeys, string(brokerKey(r.ControllerId))), false, true
 	}
 	return nil, false, false
 }
@@ -78,4 +81,22 @@ func (m *Image) Kept() []Record {
 		out = append(out, r.(Record))
 	}
 	return out
+}
+
+// Controllers returns the registrations of controllers, in order of id. The caller must not
+// change them.
+func (m *Image) Controllers() (out []*msg.RegisterControllerRecord) {
+	it := m.kept.Root().Iterator()
+	it.SeekPrefix([]byte{controllerKeys})
+	for _, r, ok := it.Next(); ok; _, r, ok = it.Next() {
+		out = append(out, r.(*msg.RegisterControllerRecord))
+	}
+	return out
+}
+
+// Controller returns the registration of a controller, nil if there is none.
+func (m *Image) Controller(id int32) *msg.RegisterControllerRecord {
+	r, _ := m.kept.Get(append([]byte{controllerKeys}, brokerKey(id)...))
+	c, _ := r.(*msg.RegisterControllerRecord)
+	return c
 }

@@ -3,7 +3,6 @@ package quorum
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -68,7 +67,7 @@ func (n *Node) lost(peer int32) {
 	if n.o.Lost != nil && peer != n.o.NodeID {
 		n.o.Lost(peer)
 	}
-	leader := raft.ServerID(strconv.Itoa(int(peer)))
+	leader := serverID(peer)
 	if _, id := n.raft.LeaderWithID(); id != leader || peer == n.o.NodeID || n.hurrying.Swap(true) {
 		return
 	}
@@ -76,7 +75,7 @@ func (n *Node) lost(peer int32) {
 		defer n.hurrying.Store(false)
 		ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 		defer cancel()
-		conn, err := n.o.Streams.dial(ctx, peer)
+		conn, err := n.o.Streams.dial(ctx, n.peer(peer))
 		if err == nil {
 			conn.Close()
 			return
@@ -97,7 +96,7 @@ func (n *Node) lost(peer int32) {
 
 // campaign begins an election in which the others vote even if they know a leader.
 func (n *Node) campaign() error {
-	id := raft.ServerID(strconv.Itoa(int(n.o.NodeID)))
+	id := serverID(n.o.NodeID)
 	return n.transport.TimeoutNow(id, n.transport.LocalAddr(), &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, new(raft.TimeoutNowResponse))
 }
 
@@ -123,18 +122,3 @@ func (n *Node) handOver() {
 
 // handOverTimeout bounds how long a leader that is about to leave looks for another one.
 const handOverTimeout = 5 * time.Second
-
-// voters returns the ids of the voters in order.
-func (n *Node) voters() (ids []int32) {
-	f := n.raft.GetConfiguration()
-	if f.Error() != nil {
-		return nil
-	}
-	for _, s := range f.Configuration().Servers {
-		if id, err := strconv.ParseInt(string(s.ID), 10, 32); err == nil && s.Suffrage == raft.Voter {
-			ids = append(ids, int32(id))
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}

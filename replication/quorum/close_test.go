@@ -12,8 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log/vfs"
 	"github.com/klamm-io/klamm/replication/quorum"
@@ -25,12 +23,12 @@ func TestALeaderThatCannotReadItsLogCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const nodes = 3
 		var streams [nodes + 1]*quorum.Streams
-		var servers []raft.Server
+		var voters []quorum.Peer
 		for id := int32(1); id <= nodes; id++ {
-			servers = append(servers, raft.Server{ID: raft.ServerID(quorum.Address(id)), Address: quorum.Address(id)})
-			streams[id] = quorum.NewStreams(id, func(_ context.Context, to int32) (net.Conn, error) {
+			voters = append(voters, quorum.Peer{ID: id})
+			streams[id] = quorum.NewStreams(id, func(_ context.Context, to quorum.Peer) (net.Conn, error) {
 				here, there := net.Pipe()
-				go streams[to].Take(there, id)
+				go streams[to.ID].Take(there, id)
 				return here, nil
 			})
 		}
@@ -45,7 +43,7 @@ func TestALeaderThatCannotReadItsLogCloses(t *testing.T) {
 				return nil
 			})
 			n, err := quorum.StartNode(quorum.NodeOptions{NodeID: id, FS: fs, Dir: dir, Clock: clock.System(), Logger: zap.NewNop(),
-				Streams: streams[id], Voters: servers, Fatal: func(err error) { fatal <- err }})
+				Streams: streams[id], Voters: quorum.Servers(voters), Fatal: func(err error) { fatal <- err }})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,7 +19,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -85,6 +84,9 @@ func ParseCommand(data []byte) ([]meta.Record, error) {
 
 // encodeEntry returns the batch of an entry, with base offset 0.
 func encodeEntry(l *raft.Log) (record.Batch, error) {
+	if err := checkTerm(l.Term); err != nil {
+		return nil, fmt.Errorf("raft entry %d: %w", l.Index, err)
+	}
 	ms := l.AppendedAt.UnixMilli()
 	if l.AppendedAt.IsZero() {
 		ms = time.Now().UnixMilli()
@@ -137,11 +139,11 @@ func voters(configuration []byte) ([]byte, error) {
 		if s.Suffrage != raft.Voter {
 			continue
 		}
-		id, err := strconv.ParseInt(string(s.ID), 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("raft server id %q is no node id: %w", s.ID, err)
+		p, ok := peerOf(s)
+		if !ok {
+			return nil, fmt.Errorf("raft server id %q is no node id", s.ID)
 		}
-		v.Voters = append(v.Voters, msg.VotersRecordVoter{VoterId: int32(id)})
+		v.Voters = append(v.Voters, msg.VotersRecordVoter{VoterId: p.ID, VoterDirectoryId: p.Directory})
 	}
 	return v.AppendTo(nil, 0)
 }

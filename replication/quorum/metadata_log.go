@@ -57,6 +57,7 @@ type Standing struct {
 	Epoch                    int32   // the leader's
 	HighWatermark, EndOffset int64   // offsets of the partition __cluster_metadata-0
 	Voters                   []int32 // in order of id
+	Votes                    bool    // this node is one of them
 }
 
 var (

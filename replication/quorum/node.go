@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,8 +37,10 @@ type NodeOptions struct {
 	// Transport joins the nodes in another way; for tests.
 	Transport raft.Transport
 	// Voters are the first ones of a new quorum, which every one of them is given;
-	// nil stands for this node alone.
+	// nil stands for this node alone, or with Observer for nobody.
 	Voters []raft.Server
+	// Observer says that a new node begins no quorum: it waits for a leader to take it in.
+	Observer bool
 	// Timeouts are how long it waits; zero ones are raft's defaults.
 	Timeouts Timeouts
 	// Timing changes more of what raft goes by; for tests. It may be nil.
@@ -51,6 +54,9 @@ type NodeOptions struct {
 	// leader is known, -1 for none. They must not block, and may be nil.
 	Lost func(node int32)
 	Led  func(leader int32)
+	// Configured is notified when another configuration of the quorum is committed, as
+	// far as this node knows. It must not block, and may be nil.
+	Configured func()
 	// Fatal is called once, from a goroutine of its own, when this node can no
 	// longer be part of the quorum: its log, its term or its vote cannot be
 	// written, or it does not know what an entry says. The process must end:
@@ -72,11 +78,16 @@ type Node struct {
 	lg        *zap.Logger
 	raft      *raft.Raft
 	transport raft.Transport
+	watched   *watched // transport, on a node that has others; nil on one without
 	store     *Log
 	log       *log.Log
 	image     atomic.Pointer[meta.Image]
 	notices   *notices // nil without other nodes
 	hurrying  atomic.Bool
+
+	changing     chan struct{} // held by who changes the configuration
+	look         chan struct{} // holds one: the leader is to look after observers
+	unregistered sync.Map      // ids of nodes that were brokers and are none, as keys
 
 	broken  atomic.Bool   // Fatal was called; no entry is applied any more
 	failed  chan struct{} // closed when its disk has failed
@@ -90,7 +101,8 @@ type Node struct {
 // StartNode opens the metadata log and joins the quorum. On a new directory a node
 // without a Transport makes a quorum of its own; it leads soon.
 func StartNode(o NodeOptions) (*Node, error) {
-	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), failed: make(chan struct{}), stop: make(chan struct{})}
+	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), failed: make(chan struct{}), stop: make(chan struct{}),
+		changing: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 	n.image.Store(meta.Empty())
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -119,7 +131,8 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	conf := raft.DefaultConfig()
-	conf.LocalID = raft.ServerID(strconv.Itoa(int(o.NodeID)))
+	conf.LocalID = serverID(o.NodeID)
+	conf.ShutdownOnRemove = false // it goes on as an observer
 	conf.NotifyCh = n.leading
 	conf.Logger = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: &lines{n: n}, DisableTime: true})
 	if o.Timeouts.Election > 0 {
@@ -150,12 +163,20 @@ func (n *Node) open() (err error) {
 		inmem.Connect(Lone, inmem)
 		transport = inmem
 	}
+	if !lone {
+		n.watched = newWatched(transport, o.Clock.Now, func() uint64 {
+			last, _ := n.store.LastIndex()
+			return last
+		}, n.stop)
+		transport = n.watched
+		n.done.Go(n.watched.run)
+	}
 	n.transport = transport
 	known, err := raft.HasExistingState(n.store, state, snapshots)
 	if err != nil {
 		return err
 	}
-	if !known {
+	if !known && !o.Observer {
 		servers := raft.Configuration{Servers: o.Voters}
 		if o.Voters == nil {
 			servers.Servers = []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}
@@ -172,20 +193,21 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return err
 	}
-	n.done.Go(n.observe)
+	n.done.Go(n.passLeaders)
 	switch {
 	case lone:
 		return n.campaign() // nobody else can lead
 	case o.Streams != nil:
 		n.done.Go(n.notices.run)
-		o.Streams.watch(n.lost)
+		o.Streams.watch(n.lost, n.lookSoon, n.has)
 		n.done.Go(n.first)
+		n.done.Go(n.keepObservers)
 	}
 	return nil
 }
 
-// observe passes on who leads.
-func (n *Node) observe() {
+// passLeaders passes on who leads.
+func (n *Node) passLeaders() {
 	if n.o.Led == nil {
 		return
 	}
@@ -212,6 +234,12 @@ func (n *Node) watch() {
 		select {
 		case led := <-n.leading:
 			n.lg.Info("leadership changed", zap.Bool("leading", led))
+			if n.o.Streams != nil {
+				if !led {
+					n.o.Streams.endWaits() // another leader waits for those nodes
+				}
+				n.lookSoon()
+			}
 			if n.o.Elected != nil {
 				n.o.Elected(led)
 			}
@@ -307,6 +335,7 @@ func (n *Node) Standing() Standing {
 		}
 	}
 	s.Voters = n.voters()
+	s.Votes = slices.Contains(s.Voters, n.o.NodeID)
 	return s
 }
 
@@ -321,6 +350,9 @@ func (n *Node) Close() error {
 			n.handOver()
 		}
 		close(n.stop)
+		if n.o.Streams != nil {
+			n.o.Streams.leave()
+		}
 		if n.raft != nil {
 			err = n.raft.Shutdown().Error()
 		}
@@ -374,6 +406,7 @@ func (m *machine) Apply(l *raft.Log) any {
 
 func (n *Node) replace(u Update) {
 	n.image.Store(u.New)
+	n.noteUnregistered(u)
 	for _, told := range n.o.Subscribers {
 		told(u)
 	}

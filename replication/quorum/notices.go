@@ -1,7 +1,6 @@
 package quorum
 
 import (
-	"strconv"
 	"sync"
 	"time"
 
@@ -66,7 +65,7 @@ func (s *notices) send() {
 	if f.Error() != nil {
 		return
 	}
-	own := raft.ServerID(strconv.Itoa(int(s.n.o.NodeID)))
+	own := serverID(s.n.o.NodeID)
 	for _, peer := range f.Configuration().Servers {
 		if peer.ID == own {
 			continue
@@ -110,7 +109,7 @@ const (
 // notify sends a notice in a term, and reports whether there is no need of another: the node
 // has applied it, or this one does not lead in that term any more.
 func (s *notices) notify(peer raft.Server, leading, index, term uint64) (done bool) {
-	t, own := s.n.transport, raft.ServerID(strconv.Itoa(int(s.n.o.NodeID)))
+	t, own := s.n.transport, serverID(s.n.o.NodeID)
 	var answer raft.AppendEntriesResponse
 	// If it fails, raft will say it.
 	err := t.AppendEntries(peer.ID, peer.Address, &raft.AppendEntriesRequest{

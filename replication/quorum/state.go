@@ -88,12 +88,20 @@ func (s *State) save() error {
 		err = vfs.WriteFileAtomic(s.fs, s.path, text)
 	}
 	if err != nil {
-		s.poison = fmt.Errorf("quorum state is offline: %w", err)
-		if s.poisons != nil {
-			s.poisons(s.poison)
-		}
+		s.fail(err)
 	}
 	return s.poison
+}
+
+// fail poisons the store. mu is held.
+func (s *State) fail(err error) {
+	if s.poison != nil {
+		return
+	}
+	s.poison = fmt.Errorf("quorum state is offline: %w", err)
+	if s.poisons != nil {
+		s.poisons(s.poison)
+	}
 }
 
 // Set stores the candidate that got this voter's vote.
@@ -125,6 +133,10 @@ func (s *State) SetUint64(key []byte, v uint64) error {
 	defer s.mu.Unlock()
 	switch string(key) {
 	case keyTerm:
+		if err := checkTerm(v); err != nil {
+			s.fail(err)
+			return nil // for the reason below
+		}
 		s.state.LeaderEpoch = int64(v)
 		// Raft panics where a term cannot be stored, and would take other brokers of
 		// this process with it. From here on no vote is given, since none can be
