@@ -542,6 +542,14 @@ func (b *Broker) Bootstrap() []string {
 	return out
 }
 
+// Controllers returns the addresses at which others reach this node as a controller.
+func (b *Broker) Controllers() (out []string) {
+	for _, e := range b.endPoints(api.Controller) {
+		out = append(out, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))
+	}
+	return out
+}
+
 // ClusterID returns the id of the cluster.
 func (b *Broker) ClusterID() string { return b.clusterID }
 

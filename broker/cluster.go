@@ -457,6 +457,16 @@ func (c *Cluster) Bootstrap() (out []string) {
 	return out
 }
 
+// Controllers returns the addresses of all controllers, as host:port.
+func (c *Cluster) Controllers() (out []string) {
+	for _, n := range c.nodes() {
+		if n.controller != "" {
+			out = append(out, n.controller)
+		}
+	}
+	return out
+}
+
 // ClusterID returns the id of the cluster.
 func (c *Cluster) ClusterID() string { return c.id }
 

@@ -115,8 +115,12 @@ func (s *startFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ready bootstrap=%s cluster=%s\n", strings.Join(running.Bootstrap(), ","), running.ClusterID()); err != nil {
-		lg.Warn("cannot say that the broker is ready", zap.Error(err))
+	what, at := "bootstrap", running.Bootstrap()
+	if len(at) == 0 {
+		what, at = "controller", running.Controllers()
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ready %s=%s cluster=%s\n", what, strings.Join(at, ","), running.ClusterID()); err != nil {
+		lg.Warn("cannot say that the node is ready", zap.Error(err))
 	}
 	<-cmd.Context().Done()
 	lg.Info("stopping")
@@ -129,6 +133,7 @@ func (s *startFlags) run(cmd *cobra.Command) error {
 // running is a broker, or a cluster of them.
 type running interface {
 	Bootstrap() []string
+	Controllers() []string
 	ClusterID() string
 	Close() error
 }
