@@ -192,7 +192,7 @@ func (c *Controller) AlterReassignments(ctx context.Context, moves []control.Mov
 // why they cannot be changed.
 func (c *Controller) UpdateFeatures(ctx context.Context, updates []control.FeatureUpdate, validateOnly bool) error {
 	return c.Change(ctx, func(m *meta.Image) ([]meta.Record, error) {
-		out, err := control.UpdateFeatures(c.facts(m), updates, c.o.NodeID)
+		out, err := control.UpdateFeatures(c.facts(m), updates, c.o.NodeID, c.Quorum().Voters)
 		return unless(validateOnly, out), err
 	})
 }

@@ -1,12 +1,19 @@
 package brokertest_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/broker/brokertest"
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/wire/conn"
+	"github.com/klamm-io/klamm/wire/kerr"
+	"github.com/klamm-io/klamm/wire/msg"
 )
 
 // onTwo makes the topic t with one partition on the brokers 1 and 2.
@@ -88,4 +95,106 @@ func TestControllersApart(t *testing.T) {
 		t.Logf("controller %d took over from %d", next, active)
 	}
 	l.end(c)
+}
+
+// TestQuorumOfControllersApart: the quorum says of the brokers, which do not vote, how far they
+// have come and when they were heard of; a controller says where the controllers are; and a
+// broker that is unregistered is no observer any more.
+func TestQuorumOfControllersApart(t *testing.T) {
+	c := brokertest.Start(t, brokertest.Options{Brokers: 3, Controllers: 3, InMemoryNetwork: true})
+	a, err := client.NewAdmin(client.AdminOptions{Options: options(c)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	ids := func(all []client.QuorumReplica) (out []int32) {
+		for _, r := range all {
+			out = append(out, r.ID)
+		}
+		return out
+	}
+	await := func(what string, ok func(q client.Quorum) bool) client.Quorum {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for {
+			q, err := a.DescribeQuorum(ctx)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if ok(q) {
+				return q
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	caughtUp := func(q client.Quorum) bool {
+		for _, r := range append(q.Voters, q.Observers...) {
+			if r.EndOffset < q.HighWatermark || r.CaughtUp.IsZero() || r.LastFetch.IsZero() {
+				return false
+			}
+		}
+		return q.HighWatermark > 0
+	}
+	makeTopic(t, c, 1)
+	q := await("all have caught up", caughtUp)
+	if fmt.Sprint(ids(q.Voters), ids(q.Observers)) != "[1001 1002 1003] [1 2 3]" {
+		t.Fatalf("%+v", q)
+	}
+	for _, r := range q.Observers {
+		if r.Directory == "" {
+			t.Errorf("observer %+v has no directory", r)
+		}
+	}
+	// One that is dead is not heard of any more, while the others go on.
+	c.Broker(3).Kill()
+	heard := func(q client.Quorum, id int32) client.QuorumReplica {
+		return q.Observers[slices.Index(ids(q.Observers), id)]
+	}
+	c.WaitISR("t", 0, 2)
+	dead := heard(await("broker 3 is known", func(q client.Quorum) bool { return len(q.Observers) == 3 }), 3)
+	q = await("broker 2 has more than broker 3", func(q client.Quorum) bool {
+		return heard(q, 2).EndOffset > heard(q, 3).EndOffset && heard(q, 2).EndOffset == q.HighWatermark && heard(q, 2).LastFetch.After(dead.LastFetch)
+	})
+	if now := heard(q, 3); now.EndOffset != dead.EndOffset || !now.LastFetch.Equal(dead.LastFetch) {
+		t.Errorf("broker 3 is dead, and was %+v and is %+v", dead, now)
+	}
+	if err := a.UnregisterBroker(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	await("broker 3 is no observer", func(q client.Quorum) bool { return fmt.Sprint(ids(q.Observers)) == "[1 2]" })
+
+	for id := int32(broker.FirstController); id < broker.FirstController+3; id++ {
+		x, err := conn.Dial(t.Context(), "tcp", c.Controller(id).Controllers()[0], conn.Options{Dial: c.Dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		var resp msg.DescribeClusterResponse
+		if err := x.Do(t.Context(), &msg.DescribeClusterRequest{EndpointType: 2}, &resp); err != nil || resp.ErrorCode != 0 {
+			t.Fatalf("controller %d: %v, %+v", id, err, resp)
+		}
+		var at []string
+		for _, b := range resp.Brokers {
+			if want := fmt.Sprintf("%s:%d", b.Host, b.Port); want != c.Controller(b.BrokerId).Controllers()[0] {
+				t.Errorf("controller %d says that controller %d is at %s", id, b.BrokerId, want)
+			}
+			at = append(at, fmt.Sprint(b.BrokerId))
+		}
+		if strings.Join(at, " ") != "1001 1002 1003" || resp.ControllerId != c.WaitController() || resp.EndpointType != 2 {
+			t.Errorf("controller %d: %+v", id, resp)
+		}
+		if err := x.Do(t.Context(), &msg.DescribeClusterRequest{EndpointType: 1}, &resp); err != nil || kerr.Code(resp.ErrorCode) != kerr.MismatchedEndpointType {
+			t.Errorf("controller %d is no broker: %v, %+v", id, err, resp)
+		}
+		// A process of a controller registers anew, and its incarnation with it.
+		registered := c.Controller(id).Metadata().Controller(id)
+		if registered == nil || registered.IncarnationId.IsZero() || len(registered.EndPoints) != 1 || len(registered.Features) == 0 {
+			t.Fatalf("controller %d is registered as %+v", id, registered)
+		}
+		c.Controller(id).Restart()
+		if now := c.Controller(id).Metadata().Controller(id); now == nil || now.IncarnationId == registered.IncarnationId {
+			t.Errorf("controller %d is another process, and registered as %+v", id, now)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/klamm-io/klamm/config"
@@ -53,8 +54,9 @@ type FeatureUpdate struct {
 
 // UpdateFeatures decides on the finalized features: all of updates or none. Of a
 // feature that stands there twice the last counts. node is the controller that
-// decides, which the errors name.
-func UpdateFeatures(f Facts, updates []FeatureUpdate, node int32) ([]meta.Record, error) {
+// decides, which the errors name, and voters are all of the quorum: each must know a
+// level before it is finalized.
+func UpdateFeatures(f Facts, updates []FeatureUpdate, node int32, voters []int32) ([]meta.Record, error) {
 	m := f.Image
 	last := make(map[string]int)
 	for i, u := range updates {
@@ -65,7 +67,7 @@ func UpdateFeatures(f Facts, updates []FeatureUpdate, node int32) ([]meta.Record
 		if last[u.Name] != i {
 			continue
 		}
-		if why := refuseFeature(m, u, node); why != nil {
+		if why := refuseFeature(m, u, node, voters); why != nil {
 			return nil, kerr.Refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
 		}
 		if m.Feature(u.Name) != u.Level {
@@ -159,8 +161,33 @@ func unsupported(m *meta.Image, u FeatureUpdate) *meta.Broker {
 	return nil
 }
 
+// ignorant says which controller other than the one that decides does not know the level of
+// an update, "" if all do. Voters must have registered for that, where the cluster has such
+// records (FeatureControlManager.reasonNotSupported).
+func ignorant(m *meta.Image, u FeatureUpdate, node int32, voters []int32) string {
+	if m.Feature(metadataVersion) < registersControllers {
+		return ""
+	}
+	for _, c := range m.Controllers() {
+		at := slices.IndexFunc(c.Features, func(f msg.RegisterControllerRecordControllerFeature) bool { return f.Name == u.Name })
+		switch {
+		case c.ControllerId == node || u.Level == 0:
+		case at < 0:
+			return fmt.Sprintf("Controller %d does not support this feature.", c.ControllerId)
+		case u.Level < c.Features[at].MinSupportedVersion || u.Level > c.Features[at].MaxSupportedVersion:
+			return fmt.Sprintf("Controller %d only supports versions %d-%d", c.ControllerId, c.Features[at].MinSupportedVersion, c.Features[at].MaxSupportedVersion)
+		}
+	}
+	for _, id := range voters {
+		if id != node && m.Controller(id) == nil {
+			return fmt.Sprintf("controller %d has not registered, and may not support this feature", id)
+		}
+	}
+	return ""
+}
+
 // refuseFeature returns why a level cannot be finalized.
-func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
+func refuseFeature(m *meta.Image, u FeatureUpdate, node int32, voters []int32) error {
 	invalid := func(format string, args ...any) error {
 		return kerr.Refuse(kerr.InvalidUpdateVersion, "Invalid update version %d for feature %s. "+format, append([]any{u.Level, u.Name}, args...)...)
 	}
@@ -184,6 +211,8 @@ func refuseFeature(m *meta.Image, u FeatureUpdate, node int32) error {
 			return invalid("Broker %d does not support this feature.", b.ID)
 		}
 		return invalid("Broker %d only supports versions %d-%d", b.ID, low, high)
+	case ignorant(m, u, node, voters) != "":
+		return invalid("%s", ignorant(m, u, node, voters))
 	case u.Level < now && u.Type == UpgradeFeature:
 		return invalid("Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade.")
 	case u.Level > now && u.Type != UpgradeFeature:

@@ -51,9 +51,10 @@ func RegisterController(f Facts, c ControllerRegistration) ([]meta.Record, error
 }
 
 // MoveController notes where a controller listens, and keeps the rest of its registration. It
-// returns nothing if that is known.
+// returns nothing if that is known. One that has never registered knows no features, until it
+// says which.
 func MoveController(f Facts, id int32, at []EndPoint) ([]meta.Record, error) {
-	c := ControllerRegistration{Controller: id, EndPoints: at}
+	c := ControllerRegistration{Controller: id, EndPoints: at, Features: []Feature{}}
 	if old := f.Image.Controller(id); old != nil {
 		same := len(old.EndPoints) == len(at)
 		for i, e := range old.EndPoints {
@@ -62,7 +63,7 @@ func MoveController(f Facts, id int32, at []EndPoint) ([]meta.Record, error) {
 		if same {
 			return nil, nil
 		}
-		c.Incarnation, c.Features = old.IncarnationId, []Feature{}
+		c.Incarnation = old.IncarnationId
 		for _, x := range old.Features {
 			c.Features = append(c.Features, Feature{x.Name, x.MinSupportedVersion, x.MaxSupportedVersion})
 		}

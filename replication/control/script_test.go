@@ -40,7 +40,9 @@ var update = flag.Bool("update", false, "write what the commands in testdata pri
 //	incremental-alter-configs / topic orders set:retention.ms=1 delete:cleanup.policy append:.. subtract:..
 //	alter-configs / broker 1 log.cleaner.threads=2     (no name: the default of all)
 //	elect-leaders preferred|unclean / orders-0
-//	update-features / metadata.version level=29 type=upgrade|safe-downgrade|unsafe-downgrade
+//	register-controller 2 port=9093 metadata.version=7-30     (no feature: those of this version)
+//	move-controller 2 port=9094
+//	update-features voters=1,2 / metadata.version level=29 type=upgrade|safe-downgrade|unsafe-downgrade
 //	allocate-producer-ids 1 epoch=5
 //	alter-partition-reassignments [same-factor] / orders-0 replicas=1,2     (no replicas: cancel)
 //	preferred-elections, unclean-elections
@@ -127,6 +129,24 @@ func (b *bench) command(d *datadriven.TestData) {
 		if records = out; err != nil {
 			b.answer("", err)
 		}
+	case "register-controller", "move-controller":
+		r := control.ControllerRegistration{Controller: b.number(first.word()), EndPoints: []control.EndPoint{{Name: "CONTROLLER", Host: "localhost", Port: b.number(first.takeOr("port", "9093"))}}}
+		var out []meta.Record
+		var err error
+		if d.Cmd == "move-controller" {
+			out, err = control.MoveController(b.facts(), r.Controller, r.EndPoints)
+		} else {
+			r.Incarnation = b.UUID()
+			features := first.rest()
+			for _, name := range slices.Sorted(maps.Keys(features)) {
+				low, high, _ := strings.Cut(*features[name], "-")
+				r.Features = append(r.Features, control.Feature{Name: name, Min: int16(b.number(low)), Max: int16(b.number(high))})
+			}
+			out, err = control.RegisterController(b.facts(), r)
+		}
+		if records = out; err != nil {
+			b.answer("", err)
+		}
 	case "unregister-broker":
 		out, err := control.UnregisterBroker(b.facts(), b.number(first.word()))
 		records = out
@@ -192,7 +212,7 @@ func (b *bench) command(d *datadriven.TestData) {
 			kind := map[string]control.FeatureUpdateType{"upgrade": control.UpgradeFeature, "safe-downgrade": control.SafeDowngradeFeature, "unsafe-downgrade": control.UnsafeDowngradeFeature}[e.takeOr("type", "upgrade")]
 			return control.FeatureUpdate{Name: e.word(), Level: int16(b.number(e.take("level"))), Type: kind}
 		})
-		out, err := control.UpdateFeatures(b.facts(), updates, 1)
+		out, err := control.UpdateFeatures(b.facts(), updates, 1, b.replicas(first.takeOr("voters", "1")))
 		records = out
 		b.answer("", err)
 	case "preferred-elections":

@@ -383,7 +383,7 @@ func (w *walk) rare(id int32) []meta.Record {
 		return w.assign(b)
 	}
 	w.did = fmt.Sprint("update ", u)
-	records, _ := control.UpdateFeatures(w.facts(), []control.FeatureUpdate{u}, 1)
+	records, _ := control.UpdateFeatures(w.facts(), []control.FeatureUpdate{u}, 1, []int32{1})
 	return records
 }
 
