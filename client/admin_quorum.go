@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strconv"
@@ -97,8 +98,9 @@ func timeOf(ms int64) time.Time {
 
 // AddRaftVoter makes a voter on the metadata of a controller that runs, once it has all that is
 // committed (KIP-853). directory is the directory.id of its metadata, and at is where it
-// listens for other controllers.
-func (a *Admin) AddRaftVoter(ctx context.Context, id int32, directory string, at []RaftListener) error {
+// listens for other controllers. The error is kerr.RequestTimedOut if it has not got so far
+// after patience; 0 means RequestTimeout.
+func (a *Admin) AddRaftVoter(ctx context.Context, id int32, directory string, at []RaftListener, patience time.Duration) error {
 	dir, err := prim.ParseUUID(directory)
 	if err != nil {
 		return err
@@ -106,16 +108,25 @@ func (a *Admin) AddRaftVoter(ctx context.Context, id int32, directory string, at
 	req := new(msg.AddRaftVoterRequest)
 	req.SetDefaults()
 	req.ClusterId, req.TimeoutMs, req.VoterId, req.VoterDirectoryId = nil, a.timeoutMs(), id, dir
+	if patience > 0 {
+		req.TimeoutMs = min(req.TimeoutMs, int32(patience.Milliseconds()))
+	}
 	for _, l := range at {
 		req.Listeners = append(req.Listeners, msg.AddRaftVoterRequestListener{Name: l.Name, Host: l.Host, Port: l.Port})
 	}
-	return a.onController(ctx, "AddRaftVoter", func(ctx context.Context, cn versioned) error {
+	var late error // it would be waited for again
+	err = a.onController(ctx, "AddRaftVoter", func(ctx context.Context, cn versioned) error {
 		resp := new(msg.AddRaftVoterResponse)
 		if err := cn.Do(ctx, req, resp); err != nil {
 			return err
 		}
-		return because(resp.ErrorCode, resp.ErrorMessage)
+		err := because(resp.ErrorCode, resp.ErrorMessage)
+		if errors.Is(err, kerr.RequestTimedOut) {
+			late, err = err, nil
+		}
+		return err
 	})
+	return errors.Join(err, late)
 }
 
 // RemoveRaftVoter has a voter on the metadata not vote any more (KIP-853). directory is the

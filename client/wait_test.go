@@ -78,6 +78,12 @@ var waits = map[string]wait{
 		_, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
 		return err
 	}},
+	"Admin.AddRaftVoter": {[]string{"AddRaftVoter"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		return a.AddRaftVoter(ctx, 4, "JEXY6aqzQY-32P5TStzaFg", []RaftListener{{"CONTROLLER", "node-4", 9093}}, 0)
+	}},
+	"Admin.RemoveRaftVoter": {[]string{"RemoveRaftVoter"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
+		return a.RemoveRaftVoter(ctx, 4, "JEXY6aqzQY-32P5TStzaFg")
+	}},
 	"Admin.UnregisterBroker": {[]string{"UnregisterBroker"}, func(ctx context.Context, _ *fake, _ *Producer, _ *Consumer, a *Admin) error {
 		return a.UnregisterBroker(ctx, 9)
 	}},

@@ -128,8 +128,8 @@ func decided(err error) error {
 }
 
 // AddVoter makes a voter of a node. If it is no observer yet it becomes one, and it must have
-// all that is committed before ctx ends. Then ready is called, whose error is returned, unless
-// it is nil.
+// all that is committed before ctx ends; if it does not it is what it was. Then ready is called,
+// whose error is returned, unless it is nil.
 func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
 	return n.exclusively(ctx, func() error {
 		for _, m := range n.Members() {
@@ -141,10 +141,14 @@ func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
 				return kerr.Refuse(kerr.RequestTimedOut, "Aborted add voter operation for %s since node %d runs with the directory %s", p, p.ID, m.Directory)
 			}
 		}
+		known := n.has(p.ID)
 		if err := n.observe(ctx, p); err != nil {
 			return decided(err)
 		}
 		if err := n.caughtUp(ctx, p); err != nil {
+			if !known && !n.o.Streams.connected(p.ID) {
+				err = errors.Join(err, n.forgetNode(p))
+			}
 			return err
 		}
 		if ready != nil {
@@ -154,6 +158,16 @@ func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
 		}
 		return decided(n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.AddVoter(serverID(p.ID), p.address(), prev, 0) }))
 	})
+}
+
+// forgetNode takes an observer out of the configuration that nobody has heard of.
+func (n *Node) forgetNode(p Peer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
+	defer cancel()
+	if err := n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.RemoveServer(serverID(p.ID), prev, 0) }); err != nil {
+		return fmt.Errorf("%s stays an observer: %w", p, err)
+	}
+	return nil
 }
 
 // observe makes an observer of a node. One that was there with another directory has lost what

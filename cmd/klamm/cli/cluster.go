@@ -10,12 +10,13 @@ import (
 )
 
 func newCluster(g *globals) *cobra.Command {
-	cmd := group("cluster", "Describe the cluster, say whether it is well, and kill or pause brokers of a local one", newClusterHealth(g), newClusterQuorum(g), &cobra.Command{
-		Use: "describe", Short: "Show the cluster's brokers and data directories", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeCluster(ctx, cmd, g, a) })
-		},
-	})
+	cmd := group("cluster", "Describe the cluster, say whether it is well, change its controllers, and kill or pause brokers of a local one",
+		newClusterHealth(g), newClusterQuorum(g), newClusterAddVoter(g), newClusterRemoveVoter(g), &cobra.Command{
+			Use: "describe", Short: "Show the cluster's brokers and data directories", Args: noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return g.admin(cmd, func(ctx context.Context, a *client.Admin) error { return describeCluster(ctx, cmd, g, a) })
+			},
+		})
 	cmd.AddCommand(newClusterControl(g)...)
 	return cmd
 }

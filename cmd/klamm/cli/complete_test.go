@@ -15,7 +15,7 @@ var takesKeys = map[string]string{"override": "num.partitions=", "unset": "reten
 // TestKeysComplete: wherever a key is taken, it completes. A flag that is a list
 // of words takes keys, or it is named here.
 func TestKeysComplete(t *testing.T) {
-	others := map[string]bool{"header": true, "topics": true, "unenforced": true}
+	others := map[string]bool{"header": true, "listener": true, "topics": true, "unenforced": true}
 	flags := 0
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -152,6 +152,14 @@ func (g *globals) admin(cmd *cobra.Command, f func(ctx context.Context, a *clien
 	return g.adminFor(cmd, adminTimeout, f)
 }
 
+// adminBound is how long admin runs at most.
+func (g *globals) adminBound() time.Duration {
+	if g.timeout > 0 {
+		return g.timeout
+	}
+	return adminTimeout
+}
+
 // adminFor is admin for at most so long; 0 sets no limit, for a command that waits for
 // what takes its time. A single call of it does not try for longer than a minute.
 func (g *globals) adminFor(cmd *cobra.Command, bound time.Duration, f func(ctx context.Context, a *client.Admin) error) error {

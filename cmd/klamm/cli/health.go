@@ -165,33 +165,6 @@ func printHealth(cmd *cobra.Command, g *globals, h health) error {
 	return err
 }
 
-func newClusterQuorum(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "quorum", Short: "Show the controllers and how far each has come", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return g.admin(cmd, func(ctx context.Context, a *client.Admin) error {
-				q, err := a.DescribeQuorum(ctx)
-				if err != nil {
-					return err
-				}
-				p, err := newPrinter(cmd.OutOrStdout(), g.format)
-				if err != nil {
-					return err
-				}
-				r := &rows{columns: []string{"controller", "active", "end_offset", "behind"}}
-				for _, v := range q.Voters {
-					var end, behind any // of one that was not heard of nothing is known
-					if v.EndOffset >= 0 {
-						end, behind = v.EndOffset, max(q.HighWatermark-v.EndOffset, 0)
-					}
-					r.add(v.ID, v.ID == q.Leader, end, behind)
-				}
-				return p.print("", r)
-			})
-		},
-	}
-}
-
 func newTopicElect(g *globals) *cobra.Command {
 	var (
 		partitions []int32

@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The keys of config/controller.properties and config/broker.properties of Kafka's
@@ -98,29 +100,42 @@ func (n *nodeProcess) end(signal syscall.Signal) {
 	}
 }
 
-// TestRoles starts a controller and two brokers, each on its own, with the configurations that
-// Kafka comes with: they make a cluster, which bears the end and the return of each.
-func TestRoles(t *testing.T) {
+// startNodes formats and starts nodes, each on its own: of kinds, the first is a controller that
+// the quorum begins with, and further controllers join it. The shell talks to the first broker.
+func startNodes(t *testing.T, kinds ...string) (*shell, []*nodeProcess) {
+	t.Helper()
 	dir := t.TempDir()
-	ports := freePorts(t, 3)
-	s := &shell{t, "127.0.0.1:" + ports[1]}
+	ports := freePorts(t, len(kinds))
+	s := &shell{t, "127.0.0.1:" + ports[slices.Index(kinds, kafkaBroker)]}
 	id := strings.TrimSpace((&shell{t, "127.0.0.1:1"}).ok("storage", "random-uuid"))
 	var nodes []*nodeProcess
-	for i, text := range []string{kafkaController, kafkaBroker, kafkaBroker} {
+	for i, text := range kinds {
 		file := filepath.Join(dir, fmt.Sprint(i+1, ".properties"))
-		swap := strings.NewReplacer("node.id=2", fmt.Sprint("node.id=", i+1), ":9093", ":"+ports[0], ":9092", ":"+ports[i], "/tmp/", filepath.Join(dir, fmt.Sprint(i+1))+"/")
-		if err := os.WriteFile(file, []byte(swap.Replace(text)+kafkaBoth), 0o644); err != nil {
+		own := strings.NewReplacer("node.id=1", fmt.Sprint("node.id=", i+1), "node.id=2", fmt.Sprint("node.id=", i+1),
+			"servers=localhost:9093", "servers=localhost:"+ports[0], ":9093", ":"+ports[i], ":9092", ":"+ports[i], "/tmp/", filepath.Join(dir, fmt.Sprint(i+1))+"/")
+		if err := os.WriteFile(file, []byte(own.Replace(text)+kafkaBoth), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		n := &nodeProcess{t: t, file: file, ready: "ready bootstrap=127.0.0.1:" + ports[i]}
 		args := []string{"storage", "format", "-t", id, "-c", file}
-		if i == 0 {
-			args, n.ready = append(args, "--standalone"), "ready controller=localhost:"+ports[0]
+		if text == kafkaController {
+			n.ready = "ready controller=localhost:" + ports[i]
+			args = append(args, "--standalone")
+		}
+		if i > 0 && text == kafkaController {
+			args[len(args)-1] = "--no-initial-controllers"
 		}
 		s.ok(args...)
 		nodes = append(nodes, n)
 		n.begin()
 	}
+	return s, nodes
+}
+
+// TestRoles starts a controller and two brokers with the configurations that Kafka comes with:
+// they make a cluster, which bears the end and the return of each.
+func TestRoles(t *testing.T) {
+	s, nodes := startNodes(t, kafkaController, kafkaBroker, kafkaBroker)
 	s.ok("topic", "create", "t", "--replicas", "2")
 	written := 0
 	write := func() {
@@ -149,4 +164,57 @@ func TestRoles(t *testing.T) {
 	if out := s.ok("consume", "t", "-o", "start", "-e", "-f", `%v\n`); out != "1\n2\n3\n4\n5\n" || written != 5 {
 		t.Errorf("the topic holds %q of %d records", out, written)
 	}
+}
+
+// quorumMember is what klamm cluster quorum says of a node.
+type quorumMember struct {
+	Node   int32
+	Role   string
+	Active bool
+}
+
+// TestVoters has a second controller join, vote, and take the place of the first one, which
+// goes. Who began while the first one was there finds the second one afterwards.
+func TestVoters(t *testing.T) {
+	s, nodes := startNodes(t, kafkaController, kafkaBroker, kafkaController)
+	quorum := func() string {
+		t.Helper()
+		var all []quorumMember
+		s.parsed(&all, "cluster", "quorum")
+		return fmt.Sprint(all)
+	}
+	is := func(want string) {
+		t.Helper()
+		for began := time.Now(); quorum() != want; time.Sleep(time.Millisecond) {
+			if time.Since(began) > hung {
+				t.Fatalf("the quorum is %s, want %s", quorum(), want)
+			}
+		}
+	}
+	fails := func(want string, args ...string) {
+		t.Helper()
+		if r := s.with("", args...); r.code != exitFailed || !strings.Contains(r.err, want) {
+			t.Errorf("klamm %s: exit %d, %s; want %s", strings.Join(args, " "), r.code, r.err, want)
+		}
+	}
+	is("[{1 voter true} {2 observer false} {3 observer false}]")
+	fails("node 3 is not a voter: they are 1", "cluster", "remove-voter", "3")
+	fails("nobody would be left", "cluster", "remove-voter", "1")
+	fails("is lagging behind", "cluster", "add-voter", "4", "--listener", "CONTROLLER://localhost:1", "--directory", "JEXY6aqzQY-32P5TStzaFg", "--timeout", "2s")
+	s.ok("cluster", "add-voter", "--config", nodes[2].file)
+	fails("already part of the set of voters", "cluster", "add-voter", "--config", nodes[2].file)
+	is("[{1 voter true} {3 voter false} {2 observer false}]")
+	s.ok("topic", "create", "with-two")
+	s.ok("cluster", "remove-voter", "1")
+	is("[{3 voter true} {1 observer false} {2 observer false}]")
+	s.ok("topic", "create", "with-the-second")
+	nodes[0].end(syscall.SIGTERM)
+	nodes[1].end(syscall.SIGKILL)
+	nodes[1].begin() // its configuration names the first one alone
+	s.ok("topic", "create", "without-the-first")
+	nodes[2].end(syscall.SIGKILL)
+	nodes[2].begin()
+	s.ok("topic", "create", "after-the-second-was-away")
+	nodes[0].begin()
+	fails("VOTER_NOT_FOUND", "cluster", "remove-voter", "--config", nodes[0].file)
 }

@@ -19,6 +19,7 @@ var arguments = map[string]string{
 	"klamm cluster kill": "1", "klamm cluster pause": "1", "klamm cluster resume": "1",
 	"klamm produce": "t v", "klamm consume": "t", "klamm group describe": "g", "klamm group seek": "g --to end", "klamm group delete": "g",
 	"klamm config set": "retention.ms=1 --topic t", "klamm config delete": "retention.ms --topic t",
+	"klamm cluster add-voter": "2 --listener CONTROLLER://a:9093", "klamm cluster remove-voter": "2",
 	"klamm log dump": "f.log", "klamm log verify": "testdata", "klamm log repair": "testdata", "klamm storage info": "testdata",
 	"klamm storage convert": "--from-kafka testdata", "klamm storage format": "-t 5L6g3nShT-eMCtK--X86sw -c testdata/none", "klamm bench produce": "t", "klamm bench consume": "t", "klamm bench latency": "t",
 }
@@ -32,6 +33,7 @@ var wrongValues = map[string][]string{
 	"listen": {"nowhere", "127.0.0.1:x"}, "override": {"num.partition=1"}, "log-level": {"loud"}, "view": {"", "all"}, "topics": {"a b"},
 	"replicas": {"", "0", "x:1", "0:1,1", "0:1;0:2"}, "reassignment-json-file": {"", "testdata/none"}, "save": {""},
 	"from-kafka": {"testdata/none"}, "to-kafka": {"testdata/none"}, "cluster-id": {"", "short", "5L6g3nShT-eMCtK--X86sw=="}, "initial-controllers": {"1@a:9093", "1@a:9093:short", ","},
+	"directory": {"short"}, "listener": {"", "a:9093", "CONTROLLER://a", "CONTROLLER://:9093", "CONTROLLER://a:0"},
 }
 
 // free are flags of text that take any: keys, and names of files and groups.
