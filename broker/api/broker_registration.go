@@ -24,7 +24,9 @@ func (h *Handlers) brokerRegistration(c *Call, req *msg.BrokerRegistrationReques
 	resp.SetDefaults()
 	epoch, err := h.registerBroker(c, req)
 	if err != nil {
-		h.Logger.Warn("refused to register a broker", zap.Int32("broker_id", req.BrokerId), zap.String("peer", c.Session.RemoteHost), zap.Error(err))
+		if !errors.Is(err, kerr.NotController) { // it asks the next one
+			h.Logger.Warn("refused to register a broker", zap.Int32("broker_id", req.BrokerId), zap.String("peer", c.Session.RemoteHost), zap.Error(err))
+		}
 		resp.ErrorCode = int16(h.code(err))
 		return resp, nil
 	}

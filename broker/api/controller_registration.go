@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+
 	"go.uber.org/zap"
 
 	"github.com/klamm-io/klamm/replication/control"
@@ -25,7 +27,7 @@ func (h *Handlers) controllerRegistration(c *Call, req *msg.ControllerRegistrati
 		}
 		ctx, cancel := h.controllerContext(c)
 		defer cancel()
-		if err = h.Controller.RegisterController(ctx, r); err != nil {
+		if err = h.Controller.RegisterController(ctx, r); err != nil && !errors.Is(err, kerr.NotController) {
 			h.Logger.Warn("refused to register a controller", zap.Int32("controller", req.ControllerId), zap.String("peer", c.Session.RemoteHost), zap.Error(err))
 		}
 	}

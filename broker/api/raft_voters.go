@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -26,7 +27,7 @@ func (h *Handlers) addRaftVoter(c *Call, req *msg.AddRaftVoterRequest) (*msg.Add
 	for _, l := range req.Listeners {
 		at = append(at, control.EndPoint{Name: l.Name, Host: l.Host, Port: int32(l.Port)})
 	}
-	err := h.changeVoters(c, "Add", "adding", req.ClusterId, p, at, true)
+	err := h.refuseVoter(voterChange{what: "Add", doing: "adding", clusterID: req.ClusterId, voter: p, at: at, listens: true})
 	if err == nil {
 		ctx, cancel := within(c, req.TimeoutMs)
 		defer cancel()
@@ -39,7 +40,7 @@ func (h *Handlers) addRaftVoter(c *Call, req *msg.AddRaftVoterRequest) (*msg.Add
 // removeRaftVoter answers RemoveRaftVoter (key 81, v0): a voter goes on as an observer.
 func (h *Handlers) removeRaftVoter(c *Call, req *msg.RemoveRaftVoterRequest) (*msg.RemoveRaftVoterResponse, error) {
 	p := quorum.Peer{ID: req.VoterId, Directory: req.VoterDirectoryId}
-	err := h.changeVoters(c, "Remove", "removing", req.ClusterId, p, nil, false)
+	err := h.refuseVoter(voterChange{what: "Remove", doing: "removing", clusterID: req.ClusterId, voter: p})
 	if err == nil {
 		ctx, cancel := h.controllerContext(c)
 		defer cancel()
@@ -59,13 +60,9 @@ func (h *Handlers) updateRaftVoter(c *Call, req *msg.UpdateRaftVoterRequest) (*m
 		at = append(at, control.EndPoint{Name: l.Name, Host: l.Host, Port: int32(l.Port)})
 	}
 	q := h.Controller.Quorum()
-	err := h.changeVoters(c, "Update", "updating", req.ClusterId, p, at, true)
+	err := h.refuseVoter(voterChange{what: "Update", doing: "updating", clusterID: req.ClusterId, epoch: &req.CurrentLeaderEpoch, voter: p, at: at, listens: true})
 	switch {
 	case err != nil:
-	case req.CurrentLeaderEpoch < q.Epoch:
-		err = kerr.FencedLeaderEpoch
-	case req.CurrentLeaderEpoch > q.Epoch:
-		err = kerr.UnknownLeaderEpoch
 	case req.KRaftVersionFeature.MinSupportedVersion > 1 || req.KRaftVersionFeature.MaxSupportedVersion < 1:
 		err = kerr.Refuse(kerr.InvalidRequest, "The voter knows the versions %d to %d of kraft.version, and the quorum has 1",
 			req.KRaftVersionFeature.MinSupportedVersion, req.KRaftVersionFeature.MaxSupportedVersion)
@@ -85,32 +82,40 @@ func (h *Handlers) updateRaftVoter(c *Call, req *msg.UpdateRaftVoterRequest) (*m
 	return resp, nil
 }
 
-// changeVoters returns why the voters cannot be changed so, as far as the request says
-// (KafkaRaftClient.handleAddVoterRequest).
-func (h *Handlers) changeVoters(c *Call, what, doing string, clusterID *string, p quorum.Peer, at []control.EndPoint, listens bool) error {
+// voterChange is what a request says of a change of the voters.
+type voterChange struct {
+	what, doing string // the change, as Kafka's messages name it
+	clusterID   *string
+	epoch       *int32 // of the leader that the request is for; nil for any
+	voter       quorum.Peer
+	at          []control.EndPoint // where the voter listens
+	listens     bool               // at must say so
+}
+
+// refuseVoter returns why the voters cannot be changed so, as far as the request says. What is
+// wrong first in KafkaRaftClient.handleAddVoterRequest and its kin is said.
+func (h *Handlers) refuseVoter(v voterChange) error {
+	leaderEpoch := h.Controller.Quorum().Epoch
 	switch {
-	case clusterID != nil && *clusterID != h.ClusterID:
-		return kerr.InconsistentClusterId
+	case v.clusterID != nil && *v.clusterID != h.ClusterID:
+		return kerr.Refuse(kerr.InconsistentClusterId, "The given id %q doesn't match the cluster id %q", *v.clusterID, h.ClusterID)
+	case v.epoch != nil && *v.epoch < leaderEpoch:
+		return kerr.FencedLeaderEpoch
+	case v.epoch != nil && *v.epoch > leaderEpoch:
+		return kerr.UnknownLeaderEpoch
 	case !h.Controller.Active():
 		return kerr.NotController
-	case p.ID < 0:
-		return kerr.Refuse(kerr.InvalidRequest, "%s voter request didn't include a valid voter", what)
-	case len(h.Broker.QuorumVoters) > 0 || h.Broker.Lone():
-		return kerr.Refuse(kerr.UnsupportedVersion, "Cluster doesn't support %s voter because the kraft.version feature is 0", doing)
-	case !listens:
-		return nil
+	case v.voter.ID < 0 || v.voter.Directory.IsZero():
+		return kerr.Refuse(kerr.InvalidRequest, "%s voter request didn't include a valid voter", v.what)
 	}
 	name := h.Broker.ControllerListenerName()
-	for _, e := range at {
-		if strings.EqualFold(e.Name, name) && e.Host != "" && e.Port > 0 {
-			return nil
-		}
+	if v.listens && !slices.ContainsFunc(v.at, func(e control.EndPoint) bool { return strings.EqualFold(e.Name, name) && e.Host != "" && e.Port > 0 }) {
+		return kerr.Refuse(kerr.InvalidRequest, "%s voter request didn't include the endpoint (%v) for the default listener %s", v.what, v.at, name)
 	}
-	var named []string
-	for _, e := range at {
-		named = append(named, e.Name)
+	if len(h.Broker.QuorumVoters) > 0 || h.Broker.Lone() {
+		return kerr.Refuse(kerr.UnsupportedVersion, "Cluster doesn't support %s voter because the kraft.version feature is 0", v.doing)
 	}
-	return kerr.Refuse(kerr.InvalidRequest, "%s voter request didn't include the endpoint %q for the default listener %s", what, named, name)
+	return nil
 }
 
 // voterCode is code for the requests that change voters: a node that is not the active

@@ -11,6 +11,7 @@ import (
 	"github.com/klamm-io/klamm/broker"
 	"github.com/klamm-io/klamm/broker/brokertest"
 	"github.com/klamm-io/klamm/client"
+	"github.com/klamm-io/klamm/replication/meta"
 	"github.com/klamm-io/klamm/wire/conn"
 	"github.com/klamm-io/klamm/wire/kerr"
 	"github.com/klamm-io/klamm/wire/msg"
@@ -196,5 +197,62 @@ func TestQuorumOfControllersApart(t *testing.T) {
 		if now := c.Controller(id).Metadata().Controller(id); now == nil || now.IncarnationId == registered.IncarnationId {
 			t.Errorf("controller %d is another process, and registered as %+v", id, now)
 		}
+	}
+}
+
+// TestAdd adds brokers to clusters that run: they are registered, and get replicas by
+// reassignment; what the topic held before is there when the others are gone. It is so too while
+// a controller is down.
+func TestAdd(t *testing.T) {
+	for name, o := range map[string]brokertest.Options{"brokers that are controllers": {Brokers: 3}, "controllers apart": {Brokers: 1, Controllers: 3, InMemoryNetwork: true}} {
+		t.Run(name, func(t *testing.T) {
+			c := brokertest.Start(t, o)
+			a, err := client.NewAdmin(client.AdminOptions{Options: options(c)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			if got, err := a.CreateTopics(t.Context(), []client.NewTopic{{Name: "t", Partitions: 1, Replication: 1, Configs: map[string]string{"min.insync.replicas": "1"}}}, false); err != nil || got["t"] != nil {
+				t.Fatal(got, err)
+			}
+			first := c.WaitLeader("t", 0)
+			p := producer(t, c)
+			send(t, p, "t", "0")
+			next := c.Add()
+			if id := next.NodeID(); id != int32(o.Brokers)+1 {
+				t.Fatalf("the new broker has the id %d", id)
+			}
+			down := c.WaitController()
+			if o.Controllers == 0 && down == first {
+				down = down%3 + 1
+			}
+			c.Broker(down).Kill()
+			last := c.Add()
+			tp := client.TopicPartition{Topic: "t"}
+			if got, err := a.AlterPartitionReassignments(t.Context(), map[client.TopicPartition][]int32{tp: {next.NodeID(), last.NodeID()}}, false); err != nil || got[tp] != nil {
+				t.Fatal(got, err)
+			}
+			c.WaitPartition("t", 0, "it is on the new brokers alone", func(p *meta.Partition) bool {
+				return slices.Equal(p.Replicas, []int32{next.NodeID(), last.NodeID()}) && len(p.InSync) == 2 && p.Leader == next.NodeID() && len(p.Adding)+len(p.Removing) == 0
+			})
+			send(t, p, "t", "1")
+			next.Kill(brokertest.LoseUnsynced)
+			if leader := c.WaitLeader("t", 0); leader != last.NodeID() {
+				t.Errorf("broker %d leads", leader)
+			}
+			send(t, p, "t", "2")
+			next.Restart()
+			c.Broker(down).Restart()
+			c.WaitISR("t", 0, 2)
+			if got := strings.Join(values(t, c, 3), " "); got != "0 1 2" {
+				t.Errorf("the topic holds %s", got)
+			}
+			if next.Active() || last.Active() {
+				t.Error("a broker that was added is the active controller")
+			}
+			if out := c.Bootstrap(); strings.Count(out, ",") != o.Brokers+1 {
+				t.Errorf("bootstrap %s", out)
+			}
+		})
 	}
 }

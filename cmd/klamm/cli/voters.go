@@ -227,13 +227,10 @@ func (f *voterFlags) directoryOf(ctx context.Context, a *client.Admin, id int32,
 		known = append(known, n.ID)
 	}
 	if slices.Contains(known, id) {
-		return zeroDirectory, nil
+		return "", usagef("node %d has not said which directory its metadata are in: give --directory, as its meta.properties has it", id)
 	}
 	if len(known) == 0 {
 		return "", fmt.Errorf("node %d is not %s: there is none", id, what)
 	}
 	return "", fmt.Errorf("node %d is not %s: they are %s", id, what, idList(known))
 }
-
-// zeroDirectory stands for the directory of a node that has not said which it is.
-const zeroDirectory = "AAAAAAAAAAAAAAAAAAAAAA"
