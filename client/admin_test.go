@@ -130,6 +130,23 @@ func (f *fake) handleAdmin(id int32, h wire.RequestHeader, req msg.Request) msg.
 			resp.ReplicaElectionResults = append(resp.ReplicaElectionResults, out)
 		}
 		return resp
+	case *msg.AddRaftVoterRequest:
+		resp := new(msg.AddRaftVoterResponse)
+		switch {
+		case r.ClusterId != nil || r.VoterDirectoryId.IsZero() || r.TimeoutMs <= 0:
+			resp.ErrorCode = int16(kerr.InvalidRequest)
+		case r.VoterId == 5: // is never ready
+			resp.ErrorCode = int16(kerr.RequestTimedOut)
+		case r.VoterId != 4:
+			resp.ErrorCode = int16(kerr.DuplicateVoter)
+		}
+		return resp
+	case *msg.RemoveRaftVoterRequest:
+		resp := new(msg.RemoveRaftVoterResponse)
+		if r.VoterId != 4 || r.VoterDirectoryId.IsZero() {
+			resp.ErrorCode = int16(kerr.VoterNotFound)
+		}
+		return resp
 	case *msg.UnregisterBrokerRequest:
 		resp := new(msg.UnregisterBrokerResponse)
 		if r.BrokerId != 9 {
@@ -281,6 +298,24 @@ func TestAdminCluster(t *testing.T) {
 		}
 		if len(c.Fenced) != 1 || c.Fenced[0].ID != 9 {
 			t.Errorf("fenced: %+v", c.Fenced)
+		}
+		const directory = "JEXY6aqzQY-32P5TStzaFg"
+		asked := f.count(wire.AddRaftVoter)
+		for id, want := range map[int32]error{4: nil, 1: kerr.DuplicateVoter, 5: kerr.RequestTimedOut} {
+			if err := a.AddRaftVoter(ctx, id, directory, nil, 0); !errors.Is(err, want) {
+				t.Errorf("add voter %d: %v, want %v", id, err, want)
+			}
+		}
+		if n := f.count(wire.AddRaftVoter) - asked; n != 3 {
+			t.Errorf("3 voters are asked for %d times: it would be waited for again", n)
+		}
+		for id, want := range map[int32]error{4: nil, 1: kerr.VoterNotFound} {
+			if err := a.RemoveRaftVoter(ctx, id, directory); !errors.Is(err, want) {
+				t.Errorf("remove voter %d: %v, want %v", id, err, want)
+			}
+		}
+		if err := a.AddRaftVoter(ctx, 4, "short", nil, 0); err == nil {
+			t.Error("a directory id that is none")
 		}
 		if err := a.UnregisterBroker(ctx, 9); err != nil {
 			t.Error(err)

@@ -118,6 +118,12 @@ var persistent = map[wire.Key][]workload{
 		got, err := a.ElectLeaders(ctx, false, TopicPartition{"t", 0})
 		return errors.Join(err, got[TopicPartition{"t", 0}])
 	})},
+	wire.AddRaftVoter: {adminWork("add a voter", func(ctx context.Context, a *Admin) error {
+		return a.AddRaftVoter(ctx, 4, "JEXY6aqzQY-32P5TStzaFg", nil, 0)
+	})},
+	wire.RemoveRaftVoter: {adminWork("remove a voter", func(ctx context.Context, a *Admin) error {
+		return a.RemoveRaftVoter(ctx, 4, "JEXY6aqzQY-32P5TStzaFg")
+	})},
 	wire.UnregisterBroker: {adminWork("unregister", func(ctx context.Context, a *Admin) error { return a.UnregisterBroker(ctx, 9) })},
 	wire.AlterPartitionReassignments: {adminWork("reassign", func(ctx context.Context, a *Admin) error {
 		got, err := a.AlterPartitionReassignments(ctx, map[TopicPartition][]int32{{"t", 0}: {1}}, true)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klamm-io/klamm/broker"
@@ -255,4 +256,46 @@ func TestAdd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestControllersApartInABubble: brokers that are no controllers stay observers of the quorum for
+// as long as they are registered, whoever is cut off, silent or dead meanwhile, and however long.
+func TestControllersApartInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := brokertest.Start(t, brokertest.Options{Brokers: 3, Controllers: 3, InMemoryNetwork: true})
+		makeTopic(t, c, 1)
+		p := producer(t, c)
+		var want []string
+		write := func() {
+			t.Helper()
+			want = append(want, fmt.Sprint(len(want)))
+			send(t, p, "t", want[len(want)-1])
+		}
+		for _, f := range []struct {
+			name       string
+			begin, end func(leader, active int32)
+		}{
+			{"nobody is away", func(int32, int32) {}, func(int32, int32) {}},
+			{"the leader is cut off", func(leader, _ int32) { c.Isolate(leader) }, func(int32, int32) { c.Heal() }},
+			{"the leader is cut off from the active controller", func(leader, active int32) { c.Cut(leader, active) }, func(int32, int32) { c.Heal() }},
+			{"the leader is silent", func(leader, _ int32) { c.Broker(leader).Pause() }, func(leader, _ int32) { c.Broker(leader).Resume() }},
+			{"the leader is dead", func(leader, _ int32) { c.Broker(leader).Kill(brokertest.LoseUnsynced) }, func(leader, _ int32) { c.Broker(leader).Restart() }},
+			{"the active controller is cut off", func(_, active int32) { c.Isolate(active) }, func(int32, int32) { c.Heal() }},
+			{"the active controller is silent", func(_, active int32) { c.Controller(active).Pause() }, func(_, active int32) { c.Controller(active).Resume() }},
+			{"the active controller is dead", func(_, active int32) { c.Controller(active).Kill(brokertest.LoseUnsynced) }, func(_, active int32) { c.Controller(active).Restart() }},
+		} {
+			leader, active := c.WaitLeader("t", 0), c.WaitController()
+			f.begin(leader, active)
+			write()
+			time.Sleep(6 * time.Minute) // an observer that is no broker is let go after five
+			write()
+			f.end(leader, active)
+			c.WaitISR("t", 0, 3)
+			write()
+			t.Logf("%s: leader %d was %d", f.name, c.Leader("t", 0), leader)
+		}
+		if got := values(t, c, len(want)); !slices.Equal(got, want) {
+			t.Errorf("the topic holds %v, want %v", got, want)
+		}
+	})
 }
