@@ -189,6 +189,16 @@ func TestQuorumOfControllersApart(t *testing.T) {
 		if err := x.Do(t.Context(), &msg.DescribeClusterRequest{EndpointType: 1}, &resp); err != nil || kerr.Code(resp.ErrorCode) != kerr.MismatchedEndpointType {
 			t.Errorf("controller %d is no broker: %v, %+v", id, err, resp)
 		}
+		// The active one does what clients ask of controllers, and any other says that it is not.
+		req := &msg.CreateTopicsRequest{TimeoutMs: 10_000, Topics: []msg.CreateTopicsRequestCreatableTopic{{Name: fmt.Sprint("by-", id), NumPartitions: 1, ReplicationFactor: 2}}}
+		var made msg.CreateTopicsResponse
+		want := kerr.NotController
+		if id == c.WaitController() {
+			want = kerr.None
+		}
+		if err := x.Do(t.Context(), req, &made); err != nil || len(made.Topics) != 1 || kerr.Code(made.Topics[0].ErrorCode) != want {
+			t.Errorf("controller %d creates a topic: %v, %+v; want %v", id, err, made, want)
+		}
 		// A process of a controller registers anew, and its incarnation with it.
 		registered := c.Controller(id).Metadata().Controller(id)
 		if registered == nil || registered.IncarnationId.IsZero() || len(registered.EndPoints) != 1 || len(registered.Features) == 0 {
