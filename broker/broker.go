@@ -242,6 +242,7 @@ func (b *Broker) join(ctx context.Context, voters []quorum.Peer) error {
 				b.lifecycle.Nudge()
 			}
 		}
+		co.Paused = b.o.process.stopped
 		co.Streams, co.Timeouts, co.Session, co.Listens, co.Forward = b.streams, b.timeouts(), b.conf.BrokerSessionTimeout, b.peers.listens, b.peers.channel
 		co.Voters, co.Observer = voters, len(voters) == 0 || !b.conf.IsController()
 		b.reverse = newReverse(b)

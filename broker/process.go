@@ -39,6 +39,9 @@ func (p *process) pass() error {
 	return nil
 }
 
+// stopped reports whether the process is paused.
+func (p *process) stopped() bool { return p != nil && p.paused.Load() != nil }
+
 // pause pauses the process. It reports whether it was not paused yet.
 func (p *process) pause() bool {
 	return p.paused.CompareAndSwap(nil, &pause{make(chan struct{})})

@@ -34,6 +34,8 @@ type ControllerOptions struct {
 	Voters   []quorum.Peer
 	Observer bool
 	Timeouts quorum.Timeouts
+	// Paused reports that the process is stopped, see [quorum.NodeOptions].
+	Paused func() bool
 	// Session is how long a broker may be silent (broker.session.timeout.ms).
 	Session time.Duration
 	// Elections are held by the active controller.
@@ -113,7 +115,7 @@ func StartController(ctx context.Context, o ControllerOptions) (*Controller, err
 		return nil, err
 	}
 	node, err := quorum.StartNode(quorum.NodeOptions{NodeID: o.NodeID, FS: o.FS, Dir: o.Dir, Clock: o.Clock, Logger: c.lg, Streams: o.Streams,
-		Voters: quorum.Servers(o.Voters), Observer: o.Observer, Timeouts: o.Timeouts, Subscribers: []quorum.Subscriber{c.applied},
+		Voters: quorum.Servers(o.Voters), Observer: o.Observer, Timeouts: o.Timeouts, Paused: o.Paused, Subscribers: []quorum.Subscriber{c.applied},
 		Elected: c.elected, Lost: c.lost, Led: o.Led, Configured: o.Configured, Fatal: o.Fatal})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,9 @@ import (
 // the file system cannot, it does nothing. Truncate gives back what is beyond
 // the size.
 func Allocate(f File, size int64) error {
+	if w, ok := f.(*watchedFile); ok {
+		return w.dog.do("allocate", w.name, func() error { return Allocate(w.File, size) })
+	}
 	file, release := f.OSFile()
 	defer release()
 	if file == nil {

@@ -48,9 +48,8 @@ func beginKlamm(fs vfs.FS, dir string, node int32, c *Contents) error {
 	if err := makeFile(fs, segmentPath(dir, c.End)); err != nil { // the log goes on there
 		return err
 	}
-	s := &State{fs: fs, path: dir + "/" + log.QuorumStateFile,
-		state: state{LeaderID: -1, LeaderEpoch: int64(c.Term), VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: dataVersion}}
-	if err := s.save(); err != nil {
+	s := newState(fs, dir)
+	if err := s.save(func(st *state) { st.LeaderEpoch = int64(c.Term) }); err != nil {
 		return err
 	}
 	if err := vfs.WriteFileAtomic(fs, dir+"/"+startFile, fmt.Appendf(nil, "%d %d\n", c.End+1, c.End)); err != nil {

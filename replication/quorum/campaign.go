@@ -116,7 +116,7 @@ func (n *Node) handOver() {
 		}
 	case <-late.C:
 		n.lg.Warn("nobody took the leadership of the metadata quorum over in time")
-	case <-n.failed:
+	case <-n.disk.failed:
 	}
 }
 

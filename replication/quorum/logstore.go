@@ -23,18 +23,23 @@ const startFile = "raft-start"
 // Log is raft's log on a partition log. A failed write or sync poisons it:
 // raft would try again and could then report as durable what is not (D4).
 type Log struct {
-	log *log.Log
-	fs  vfs.FS
-	dir string
+	log  *log.Log
+	fs   vfs.FS
+	dir  string
+	disk *disk
 
-	// mu guards the fields below. It is held over I/O: raft has one writer, and
-	// its readers want what was written.
+	// changing is held by who changes the log, until the disk has done it. A channel, since
+	// that may be never.
+	changing chan struct{}
+
+	// mu guards the fields below, which who holds changing alone changes. It is not held
+	// over I/O.
 	mu      sync.RWMutex
 	first   uint64  // index of the first entry; meaningless while offsets is empty
 	next    uint64  // index that the next entry must have; 0 any
 	offsets []int64 // base offset of every entry
-	poison  error
-	poisons func(error) // called with the first poison; may be nil
+	end     int64   // offset behind the last entry. The log's own is that of what is being written
+	cuts    uint64  // how often entries were taken off
 
 	// installed is the snapshot that took the place of the whole log, if one did.
 	installed struct {
@@ -45,11 +50,7 @@ type Log struct {
 
 // Poisons has f called once with the storage error after which nothing more is
 // stored. f must not block, nor use the Log.
-func (s *Log) Poisons(f func(error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.poisons = f
-}
+func (s *Log) Poisons(f func(error)) { s.disk.failing(f) }
 
 // replacedBy notes that a snapshot from the leader, of what comes before the offset
 // end, is to take the place of the log. What follows has the offsets that it has at
@@ -63,7 +64,7 @@ func (s *Log) replacedBy(index uint64, end int64) {
 // OpenLog returns raft's log on l, whose directory is dir of fs. The Log does
 // not own l.
 func OpenLog(l *log.Log, fs vfs.FS, dir string) (*Log, error) {
-	s := &Log{log: l, fs: fs, dir: dir}
+	s := &Log{log: l, fs: fs, dir: dir, disk: newDisk(nil), changing: make(chan struct{}, 1)}
 	index, offset := uint64(1), int64(0)
 	text, err := vfs.ReadFile(fs, s.startPath())
 	switch {
@@ -87,7 +88,8 @@ func OpenLog(l *log.Log, fs vfs.FS, dir string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadata log: %w", err)
 	}
-	l.SetHighWatermark(l.EndOffset()) // what is committed is raft's to know
+	s.end = l.EndOffset()
+	l.SetHighWatermark(s.end) // what is committed is raft's to know
 	return s, nil
 }
 
@@ -119,13 +121,16 @@ func (s *Log) LastIndex() (uint64, error) {
 // brokers of this process with it. Instead its goroutine ends, as the node is to: see
 // Poisons. Everywhere else raft takes the error.
 func (s *Log) GetLog(index uint64, l *raft.Log) error {
-	err := s.read(index, l)
-	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
+	var found raft.Log
+	err := s.disk.read(func() error { return s.read(index, &found) })
+	if err == nil {
+		*l = found
+		return nil
+	}
+	if errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	s.mu.Lock()
 	err = s.fail(err)
-	s.mu.Unlock()
 	if applying() {
 		runtime.Goexit()
 	}
@@ -147,13 +152,28 @@ func applying() bool {
 	}
 }
 
+// read reads an entry. Others may take entries off meanwhile.
 func (s *Log) read(index uint64, l *raft.Log) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.offsets) == 0 || index < s.first || index-s.first >= uint64(len(s.offsets)) {
-		return raft.ErrLogNotFound
+	for {
+		s.mu.RLock()
+		if len(s.offsets) == 0 || index < s.first || index-s.first >= uint64(len(s.offsets)) {
+			s.mu.RUnlock()
+			return raft.ErrLogNotFound
+		}
+		offset, cuts := s.offsets[index-s.first], s.cuts
+		s.mu.RUnlock()
+		err := s.readAt(offset, index, l)
+		s.mu.RLock()
+		cut := s.cuts != cuts
+		s.mu.RUnlock()
+		if !cut {
+			return err
+		}
 	}
-	region, err := s.log.Read(s.offsets[index-s.first], s.log.EndOffset(), 1, true)
+}
+
+func (s *Log) readAt(offset int64, index uint64, l *raft.Log) error {
+	region, err := s.log.Read(offset, s.log.EndOffset(), 1, true)
 	if err != nil {
 		return fmt.Errorf("metadata entry %d: %w", index, err)
 	}
@@ -177,23 +197,43 @@ func (s *Log) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs stores entries durably.
 func (s *Log) StoreLogs(logs []*raft.Log) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.poison != nil {
-		return s.poison
-	}
-	for _, l := range logs {
+	sealed := make([]raft.Log, len(logs)) // raft may change its own once this has returned
+	for i, l := range logs {
 		if err := seal(l); err != nil {
 			return err
 		}
-		if len(s.offsets) == 0 && l.Index != s.next {
+		sealed[i] = *l
+	}
+	return s.change("store entries", func() error { return s.store(sealed) })
+}
+
+// change runs what changes the log, on its own.
+func (s *Log) change(what string, act func() error) error {
+	select {
+	case s.changing <- struct{}{}:
+	case <-s.disk.failed:
+		return s.disk.err()
+	}
+	return s.disk.write(func() error {
+		defer func() { <-s.changing }()
+		defer s.disk.dog.Begin(what, s.dir)()
+		return act()
+	})
+}
+
+func (s *Log) store(logs []raft.Log) error {
+	offsets, next := make([]int64, 0, len(logs)), s.next
+	for i := range logs {
+		l := &logs[i]
+		if len(s.offsets) == 0 && i == 0 && l.Index != next {
 			// After a snapshot from the leader the log goes on behind it.
 			if err := s.restart(l.Index); err != nil {
 				return err
 			}
+			next = l.Index
 		}
-		if l.Index != s.next {
-			return fmt.Errorf("metadata entry %d stored where %d is next", l.Index, s.next)
+		if l.Index != next {
+			return fmt.Errorf("metadata entry %d stored where %d is next", l.Index, next)
 		}
 		b, err := encodeEntry(l)
 		if err != nil {
@@ -204,40 +244,35 @@ func (s *Log) StoreLogs(logs []*raft.Log) error {
 		if _, err := s.log.AppendAsFollower(b); err != nil {
 			return s.fail(err)
 		}
-		s.offsets = append(s.offsets, base)
-		s.next++
+		offsets = append(offsets, base)
+		next++
 	}
 	if err := s.log.Flush(); err != nil {
 		return s.fail(err)
 	}
 	s.log.SetHighWatermark(s.log.EndOffset())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offsets, s.next, s.end = append(s.offsets, offsets...), next, s.log.EndOffset()
 	return nil
 }
 
 // Poisoned returns the storage error after which nothing more is stored, or
 // nil.
-func (s *Log) Poisoned() error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.poison
-}
+func (s *Log) Poisoned() error { return s.disk.err() }
 
-// fail notes the first storage error. mu is held.
+// fail notes the first storage error, and returns it.
 func (s *Log) fail(err error) error {
-	if s.poison != nil {
-		return s.poison
-	}
-	s.poison = fmt.Errorf("metadata log is offline: %w", err)
-	if s.poisons != nil {
-		s.poisons(s.poison)
-	}
-	return s.poison
+	return s.disk.fail(fmt.Errorf("metadata log is offline: %w", err))
 }
 
 // restart makes index the next entry's, in a log without entries.
 func (s *Log) restart(index uint64) error {
-	if s.installed.index == index-1 && s.installed.end != s.log.EndOffset() {
-		if err := s.log.TruncateFullyAndStartAt(s.installed.end); err != nil {
+	s.mu.RLock()
+	installed := s.installed
+	s.mu.RUnlock()
+	if installed.index == index-1 && installed.end != s.log.EndOffset() {
+		if err := s.log.TruncateFullyAndStartAt(installed.end); err != nil {
 			return s.fail(err)
 		}
 	}
@@ -245,7 +280,9 @@ func (s *Log) restart(index uint64) error {
 	if err := s.writeStart(index, s.log.EndOffset()); err != nil {
 		return s.fail(err)
 	}
-	s.first, s.next = index, index
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first, s.next, s.end = index, index, s.log.EndOffset()
 	return nil
 }
 
@@ -256,11 +293,10 @@ func (s *Log) writeStart(index uint64, offset int64) error {
 // DeleteRange deletes the entries from low to high, both included, which is a
 // prefix or a suffix of the log.
 func (s *Log) DeleteRange(low, high uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.poison != nil {
-		return s.poison
-	}
+	return s.change("delete entries", func() error { return s.deleteRange(low, high) })
+}
+
+func (s *Log) deleteRange(low, high uint64) error {
 	if len(s.offsets) == 0 {
 		return nil
 	}
@@ -270,31 +306,38 @@ func (s *Log) DeleteRange(low, high uint64) error {
 	case low > high:
 		return nil
 	case low == s.first: // a prefix, or all
-		offset := s.log.EndOffset()
+		offset := s.end
 		if high < last {
 			offset = s.offsets[high+1-s.first]
 		}
 		if err := s.writeStart(high+1, offset); err != nil {
 			return s.fail(err)
 		}
+		s.cut(high+1, last+1, append([]int64(nil), s.offsets[high+1-s.first:]...), s.end) // before it is gone
 		if err := s.log.AdvanceStart(offset); err != nil {
 			return s.fail(err)
 		}
 		if _, err := s.log.Retain(time.Time{}); err != nil { // what is below the start goes, whatever its age
 			return s.fail(err)
 		}
-		s.offsets = append([]int64(nil), s.offsets[high+1-s.first:]...)
-		s.first, s.next = high+1, last+1
 	case high == last:
-		if err := s.log.TruncateTo(s.offsets[low-s.first]); err != nil {
+		offset := s.offsets[low-s.first]
+		s.cut(s.first, low, append([]int64(nil), s.offsets[:low-s.first]...), offset) // before others take its place
+		if err := s.log.TruncateTo(offset); err != nil {
 			return s.fail(err)
 		}
-		s.offsets = s.offsets[:low-s.first]
-		s.next = low
 	default:
 		return fmt.Errorf("metadata entries %d to %d are in the middle of %d to %d", low, high, s.first, last)
 	}
 	return nil
+}
+
+// cut takes entries off, so that nobody begins to read them any more.
+func (s *Log) cut(first, next uint64, offsets []int64, end int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first, s.next, s.offsets, s.end = first, next, offsets, end
+	s.cuts++
 }
 
 // IsMonotonic tells raft that entries have no gaps.
@@ -307,5 +350,12 @@ func (s *Log) endOffset(index uint64) int64 {
 	if at := index + 1 - s.first; index+1 >= s.first && at < uint64(len(s.offsets)) {
 		return s.offsets[at]
 	}
-	return s.log.EndOffset()
+	return s.end
+}
+
+// lastOffset returns the offset behind the last entry.
+func (s *Log) lastOffset() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.end
 }

@@ -93,7 +93,7 @@ func (n *Node) change(ctx context.Context, what func(prev uint64) raft.IndexFutu
 		return notLeader(err)
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-n.failed:
+	case <-n.disk.failed:
 		return ErrFailed
 	}
 }

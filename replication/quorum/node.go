@@ -43,6 +43,9 @@ type NodeOptions struct {
 	Observer bool
 	// Timeouts are how long it waits; zero ones are raft's defaults.
 	Timeouts Timeouts
+	// Paused reports that the process of this node is stopped, so that a disk that does not
+	// answer is no news. It must not block, and may be nil.
+	Paused func() bool
 	// Timing changes more of what raft goes by; for tests. It may be nil.
 	Timing func(*raft.Config)
 	// Subscribers are notified of every update, each after the one before it.
@@ -59,7 +62,7 @@ type NodeOptions struct {
 	Configured func()
 	// Fatal is called once, from a goroutine of its own, when this node can no
 	// longer be part of the quorum: its log, its term or its vote cannot be
-	// written, or it does not know what an entry says. The process must end:
+	// written, its disk does not answer, or it does not know what an entry says. The process must end:
 	// nothing that depends on metadata is safe from then on. It may be nil.
 	Fatal func(error)
 }
@@ -89,9 +92,11 @@ type Node struct {
 	look         chan struct{} // holds one: the leader is to look after observers
 	unregistered sync.Map      // ids of nodes that were brokers and are none, as keys
 
-	broken  atomic.Bool   // Fatal was called; no entry is applied any more
-	failed  chan struct{} // closed when its disk has failed
-	sick    sync.Once     // closes failed
+	shutdown func() error // ends raft, once, and waits for it
+
+	disk    *disk
+	joined  atomic.Bool // raft is there
+	broken  atomic.Bool // it has failed, and Fatal is called; no entry is applied any more
 	leading chan bool
 	stop    chan struct{}
 	closed  sync.Once
@@ -101,8 +106,8 @@ type Node struct {
 // StartNode opens the metadata log and joins the quorum. On a new directory a node
 // without a Transport makes a quorum of its own; it leads soon.
 func StartNode(o NodeOptions) (*Node, error) {
-	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), failed: make(chan struct{}), stop: make(chan struct{}),
-		changing: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), stop: make(chan struct{}), changing: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+	n.watchDisk()
 	n.image.Store(meta.Empty())
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -120,13 +125,13 @@ func (n *Node) open() (err error) {
 	if n.store, err = OpenLog(n.log, o.FS, o.Dir); err != nil {
 		return err
 	}
-	n.store.Poisons(n.poisoned)
+	n.store.disk = n.disk
 	state, err := OpenState(o.FS, o.Dir)
 	if err != nil {
 		return err
 	}
-	state.Poisons(n.poisoned)
-	snapshots, err := OpenSnapshots(o.FS, o.Dir, n.store)
+	state.disk = n.disk
+	snapshots, err := OpenSnapshots(diskFS{o.FS, n.disk}, o.Dir, n.store)
 	if err != nil {
 		return err
 	}
@@ -193,6 +198,8 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return err
 	}
+	n.shutdown = sync.OnceValue(func() error { return n.raft.Shutdown().Error() })
+	n.joined.Store(true)
 	n.done.Go(n.passLeaders)
 	switch {
 	case lone:
@@ -249,21 +256,25 @@ func (n *Node) watch() {
 	}
 }
 
-// poisoned follows a storage error, after which nothing more is stored.
-func (n *Node) poisoned(err error) {
-	n.sick.Do(func() { close(n.failed) })
-	n.fail(err)
-}
-
 // fail reports, once, that this node cannot go on. It may be called with locks held.
 func (n *Node) fail(err error) {
 	if n.broken.Swap(true) {
 		return
 	}
 	n.lg.Error("the metadata log has failed", zap.Error(err))
-	if n.o.Fatal != nil {
-		go n.o.Fatal(err)
-	}
+	sick := n.disk.err() != nil
+	leads := n.leads()
+	go func() {
+		if sick && leads {
+			n.passOn()
+		}
+		if sick && n.joined.Load() {
+			go n.shutdown() // it must not answer for what it cannot read any more
+		}
+		if n.o.Fatal != nil {
+			n.o.Fatal(err)
+		}
+	}()
 }
 
 // Image implements MetadataLog.
@@ -275,17 +286,25 @@ func (n *Node) Append(term uint64, records []meta.Record) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	f := n.raft.Apply(data, 0)
-	// By itself a future may wait for ever: for a disk that fails, too.
-	done := make(chan error, 1)
-	n.done.Go(func() { done <- f.Error() })
+	if poison := n.disk.err(); poison != nil {
+		return 0, fmt.Errorf("%w: %w", kerr.KafkaStorageError, poison)
+	}
+	// Raft may take it, and a future may be done, never: it waits for the disk.
+	done := make(chan raft.ApplyFuture, 1)
+	n.done.Go(func() {
+		f := n.raft.Apply(data, 0)
+		_ = f.Error() // it is asked again
+		done <- f
+	})
+	var f raft.ApplyFuture
 	select {
-	case err = <-done:
-	case <-n.failed:
+	case f = <-done:
+		err = f.Error()
+	case <-n.disk.failed:
 		err = ErrFailed
 	}
 	if err != nil {
-		if poison := n.store.Poisoned(); poison != nil {
+		if poison := n.disk.err(); poison != nil {
 			return 0, fmt.Errorf("%w: %w", kerr.KafkaStorageError, poison)
 		}
 		return 0, notLeader(err)
@@ -308,15 +327,16 @@ func notLeader(err error) error {
 // Barrier implements MetadataLog.
 func (n *Node) Barrier(ctx context.Context) (uint64, error) {
 	term := n.raft.CurrentTerm()
-	f := n.raft.Barrier(0)
-	// By itself a future may wait for ever.
+	// By itself it may wait for ever, like Append.
 	done := make(chan error, 1)
-	n.done.Go(func() { done <- f.Error() })
+	n.done.Go(func() { done <- n.raft.Barrier(0).Error() })
 	select {
 	case err := <-done:
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", kerr.NotController, err)
 		}
+	case <-n.disk.failed:
+		return 0, fmt.Errorf("%w: %w", kerr.NotController, ErrFailed)
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
@@ -328,7 +348,7 @@ func (n *Node) Barrier(ctx context.Context) (uint64, error) {
 
 // Standing implements MetadataLog.
 func (n *Node) Standing() Standing {
-	s := Standing{Leader: -1, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: n.store.endOffset(n.raft.CommitIndex()), EndOffset: n.log.EndOffset()}
+	s := Standing{Leader: -1, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: n.store.endOffset(n.raft.CommitIndex()), EndOffset: n.store.lastOffset()}
 	if _, id := n.raft.LeaderWithID(); id != "" {
 		if leader, err := strconv.ParseInt(string(id), 10, 32); err == nil {
 			s.Leader = int32(leader)
@@ -354,14 +374,14 @@ func (n *Node) Close() error {
 			n.o.Streams.leave()
 		}
 		if n.raft != nil {
-			err = n.raft.Shutdown().Error()
+			err = n.shutdown()
 		}
 		if n.o.Streams != nil {
 			n.o.Streams.Close()
 		}
 		n.done.Wait()
 		if n.log != nil {
-			err = errors.Join(err, n.log.Close())
+			err = errors.Join(err, n.disk.read(n.log.Close))
 		}
 	})
 	return err
@@ -421,6 +441,9 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 func (m *machine) Restore(from io.ReadCloser) error {
 	defer from.Close()
 	n := (*Node)(m)
+	if n.broken.Load() {
+		return ErrUnknownEntry // as for an entry
+	}
 	about, records, err := readSnapshot(from)
 	if err == nil {
 		var next *meta.Image

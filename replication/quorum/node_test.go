@@ -41,11 +41,12 @@ type voters struct {
 	t       *testing.T
 	servers []raft.Server
 	all     []*voter
+	trail   uint64 // entries that are kept in the log though a snapshot has them
 }
 
 // threeVoters starts a quorum of three in a synctest bubble.
 func threeVoters(t *testing.T) *voters {
-	q := &voters{t: t}
+	q := &voters{t: t, trail: 1}
 	for i := range 3 {
 		addr, transport := raft.NewInmemTransportWithTimeout(raft.ServerAddress(fmt.Sprint("n", i+1)), time.Second)
 		q.servers = append(q.servers, raft.Server{ID: raft.ServerID(strconv.Itoa(i + 1)), Address: addr})
@@ -78,7 +79,9 @@ func (q *voters) start(v *voter, fs vfs.FS) {
 	q.t.Helper()
 	n, err := quorum.StartNode(quorum.NodeOptions{NodeID: int32(v.id), FS: fs, Dir: dir, Clock: clock.System(), Logger: zap.NewNop(),
 		Transport: v.transport, Voters: q.servers,
-		Timing: func(c *raft.Config) { c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = 1, 5, time.Second },
+		Timing: func(c *raft.Config) {
+			c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = q.trail, 5, time.Second
+		},
 		Subscribers: []quorum.Subscriber{func(u quorum.Update) {
 			v.mu.Lock()
 			v.updates = append(v.updates, u)

@@ -37,21 +37,17 @@ const noDirectory = "AAAAAAAAAAAAAAAAAAAAAA"
 type State struct {
 	fs   vfs.FS
 	path string
+	disk *disk
 
-	mu     sync.Mutex
-	state  state
-	poison error
-	// poisons is called with the first poison; may be nil.
-	poisons func(error)
+	writing sync.Mutex // held while the file is written; taken before mu
+
+	mu    sync.Mutex // guards state. It is not held over I/O
+	state state
 }
 
 // Poisons has f called once with the error after which no term and no vote is
 // stored any more. f must not block, nor use the State.
-func (s *State) Poisons(f func(error)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.poisons = f
-}
+func (s *State) Poisons(f func(error)) { s.disk.failing(f) }
 
 // Keys that raft uses.
 const (
@@ -60,9 +56,14 @@ const (
 	keyVote     = "LastVoteCand"
 )
 
+func newState(fs vfs.FS, dir string) *State {
+	return &State{fs: fs, path: dir + "/" + log.QuorumStateFile, disk: newDisk(nil),
+		state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: dataVersion}}
+}
+
 // OpenState opens the stable store in dir of fs.
 func OpenState(fs vfs.FS, dir string) (*State, error) {
-	s := &State{fs: fs, path: dir + "/" + log.QuorumStateFile, state: state{LeaderID: -1, VotedID: -1, VotedDirectoryID: noDirectory, DataVersion: dataVersion}}
+	s := newState(fs, dir)
 	text, err := vfs.ReadFile(fs, s.path)
 	if err != nil {
 		if errors.Is(err, iofs.ErrNotExist) {
@@ -77,42 +78,44 @@ func OpenState(fs vfs.FS, dir string) (*State, error) {
 	return s, nil
 }
 
-// save writes the state durably. A failure poisons the store: a vote that was
-// given and forgotten could be given twice.
-func (s *State) save() error {
-	if s.poison != nil {
-		return s.poison
+// save changes the state, and writes it durably. A failure poisons the store: a vote that
+// was given and forgotten could be given twice.
+func (s *State) save(change func(*state)) error {
+	if err := s.disk.err(); err != nil {
+		return err
 	}
-	text, err := json.Marshal(s.state)
-	if err == nil {
-		err = vfs.WriteFileAtomic(s.fs, s.path, text)
-	}
+	s.mu.Lock()
+	change(&s.state)
+	s.mu.Unlock()
+	err := s.disk.write(func() error {
+		s.writing.Lock() // raft takes in a heartbeat beside all else
+		defer s.writing.Unlock()
+		s.mu.Lock()
+		text, err := json.Marshal(s.state)
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		defer s.disk.dog.Begin("write", s.path)()
+		return vfs.WriteFileAtomic(s.fs, s.path, text)
+	})
 	if err != nil {
-		s.fail(err)
+		return s.fail(err)
 	}
-	return s.poison
+	return nil
 }
 
-// fail poisons the store. mu is held.
-func (s *State) fail(err error) {
-	if s.poison != nil {
-		return
-	}
-	s.poison = fmt.Errorf("quorum state is offline: %w", err)
-	if s.poisons != nil {
-		s.poisons(s.poison)
-	}
+// fail poisons the store.
+func (s *State) fail(err error) error {
+	return s.disk.fail(fmt.Errorf("quorum state is offline: %w", err))
 }
 
 // Set stores the candidate that got this voter's vote.
 func (s *State) Set(key, value []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if string(key) != keyVote {
 		return fmt.Errorf("unknown key %q of raft's stable store", key)
 	}
-	s.state.VotedAddress = string(value)
-	return s.save()
+	return s.save(func(st *state) { st.VotedAddress = string(value) })
 }
 
 // Get returns what Set stored, empty if nothing.
@@ -129,23 +132,22 @@ func (s *State) Get(key []byte) ([]byte, error) {
 // candidate, and answers for neither in between, so the former is written with
 // the latter.
 func (s *State) SetUint64(key []byte, v uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch string(key) {
 	case keyTerm:
 		if err := checkTerm(v); err != nil {
-			s.fail(err)
+			_ = s.fail(err)
 			return nil // for the reason below
 		}
-		s.state.LeaderEpoch = int64(v)
 		// Raft panics where a term cannot be stored, and would take other brokers of
 		// this process with it. From here on no vote is given, since none can be
 		// stored, and so a term that is forgotten at a restart does no harm.
-		_ = s.save()
+		_ = s.save(func(st *state) { st.LeaderEpoch = int64(v) })
 		return nil
 	case keyVoteTerm:
+		s.mu.Lock()
 		s.state.VoteTerm = v
-		return s.poison
+		s.mu.Unlock()
+		return s.disk.err()
 	}
 	return fmt.Errorf("unknown key %q of raft's stable store", key)
 }
