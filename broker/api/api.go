@@ -177,7 +177,11 @@ func (h *Handlers) code(err error) kerr.Code {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return kerr.RequestTimedOut
 	}
-	h.Logger.Error("request failed", zap.Error(err))
+	level := zap.ErrorLevel
+	if errors.Is(err, context.Canceled) { // the client has gone, or the broker stops
+		level = zap.DebugLevel
+	}
+	h.Logger.Log(level, "request failed", zap.Error(err))
 	return kerr.UnknownServerError
 }
 
