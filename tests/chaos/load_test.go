@@ -99,8 +99,8 @@ func (l *load) settle(a *client.Admin) {
 	l.t.Fatalf("%v after all was mended: %s", patience, missing)
 }
 
-// run starts the clients. many more producers than usual start with it if storm is set.
-func (l *load) run(seed uint64, storm int) {
+// run starts the clients, with so many more producers than usual, and those of other languages.
+func (l *load) run(seed uint64, storm int, foreign ...string) {
 	ctx, stop := context.WithCancel(context.Background())
 	l.stopIt = stop
 	l.t.Cleanup(l.stop)
@@ -114,6 +114,9 @@ func (l *load) run(seed uint64, storm int) {
 	start("produce once", 1, l.produceOnce)
 	if l.s.dial() == nil { // franz-go waits for its producer id under a mutex, which stops the clock of a bubble
 		start("franz", 1, l.produceFranz)
+	}
+	for _, name := range foreign {
+		start(name, 1, l.produceForeign(name))
 	}
 	start("consume", 2, l.consume)
 	start("member", 2, l.member)

@@ -24,7 +24,7 @@ import (
 // processes are three brokers, each a process of its own.
 type processes struct {
 	t     testing.TB
-	klamm string
+	of    systems.Commands
 	nodes map[int32]*process
 	links *links        // between brokers; nil if they reach each other directly
 	ask   *client.Admin // lives as long as the test
@@ -43,15 +43,10 @@ type process struct {
 
 // startProcesses formats and starts the brokers. With proxied links, what they send each other
 // can be cut off.
-func startProcesses(t testing.TB, proxied bool) *processes {
+func startProcesses(t testing.TB, of systems.Commands, proxied bool) *processes {
 	t.Helper()
-	binary, err := systems.KlammBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	p := &processes{t: t, klamm: binary, nodes: make(map[int32]*process)}
-	id := strings.TrimSpace(p.command("storage", "random-uuid"))
+	p := &processes{t: t, of: of, nodes: make(map[int32]*process)}
 	ports, err := systems.FreePorts(3 * len(brokers))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +83,9 @@ replica.lag.time.max.ms=5000
 		if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p.command("storage", "format", "-t", id, "-c", n.config)
+		if out, err := of.Format(clusterID, n.config).CombinedOutput(); err != nil {
+			t.Fatalf("format: %v\n%s", err, out)
+		}
 		p.nodes[b] = n
 	}
 	p.start(brokers...)
@@ -96,14 +93,8 @@ replica.lag.time.max.ms=5000
 	return p
 }
 
-func (p *processes) command(args ...string) string {
-	p.t.Helper()
-	out, err := exec.Command(p.klamm, args...).CombinedOutput()
-	if err != nil {
-		p.t.Fatalf("klamm %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+// clusterID is that of every cluster here.
+const clusterID = "4L6g3nShT-eMCtK--X86sw"
 
 func (p *processes) bootstrap() (out []string) {
 	for _, id := range brokers {
@@ -126,31 +117,14 @@ func (p *processes) start(ids ...int32) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		n.cmd, n.done = exec.Command(p.klamm, "start", "--config", n.config, "--log-level", "warn"), make(chan error, 1)
+		n.cmd, n.done = p.of.Start(n.config), make(chan error, 1)
 		n.cmd.Stderr = stderr
-		stdout, err := n.cmd.StdoutPipe()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		if err := n.cmd.Start(); err != nil {
-			p.t.Fatal(err)
-		}
 		ready := make(chan bool, 1)
-		go func(cmd *exec.Cmd, done chan error) {
-			var said bytes.Buffer
-			b := make([]byte, 512)
-			for !strings.Contains(said.String(), "ready ") {
-				k, err := stdout.Read(b)
-				said.Write(b[:k])
-				if err != nil {
-					break
-				}
-			}
-			ready <- strings.Contains(said.String(), "ready ")
-			_, _ = io.Copy(io.Discard, stdout) // it ends with the process
-			stderr.Close()
-			done <- cmd.Wait()
-		}(n.cmd, n.done)
+		if p.of.Name == "jvm" {
+			awaitPort(n, stderr, ready)
+		} else {
+			awaitReady(p.t, n, stderr, ready)
+		}
 		wg.Go(func() {
 			select {
 			case ok := <-ready:
@@ -166,6 +140,65 @@ func (p *processes) start(ids ...int32) {
 	if p.t.Failed() {
 		p.t.FailNow()
 	}
+}
+
+// awaitReady starts a process that says on stdout when it serves.
+func awaitReady(t testing.TB, n *process, stderr *os.File, ready chan<- bool) {
+	t.Helper()
+	stdout, err := n.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func(cmd *exec.Cmd, done chan<- error) {
+		var said bytes.Buffer
+		b := make([]byte, 512)
+		for !strings.Contains(said.String(), "ready ") {
+			k, err := stdout.Read(b)
+			said.Write(b[:k])
+			if err != nil {
+				break
+			}
+		}
+		ready <- strings.Contains(said.String(), "ready ")
+		_, _ = io.Copy(io.Discard, stdout) // it ends with the process
+		stderr.Close()
+		done <- cmd.Wait()
+	}(n.cmd, n.done)
+}
+
+// awaitPort starts a process that serves when its port accepts connections.
+func awaitPort(n *process, stderr *os.File, ready chan<- bool) {
+	n.cmd.Stdout = stderr
+	if err := n.cmd.Start(); err != nil {
+		ready <- false
+		return
+	}
+	ended := make(chan struct{})
+	go func(cmd *exec.Cmd, done chan<- error) {
+		err := cmd.Wait()
+		stderr.Close()
+		close(ended)
+		done <- err
+	}(n.cmd, n.done)
+	go func(listen string) {
+		for {
+			c, err := net.Dial("tcp", listen)
+			if err == nil {
+				c.Close()
+				ready <- true
+				return
+			}
+			select {
+			case <-ended:
+				ready <- false
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}(n.listen)
 }
 
 // said returns the last lines of a broker's log.
@@ -202,7 +235,7 @@ func (p *processes) stop(id int32) {
 	if p.nodes[id].paused {
 		p.resume(id)
 	}
-	if err := p.end(id, syscall.SIGTERM); err != nil {
+	if err := p.end(id, syscall.SIGTERM); err != nil && p.of.Name != "jvm" { // the JVM says that it was the signal
 		p.t.Errorf("broker %d was stopped and says %v\n%s", id, err, p.said(p.nodes[id]))
 	}
 }

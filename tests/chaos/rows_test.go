@@ -17,6 +17,8 @@ type row struct {
 	storm int  // producers more than usual
 	alone bool // is for disks in memory only
 	links bool // needs links that can be cut
+	// foreign are the clients of other languages that produce too.
+	foreign []string
 }
 
 // seconds is a random time.

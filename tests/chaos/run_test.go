@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/klamm-io/klamm/tests/history"
+	"github.com/klamm-io/klamm/tests/systems"
 )
 
 // result is what is left of a run.
@@ -37,7 +38,7 @@ func play(t testing.TB, s system, w row, seed uint64, pace time.Duration, out *r
 	n := &nemesis{t: t, s: s, l: l, a: a, r: stream(seed, "nemesis"), began: time.Now()}
 	defer func() { out.log, out.events = n.log.String(), l.rec.Events() }()
 	l.create(a)
-	l.run(seed, w.storm)
+	l.run(seed, w.storm, w.foreign...)
 	defer l.stop()
 	time.Sleep(500 * time.Millisecond)
 	n.run(out.plan)
@@ -82,12 +83,12 @@ func inMemory(t *testing.T, w row, seed uint64) {
 	judge(t, w, &out)
 }
 
-// inProcesses is a run with brokers that are processes.
-func inProcesses(t *testing.T, w row, seed uint64) {
-	out := result{plan: w.plan(seed).faster(5)}
+// inProcesses is a run with brokers that are processes, and waits that are shorter than planned.
+func inProcesses(t *testing.T, of systems.Commands, w row, seed uint64, faster time.Duration) {
+	out := result{plan: w.plan(seed).faster(faster)}
 	defer keep(t, w, seed, &out)
 	began := time.Now()
-	play(t, startProcesses(t, w.links), w, seed, 20*time.Millisecond, &out)
+	play(t, startProcesses(t, of, w.links), w, seed, 20*time.Millisecond, &out)
 	t.Logf("%.1f s", time.Since(began).Seconds())
 	judge(t, w, &out)
 }

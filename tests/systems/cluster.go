@@ -142,30 +142,51 @@ func KlammTogether(dir string, n int, overrides ...string) (*Cluster, error) {
 	return c, nil
 }
 
+// Commands are how the nodes of a system are run that read a file of properties.
+type Commands struct {
+	Name string
+	// Format formats the directories of a node for a cluster, and Start runs it.
+	Format func(cluster, config string) *exec.Cmd
+	Start  func(config string) *exec.Cmd
+}
+
+// KlammCommands are those of klamm.
+func KlammCommands() (Commands, error) {
+	path, err := KlammBinary()
+	return Commands{"klamm", func(cluster, config string) *exec.Cmd {
+		return exec.Command(path, "storage", "format", "-t", cluster, "-c", config)
+	}, func(config string) *exec.Cmd {
+		return exec.Command(path, "start", "--config", config, "--log-level", "warn")
+	}}, err
+}
+
+// JVMCommands are those of the JVM broker.
+func JVMCommands() (Commands, error) {
+	classpath, err := Classpath()
+	return Commands{"jvm", func(cluster, config string) *exec.Cmd {
+		return exec.Command("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config)
+	}, func(config string) *exec.Cmd {
+		return exec.Command("java", append(slices.Clone(jvmFlags), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath, "kafka.Kafka", config)...)
+	}}, err
+}
+
 // KlammCluster starts a process of klamm for each of n combined nodes.
 func KlammCluster(dir string, n int, overrides ...string) (*Cluster, error) {
-	path, err := KlammBinary()
+	of, err := KlammCommands()
 	if err != nil {
 		return nil, err
 	}
-	return processes("klamm", dir, n, overrides, func(id, config string) *exec.Cmd {
-		return exec.Command(path, "storage", "format", "-t", id, "-c", config)
-	}, func(config, addr string) (*Process, error) {
-		return klamm(exec.Command(path, "start", "--config", config, "--log-level", "warn"))
-	})
+	return processes(of, dir, n, overrides, func(config, addr string) (*Process, error) { return klamm(of.Start(config)) })
 }
 
 // JVMCluster starts a JVM broker for each of n combined nodes.
 func JVMCluster(dir string, n int, overrides ...string) (*Cluster, error) {
-	classpath, err := Classpath()
+	of, err := JVMCommands()
 	if err != nil {
 		return nil, err
 	}
-	return processes("jvm", dir, n, overrides, func(id, config string) *exec.Cmd {
-		return exec.Command("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", id, "-c", config)
-	}, func(config, addr string) (*Process, error) {
-		p := &Process{Name: "jvm", Addr: addr, output: new(tail)}
-		p.cmd = exec.Command("java", append(slices.Clone(jvmFlags), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classpath, "kafka.Kafka", config)...)
+	return processes(of, dir, n, overrides, func(config, addr string) (*Process, error) {
+		p := &Process{Name: "jvm", Addr: addr, output: new(tail), cmd: of.Start(config)}
 		p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 		p.Started = time.Now()
 		if err := p.cmd.Start(); err != nil {
@@ -185,7 +206,7 @@ const clusterID = "4L6g3nShT-eMCtK--X86sw"
 
 // processes writes a file of properties for each node, formats what is not yet
 // formatted, and starts all. Both systems read the same files.
-func processes(name, dir string, n int, overrides []string, format func(id, config string) *exec.Cmd, start func(config, addr string) (*Process, error)) (*Cluster, error) {
+func processes(of Commands, dir string, n int, overrides []string, start func(config, addr string) (*Process, error)) (*Cluster, error) {
 	ports, err := FreePorts(2 * n)
 	if err != nil {
 		return nil, err
@@ -212,11 +233,11 @@ func processes(name, dir string, n int, overrides []string, format func(id, conf
 		if _, err := os.Stat(filepath.Join(home, "logs", "meta.properties")); err == nil {
 			continue
 		}
-		if out, err := format(clusterID, configs[i]).CombinedOutput(); err != nil {
+		if out, err := of.Format(clusterID, configs[i]).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("format: %w\n%s", err, out)
 		}
 	}
-	c := &Cluster{Name: name, Nodes: make([]*Process, n), seeds: ports[:n], Started: time.Now(), start: func(i int) (*Process, error) { return start(configs[i], ports[i]) }}
+	c := &Cluster{Name: of.Name, Nodes: make([]*Process, n), seeds: ports[:n], Started: time.Now(), start: func(i int) (*Process, error) { return start(configs[i], ports[i]) }}
 	all := make([]int, n)
 	for i := range all {
 		all[i] = i
