@@ -91,11 +91,11 @@ var admin = []growth{
 		return nil
 	})},
 	{name: "add a voter with many listeners", n: 1000, prepare: nothing(func(w *world, n int) error {
-		req := &msg.AddRaftVoterRequest{TimeoutMs: 60000, VoterId: 9}
+		req := &msg.AddRaftVoterRequest{TimeoutMs: 60000, VoterId: 9, AckWhenCommitted: true}
 		for i := range n {
 			req.Listeners = append(req.Listeners, msg.AddRaftVoterRequestListener{Name: unknownName(i), Host: "127.0.0.1", Port: 9})
 		}
-		return w.ask(0, req, new(msg.AddRaftVoterResponse))
+		return w.ask(1, req, new(msg.AddRaftVoterResponse))
 	})},
 	{name: "remove voters", n: 300, prepare: nothing(func(w *world, n int) error {
 		for range n {
