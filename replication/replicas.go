@@ -96,6 +96,7 @@ type Replicas struct {
 	foundMu sync.Mutex
 	found   map[string]*dirs.Dir // partition directories that were there at the start, until their topic is deleted
 
+	choosing   sync.Mutex // held while a directory for one more partition is looked for
 	trash      *dirs.Trash
 	background *dirs.Workers
 	syncs      chan struct{} // holds one for each log that is synced for its producers

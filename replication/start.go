@@ -404,6 +404,8 @@ func (r *Replicas) openLog(dir *dirs.Dir, t *meta.Topic, index int32, c *config.
 // emptiest returns the directory with the fewest partitions that is well, for
 // one more.
 func (r *Replicas) emptiest() (*dirs.Dir, error) {
+	r.choosing.Lock() // two that are opened at once must not count the same
+	defer r.choosing.Unlock()
 	var least *dirs.Dir
 	for _, d := range r.o.Dirs {
 		if d.Err() == nil && (least == nil || d.Count() < least.Count()) {
