@@ -235,6 +235,11 @@ func (c *Controller) Heartbeat(ctx context.Context, h control.Heartbeat) (answer
 			c.session(func(s *control.Sessions) { out, answer, err = s.Decide(c.facts(m), h, c.o.Clock.Now()) })
 			return out, err
 		})
+		if err == nil && c.node != nil {
+			// The broker serves on for a session after an answer: it must be that of the
+			// controller that would fence it.
+			err = c.node.Confirm(ctx)
+		}
 		return answer, err
 	}, func(to Channel) (control.HeartbeatAnswer, error) { return to.Heartbeat(ctx, h) })
 }

@@ -346,6 +346,26 @@ func (n *Node) Barrier(ctx context.Context) (uint64, error) {
 	return term, nil
 }
 
+// Confirm returns nil once most voters have answered that this node still leads. A process that
+// was stopped for a while takes itself for the leader until it hears of another one. The error
+// is kerr.NotController, or ctx's.
+func (n *Node) Confirm(ctx context.Context) error {
+	// By itself it may wait for ever, like Append.
+	done := make(chan error, 1)
+	n.done.Go(func() { done <- n.raft.VerifyLeader().Error() })
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%w: %w", kerr.NotController, err)
+		}
+		return nil
+	case <-n.disk.failed:
+		return fmt.Errorf("%w: %w", kerr.NotController, ErrFailed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Standing implements MetadataLog.
 func (n *Node) Standing() Standing {
 	s := Standing{Leader: -1, Epoch: int32(n.raft.CurrentTerm()), HighWatermark: n.store.endOffset(n.raft.CommitIndex()), EndOffset: n.store.lastOffset()}
