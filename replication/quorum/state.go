@@ -41,8 +41,9 @@ type State struct {
 
 	writing sync.Mutex // held while the file is written; taken before mu
 
-	mu    sync.Mutex // guards state. It is not held over I/O
-	state state
+	mu       sync.Mutex // guards the fields below. It is not held over I/O
+	state    state
+	voteTerm uint64 // of the vote that Set stores next
 }
 
 // Poisons has f called once with the error after which no term and no vote is
@@ -75,6 +76,7 @@ func OpenState(fs vfs.FS, dir string) (*State, error) {
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
 	s.state.DataVersion = dataVersion // earlier versions of klamm wrote Kafka's 1
+	s.voteTerm = s.state.VoteTerm
 	return s, nil
 }
 
@@ -115,11 +117,15 @@ func (s *State) Set(key, value []byte) error {
 	if string(key) != keyVote {
 		return fmt.Errorf("unknown key %q of raft's stable store", key)
 	}
-	return s.save(func(st *state) { st.VotedAddress = string(value) })
+	return s.save(func(st *state) { st.VoteTerm, st.VotedAddress = s.voteTerm, string(value) })
 }
 
-// Get returns what Set stored, empty if nothing.
+// Get returns what Set stored, empty if nothing. After a failure it returns that: raft gives
+// a vote again that it finds here, and this one may not be on the disk.
 func (s *State) Get(key []byte) ([]byte, error) {
+	if err := s.disk.err(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if string(key) != keyVote {
@@ -130,7 +136,7 @@ func (s *State) Get(key []byte) ([]byte, error) {
 
 // SetUint64 stores a term. Raft sets the term of a vote right before the
 // candidate, and answers for neither in between, so the former is written with
-// the latter.
+// the latter, and with nothing else: another term may be stored in between.
 func (s *State) SetUint64(key []byte, v uint64) error {
 	switch string(key) {
 	case keyTerm:
@@ -145,15 +151,19 @@ func (s *State) SetUint64(key []byte, v uint64) error {
 		return nil
 	case keyVoteTerm:
 		s.mu.Lock()
-		s.state.VoteTerm = v
+		s.voteTerm = v
 		s.mu.Unlock()
 		return s.disk.err()
 	}
 	return fmt.Errorf("unknown key %q of raft's stable store", key)
 }
 
-// GetUint64 returns what SetUint64 stored, 0 if nothing.
+// GetUint64 returns what SetUint64 stored, 0 if nothing. After a failure it returns that, as
+// Get does.
 func (s *State) GetUint64(key []byte) (uint64, error) {
+	if err := s.disk.err(); err != nil {
+		return 0, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch string(key) {
