@@ -455,3 +455,46 @@ func TestTermThatCannotBeStored(t *testing.T) {
 		}
 	})
 }
+
+// TestReverseStreamsAreOfTheDirectory: where a node is looked for that cannot be dialled, a
+// reverse stream of a process with another directory is not taken for its: that may vote a
+// second time, or have nothing of what the node has acknowledged.
+func TestReverseStreamsAreOfTheDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quorum.NewStreams(1, func(context.Context, quorum.Peer) (net.Conn, error) { return nil, quorum.ErrNoListener })
+		defer s.Close()
+		offer := func(directory int32) net.Conn {
+			here, there := net.Pipe()
+			s.TakeReverse(there, quorum.Peer{ID: 3, Directory: directoryOf(directory)})
+			return here
+		}
+		offer(3)
+		wiped := offer(7)
+		heard := make(chan error, 1)
+		go func() {
+			_, err := wiped.Read(make([]byte, 1))
+			heard <- err
+		}()
+		for range 2 { // the second one waits for another stream
+			go func() {
+				time.Sleep(time.Second)
+				offer(7)
+				offer(3)
+			}()
+			c, err := s.Dial(raft.ServerAddress("3/"+directoryOf(3).String()), time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go c.Write([]byte{1})
+			synctest.Wait()
+		}
+		select {
+		case err := <-heard:
+			t.Errorf("the process with another directory is spoken to: %v", err)
+		default:
+		}
+		if c, err := s.Dial("3", time.Second); err != nil || c == nil {
+			t.Errorf("any directory will do, and there is none: %v", err)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -73,17 +74,15 @@ func (s *Streams) drop(r *reversed) bool {
 }
 
 // reverse returns a reverse stream of a node to speak on, nil if none waits. It is the
-// newest: the others may be of a process that is gone without a word.
-func (s *Streams) reverse(peer int32) net.Conn {
+// newest: the others may be of a process that is gone without a word. One of a process with
+// another directory than is looked for is not it: that does not know what the node has
+// acknowledged, nor whom it has voted for.
+func (s *Streams) reverse(to Peer) net.Conn {
 	for {
-		s.mu.Lock()
-		of := s.waiting[peer]
-		if len(of) == 0 {
-			s.mu.Unlock()
+		r := s.newest(to)
+		if r == nil {
 			return nil
 		}
-		r := of[len(of)-1]
-		s.mu.Unlock()
 		if !s.drop(r) {
 			continue
 		}
@@ -99,12 +98,24 @@ func (s *Streams) reverse(peer int32) net.Conn {
 	}
 }
 
+// newest returns the newest reverse stream of a node that waits, nil for none.
+func (s *Streams) newest(of Peer) *reversed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range slices.Backward(s.waiting[of.ID]) {
+		if of.is(r.from) {
+			return r
+		}
+	}
+	return nil
+}
+
 // reverseWait is how long a node that cannot be dialled is waited for. Raft tries again after
 // an error, at pauses that grow: one that comes back would have to wait for the next.
 const reverseWait = time.Minute
 
 // awaitReverse waits for a reverse stream of a node.
-func (s *Streams) awaitReverse(peer int32) (net.Conn, error) {
+func (s *Streams) awaitReverse(to Peer) (net.Conn, error) {
 	late := time.NewTimer(reverseWait)
 	defer late.Stop()
 	s.mu.Lock()
@@ -115,15 +126,15 @@ func (s *Streams) awaitReverse(peer int32) (net.Conn, error) {
 		more, over := s.more, s.waits != waits || s.leaving
 		s.mu.Unlock()
 		if over {
-			return nil, fmt.Errorf("%w: node %d", ErrNoListener, peer)
+			return nil, fmt.Errorf("%w: node %d", ErrNoListener, to.ID)
 		}
-		if c := s.reverse(peer); c != nil {
+		if c := s.reverse(to); c != nil {
 			return c, nil
 		}
 		select {
 		case <-more:
 		case <-late.C:
-			return nil, fmt.Errorf("%w: node %d has opened no stream for %s", ErrNoListener, peer, reverseWait)
+			return nil, fmt.Errorf("%w: node %d has opened no stream for %s", ErrNoListener, to.ID, reverseWait)
 		case <-s.closed:
 			return nil, net.ErrClosed
 		}

@@ -137,14 +137,14 @@ func (s *Streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 		go s.Take(there, s.node)
 		return here, nil
 	}
-	if c := s.reverse(to.ID); c != nil {
+	if c := s.reverse(to); c != nil {
 		return c, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	conn, err := s.dial(ctx, to)
 	if errors.Is(err, ErrNoListener) {
-		return s.awaitReverse(to.ID)
+		return s.awaitReverse(to)
 	}
 	if err != nil {
 		return nil, err
