@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -75,4 +76,35 @@ func TestALeaderThatCannotReadItsLogCloses(t *testing.T) {
 			n.Close()
 		}
 	})
+}
+
+// TestCloseAmongChanges: a node closes while it is asked for changes, whichever of them raft
+// has committed and not applied yet.
+func TestCloseAmongChanges(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			fs := disk(t)
+			c := &crew{t: t, all: make(map[int32]*crewMember)}
+			c.voters = append(c.voters, c.at(1))
+			c.start(1, true, fs)
+			l, term := c.leader()
+			var all sync.WaitGroup
+			begun := make(chan bool, 8)
+			for i := range 8 {
+				all.Go(func() {
+					for n := range 20 {
+						if n == 3 {
+							begun <- true
+						}
+						if _, err := l.Append(term, topicRecords(100*i+n)); err != nil {
+							return
+						}
+					}
+				})
+			}
+			<-begun
+			c.kill(1)
+			all.Wait()
+		})
+	}
 }

@@ -80,11 +80,35 @@ func (n *Node) has(id int32) bool {
 	return slices.ContainsFunc(conf.Servers, func(s raft.Server) bool { return s.ID == serverID(id) })
 }
 
-// change has raft make one change of the configuration that there is now.
-func (n *Node) change(ctx context.Context, what func(prev uint64) raft.IndexFuture) error {
-	_, prev := n.configuration()
+// memberOf returns a node as a configuration has it.
+func memberOf(conf raft.Configuration, id int32) (m Member, ok bool) {
+	for _, s := range conf.Servers {
+		if p, named := peerOf(s); named && p.ID == id {
+			return Member{Peer: p, Voter: s.Suffrage == raft.Voter}, true
+		}
+	}
+	return m, false
+}
+
+// change has raft make one change of the configuration that there is now. what decides it on
+// that configuration, which is the one of index prev; it returns nil if nothing is to change.
+func (n *Node) change(ctx context.Context, what func(now raft.Configuration, prev uint64) (raft.IndexFuture, error)) error {
+	select {
+	case n.changing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-n.changing }()
 	done := make(chan error, 1)
-	n.done.Go(func() { done <- what(prev).Error() }) // by itself a future may wait for ever
+	if !n.ask(func() { // by itself a future may wait for ever
+		f, err := what(n.configuration())
+		if err == nil && f != nil {
+			err = f.Error()
+		}
+		done <- err
+	}) {
+		return kerr.NotController
+	}
 	select {
 	case err := <-done:
 		if err != nil && strings.HasPrefix(err.Error(), "configuration changed since") { // raft has no name for it
@@ -102,14 +126,14 @@ func (n *Node) change(ctx context.Context, what func(prev uint64) raft.IndexFutu
 var errChanged = errors.New("the voters have changed meanwhile")
 
 // exclusively runs one change of the voters at a time. Another one is waited for until ctx
-// ends.
+// ends. Observers come and go meanwhile.
 func (n *Node) exclusively(ctx context.Context, f func() error) error {
 	select {
-	case n.changing <- struct{}{}:
+	case n.voting <- struct{}{}:
 	case <-ctx.Done():
 		return kerr.Refuse(kerr.RequestTimedOut, "Request timed out waiting for leader to handle previous voter change request")
 	}
-	defer func() { <-n.changing }()
+	defer func() { <-n.voting }()
 	if n.raft.State() != raft.Leader {
 		return kerr.NotController
 	}
@@ -128,9 +152,11 @@ func decided(err error) error {
 }
 
 // AddVoter makes a voter of a node. If it is no observer yet it becomes one, and it must have
-// all that is committed before ctx ends; if it does not it is what it was. Then ready is called,
-// whose error is returned, unless it is nil.
+// all that is committed before ctx ends, and before it would be let go if it were absent; if it
+// does not it is what it was. Then ready is called, whose error is returned, unless it is nil.
 func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, absence)
+	defer cancel()
 	return n.exclusively(ctx, func() error {
 		for _, m := range n.Members() {
 			switch {
@@ -156,7 +182,12 @@ func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
 				return err
 			}
 		}
-		return decided(n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.AddVoter(serverID(p.ID), p.address(), prev, 0) }))
+		return decided(n.change(ctx, func(now raft.Configuration, prev uint64) (raft.IndexFuture, error) {
+			if m, known := memberOf(now, p.ID); !known || m.Peer != p {
+				return nil, errChanged
+			}
+			return n.raft.AddVoter(serverID(p.ID), p.address(), prev, 0), nil
+		}))
 	})
 }
 
@@ -164,24 +195,39 @@ func (n *Node) AddVoter(ctx context.Context, p Peer, ready func() error) error {
 func (n *Node) forgetNode(p Peer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
 	defer cancel()
-	if err := n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.RemoveServer(serverID(p.ID), prev, 0) }); err != nil {
+	if err := n.letGo(ctx, p); err != nil {
 		return fmt.Errorf("%s stays an observer: %w", p, err)
 	}
 	return nil
 }
 
-// observe makes an observer of a node. One that was there with another directory has lost what
-// it had.
-func (n *Node) observe(ctx context.Context, p Peer) error {
-	if n.has(p.ID) {
-		if n.peer(p.ID) == p {
-			return nil
+// letGo takes an observer out of the configuration, unless it is a voter by now, or another
+// directory's.
+func (n *Node) letGo(ctx context.Context, p Peer) error {
+	return n.change(ctx, func(now raft.Configuration, prev uint64) (raft.IndexFuture, error) {
+		if m, known := memberOf(now, p.ID); !known || m.Voter || m.Peer != p {
+			return nil, nil
 		}
-		if err := n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.RemoveServer(serverID(p.ID), prev, 0) }); err != nil {
+		return n.raft.RemoveServer(serverID(p.ID), prev, 0), nil
+	})
+}
+
+// observe makes an observer of a node, unless it is a voter. One that was there with another
+// directory has lost what it had.
+func (n *Node) observe(ctx context.Context, p Peer) error {
+	if old := n.peer(p.ID); old != p {
+		if err := n.letGo(ctx, old); err != nil {
 			return err
 		}
 	}
-	return n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.AddNonvoter(serverID(p.ID), p.address(), prev, 0) })
+	return n.change(ctx, func(now raft.Configuration, prev uint64) (raft.IndexFuture, error) {
+		if m, known := memberOf(now, p.ID); known && (m.Voter || m.Peer == p) {
+			return nil, nil
+		} else if known {
+			return nil, errChanged
+		}
+		return n.raft.AddNonvoter(serverID(p.ID), p.address(), prev, 0), nil
+	})
 }
 
 // caughtUp waits until an observer has all that is committed now.
@@ -209,7 +255,9 @@ func (n *Node) RemoveVoter(ctx context.Context, p Peer) error {
 		if voters := n.voters(); len(voters) == 1 {
 			return kerr.Refuse(kerr.InvalidRequest, "Cannot remove voter %s from the set of voters %s: nobody would be left", p, n.voterKeys())
 		}
-		return decided(n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.DemoteVoter(serverID(p.ID), prev, 0) }))
+		return decided(n.change(ctx, func(_ raft.Configuration, prev uint64) (raft.IndexFuture, error) {
+			return n.raft.DemoteVoter(serverID(p.ID), prev, 0), nil
+		}))
 	})
 }
 

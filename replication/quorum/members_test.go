@@ -498,3 +498,58 @@ func TestReverseStreamsAreOfTheDirectory(t *testing.T) {
 		}
 	})
 }
+
+// TestNodesComeWhileAVoterIsAwaited: while a node that is to vote is waited for, others are
+// taken in as observers; and the wait ends, whatever time there is for it.
+func TestNodesComeWhileAVoterIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(t, 1)
+		c.write(1, 1)
+		l, _ := c.leader()
+		added := make(chan error, 1)
+		begun := time.Now()
+		go func() { added <- l.AddVoter(t.Context(), c.at(9), nil) }()
+		c.rollIs("voter 1, observer 9")
+		c.start(4, true, disk(t))
+		c.rollIs("voter 1, observer 4, observer 9")
+		c.write(2, 4)
+		select {
+		case err := <-added:
+			t.Fatalf("nobody waits for node 9 any more: %v", err)
+		default:
+		}
+		if err := <-added; !errors.Is(err, kerr.RequestTimedOut) || time.Since(begun) > 10*time.Minute {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
+}
+
+// TestAVoterIsNotTakenForAnObserver: a process with another directory that comes while a node
+// is about to vote does not have the voter let go.
+func TestAVoterIsNotTakenForAnObserver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(t, 1)
+		c.write(1, 1)
+		l, _ := c.leader()
+		c.start(4, true, disk(t))
+		c.rollIs("voter 1, observer 4")
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			first <- l.AddVoter(ctx, c.at(9), nil)
+		}()
+		synctest.Wait()
+		go func() { second <- l.AddVoter(t.Context(), c.at(4), nil) }()
+		synctest.Wait()
+		here, there := net.Pipe()
+		defer here.Close()
+		l.streams.TakeReverse(there, quorum.Peer{ID: 4, Directory: directoryOf(7)})
+		<-first
+		err := <-second
+		time.Sleep(20 * time.Second)
+		if votes := strings.Contains(c.roll(), "voter 4"); votes != (err == nil) {
+			t.Errorf("node 4 was to vote: %v; there are %s", err, c.roll())
+		}
+	})
+}

@@ -88,7 +88,8 @@ type Node struct {
 	notices   *notices // nil without other nodes
 	hurrying  atomic.Bool
 
-	changing     chan struct{} // held by who changes the configuration
+	voting       chan struct{} // held by who changes the voters, also while a node catches up
+	changing     chan struct{} // held by who makes one change of the configuration; taken after voting
 	look         chan struct{} // holds one: the leader is to look after observers
 	unregistered sync.Map      // ids of nodes that were brokers and are none, as keys
 
@@ -101,12 +102,16 @@ type Node struct {
 	stop    chan struct{}
 	closed  sync.Once
 	done    sync.WaitGroup
+
+	gate   sync.RWMutex   // held shared by who begins to ask raft, exclusively when nobody is to any more
+	shut   bool           // guarded by gate
+	asking sync.WaitGroup // who waits for raft to answer
 }
 
 // StartNode opens the metadata log and joins the quorum. On a new directory a node
 // without a Transport makes a quorum of its own; it leads soon.
 func StartNode(o NodeOptions) (*Node, error) {
-	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), stop: make(chan struct{}), changing: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+	n := &Node{o: o, lg: o.Logger, leading: make(chan bool, 16), stop: make(chan struct{}), voting: make(chan struct{}, 1), changing: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 	n.watchDisk()
 	n.image.Store(meta.Empty())
 	if err := n.open(); err != nil {
@@ -291,11 +296,13 @@ func (n *Node) Append(term uint64, records []meta.Record) (uint64, error) {
 	}
 	// Raft may take it, and a future may be done, never: it waits for the disk.
 	done := make(chan raft.ApplyFuture, 1)
-	n.done.Go(func() {
+	if !n.ask(func() {
 		f := n.raft.Apply(data, 0)
 		_ = f.Error() // it is asked again
 		done <- f
-	})
+	}) {
+		return 0, fmt.Errorf("%w: %w", kerr.NotController, raft.ErrRaftShutdown)
+	}
 	var f raft.ApplyFuture
 	select {
 	case f = <-done:
@@ -329,7 +336,9 @@ func (n *Node) Barrier(ctx context.Context) (uint64, error) {
 	term := n.raft.CurrentTerm()
 	// By itself it may wait for ever, like Append.
 	done := make(chan error, 1)
-	n.done.Go(func() { done <- n.raft.Barrier(0).Error() })
+	if !n.ask(func() { done <- n.raft.Barrier(0).Error() }) {
+		return 0, fmt.Errorf("%w: %w", kerr.NotController, raft.ErrRaftShutdown)
+	}
 	select {
 	case err := <-done:
 		if err != nil {
@@ -394,6 +403,7 @@ func (n *Node) Close() error {
 			n.o.Streams.leave()
 		}
 		if n.raft != nil {
+			n.awaitAnswers()
 			err = n.shutdown()
 		}
 		if n.o.Streams != nil {
@@ -406,6 +416,42 @@ func (n *Node) Close() error {
 	})
 	return err
 }
+
+// ask has f ask raft and wait for its answer, on another goroutine, unless the node is closed.
+func (n *Node) ask(f func()) bool {
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.shut {
+		return false
+	}
+	n.asking.Go(f)
+	return true
+}
+
+// awaitAnswers waits until raft has answered all that it was asked, and has it asked nothing
+// more. When it is shut down it leaves unanswered what it has committed and not applied yet:
+// who waits for that waits for ever.
+func (n *Node) awaitAnswers() {
+	n.gate.Lock()
+	n.shut = true
+	n.gate.Unlock()
+	answered := make(chan struct{})
+	go func() {
+		n.asking.Wait()
+		close(answered)
+	}()
+	late := time.NewTimer(answersTimeout)
+	defer late.Stop()
+	select {
+	case <-answered:
+	case <-late.C:
+	case <-n.disk.failed:
+	}
+}
+
+// answersTimeout bounds how long raft is waited for before it is shut down. A leader that has
+// lost the others steps down, and answers, before that.
+const answersTimeout = 5 * time.Second
 
 // machine is the node as raft's state machine sees it.
 type machine Node

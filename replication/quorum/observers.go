@@ -117,9 +117,7 @@ func (n *Node) removeObservers(gone map[int32]time.Time) {
 		if now.Sub(since) < absence && !n.wasBroker(m.ID) {
 			continue
 		}
-		if n.reconfigure("lets an observer go", m.Peer, func(ctx context.Context) error {
-			return n.change(ctx, func(prev uint64) raft.IndexFuture { return n.raft.RemoveServer(serverID(m.ID), prev, 0) })
-		}) {
+		if n.reconfigure("lets an observer go", m.Peer, func(ctx context.Context) error { return n.letGo(ctx, m.Peer) }) {
 			delete(gone, m.ID)
 			n.unregistered.Delete(m.ID)
 		}
@@ -150,8 +148,7 @@ func (n *Node) wasBroker(id int32) bool {
 func (n *Node) reconfigure(what string, p Peer, change func(ctx context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
 	defer cancel()
-	err := n.exclusively(ctx, func() error { return change(ctx) })
-	if err != nil {
+	if err := change(ctx); err != nil {
 		if !n.isClosed() && n.raft.State() == raft.Leader {
 			n.lg.Warn("the members of the metadata quorum are not changed", zap.String("what", what), zap.Int32("node", p.ID), zap.Error(err))
 		}
