@@ -70,13 +70,12 @@ func (t *throttle) exceeded(now time.Time) bool {
 	for _, s := range t.last {
 		bytes += s.bytes
 	}
-	// A rate that has just begun to be measured is that of a whole window, as in Kafka: a few
-	// batches at once are no reason to wait.
-	window := time.Duration(t.samples-1) * t.length
+	// As in Kafka, a rate is measured from the oldest sample on, and over one sample at least.
+	window := t.length
 	if len(t.last) > 0 {
 		window = max(window, now.Sub(t.last[0].from))
 	}
-	return float64(bytes) > t.rate*max(window, t.length).Seconds()
+	return float64(bytes) > t.rate*window.Seconds()
 }
 
 // expire drops samples that are over for a window. mu is held.

@@ -15,7 +15,7 @@ import (
 func TestThrottledReplicasAreFilledSlowly(t *testing.T) {
 	const (
 		rate  = 100_000 // bytes per second
-		burst = 10 * rate
+		burst = rate + 100_000 // in the first second, and what exceeds it
 		size  = 10_000
 		total = 30 * rate
 	)
