@@ -28,8 +28,14 @@ func diskLimit(heartbeat time.Duration) time.Duration {
 }
 
 // watchDisk has the node fail when its disk does not answer. Raft would lead on: its
-// heartbeats do not wait for the disk.
+// heartbeats do not wait for the disk. A node without others waits for its disk: nobody
+// could take over.
 func (n *Node) watchDisk() {
+	if n.lone() {
+		n.disk = newDisk(nil)
+		n.disk.failing(n.fail)
+		return
+	}
 	heartbeat := n.o.Timeouts.Fetch
 	if heartbeat == 0 {
 		heartbeat = raft.DefaultConfig().HeartbeatTimeout
@@ -38,6 +44,9 @@ func (n *Node) watchDisk() {
 	n.disk.failing(n.fail)
 	n.o.FS = vfs.Watched(n.o.FS, n.disk.dog)
 }
+
+// lone reports whether there are no other nodes.
+func (n *Node) lone() bool { return n.o.Transport == nil && n.o.Streams == nil }
 
 // leads reports whether the node leads as far as it knows.
 func (n *Node) leads() bool { return n.joined.Load() && n.raft.State() == raft.Leader }

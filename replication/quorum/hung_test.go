@@ -328,3 +328,27 @@ func TestAHungLeaderIsReplaced(t *testing.T) {
 		}
 	})
 }
+
+// TestANodeWithoutOthersWaitsForItsDisk: nobody can take over from a node that has no others,
+// so that a disk which answers late is waited for, and what it was asked for is done.
+func TestANodeWithoutOthersWaitsForItsDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := new(hanger)
+		n, err := quorum.StartNode(quorum.NodeOptions{NodeID: 1, FS: h.on(disk(t)), Dir: dir, Clock: clock.System(), Logger: zap.NewNop(),
+			Fatal: func(err error) { t.Errorf("the node fails: %v", err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		term, err := n.Barrier(t.Context())
+		for err != nil {
+			time.Sleep(10 * time.Millisecond)
+			term, err = n.Barrier(t.Context())
+		}
+		h.hang(vfs.OpSync, ".log")
+		time.AfterFunc(time.Hour, h.goOn)
+		if _, err := n.Append(term, topicRecords(1)); err != nil || !h.hangs() {
+			t.Errorf("a disk that hangs (%v) for an hour: %v", h.hangs(), err)
+		}
+	})
+}

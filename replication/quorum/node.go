@@ -159,7 +159,7 @@ func (n *Node) open() (err error) {
 	if o.Timing != nil {
 		o.Timing(conf)
 	}
-	lone := o.Transport == nil && o.Streams == nil
+	lone := n.lone()
 	transport := o.Transport
 	switch {
 	case o.Streams != nil:
