@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,6 +33,18 @@ func directoryOf(id int32) prim.UUID { return prim.UUID{0xd, byte(id)} }
 // node starts a node that was formatted.
 func (r *votersRig) node(id int32, role string) *Broker {
 	r.t.Helper()
+	b := r.nodeOn(r.format(id), id, role)
+	r.t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			r.t.Errorf("close node %d: %v", id, err)
+		}
+	})
+	return b
+}
+
+// format returns the disk of a node that was formatted.
+func (r *votersRig) format(id int32) *vfs.Mem {
+	r.t.Helper()
 	fs := vfs.NewMem()
 	if err := fs.MkdirAll("/klamm", 0o755); err != nil {
 		r.t.Fatal(err)
@@ -45,6 +58,12 @@ func (r *votersRig) node(id int32, role string) *Broker {
 			r.t.Fatal(err)
 		}
 	}
+	return fs
+}
+
+// nodeOn starts a node on its disk.
+func (r *votersRig) nodeOn(fs *vfs.Mem, id int32, role string) *Broker {
+	r.t.Helper()
 	listeners := map[string]string{"controller": "CONTROLLER://node-%d:9093", "broker": "PLAINTEXT://node-%d:9092"}[role]
 	static, _, err := config.Load(config.Sources{Overrides: []string{fmt.Sprint("node.id=", id), "process.roles=" + role, "log.dirs=/klamm",
 		fmt.Sprintf("listeners="+listeners, id), "controller.listener.names=CONTROLLER", "controller.quorum.bootstrap.servers=node-1:9093"}})
@@ -55,11 +74,6 @@ func (r *votersRig) node(id int32, role string) *Broker {
 	if err != nil {
 		r.t.Fatalf("node %d: %v", id, err)
 	}
-	r.t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			r.t.Errorf("close node %d: %v", id, err)
-		}
-	})
 	return b
 }
 
@@ -191,4 +205,40 @@ func TestRaftVoters(t *testing.T) {
 	if got := r.voters(second); got != "3 [3]" || first.Active() {
 		t.Errorf("leader and voters are %s", got)
 	}
+}
+
+// TestAVoterThatWasRemovedComesBack: a controller that was removed from the voters while it was
+// away, and let go, takes part as an observer when it is there again.
+func TestAVoterThatWasRemovedComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newVotersRig(t)
+		first := r.node(1, "controller")
+		r.node(2, "controller")
+		disk := r.format(3)
+		third := r.nodeOn(disk, 3, "controller")
+		for _, id := range []int32{2, 3} {
+			resp := new(msg.AddRaftVoterResponse)
+			if r.ask(first, addRequest(id, "CONTROLLER"), resp); resp.ErrorCode != 0 {
+				t.Fatal(kerr.Code(resp.ErrorCode), resp.ErrorMessage)
+			}
+		}
+		if err := third.Close(); err != nil {
+			t.Fatal(err)
+		}
+		resp := new(msg.RemoveRaftVoterResponse)
+		if r.ask(first, &msg.RemoveRaftVoterRequest{VoterId: 3, VoterDirectoryId: directoryOf(3)}, resp); resp.ErrorCode != 0 {
+			t.Fatal(kerr.Code(resp.ErrorCode), resp.ErrorMessage)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := len(first.controller.Members()); n != 2 {
+			t.Fatalf("there are %d members", n)
+		}
+		third = r.nodeOn(disk, 3, "controller") // it serves once it has what is committed
+		if q := third.controller.Quorum(); q.Votes || q.Leader < 0 || len(q.Voters) != 2 {
+			t.Errorf("the node that was removed: %+v", q)
+		}
+		if err := third.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

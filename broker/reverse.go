@@ -17,7 +17,8 @@ import (
 // reverse keeps streams open with the voters of the metadata quorum for them to speak on,
 // while this node is no voter: whoever leads gives it the metadata over them. A node without
 // a listener for controllers cannot be dialled, and of a new one nobody knows where it
-// listens.
+// listens. One that takes itself for a voter, and finds no leader, does so too: it may have been
+// removed while it was away, and nobody would tell it.
 type reverse struct {
 	b      *Broker
 	lg     *zap.Logger
@@ -26,6 +27,7 @@ type reverse struct {
 	done   sync.WaitGroup
 	wake   chan struct{} // holds one: the members of the quorum may have changed
 	open   map[string]context.CancelFunc
+	alone  time.Time // since when there is no leader, zero if there is one
 }
 
 const (
@@ -33,6 +35,9 @@ const (
 	spareStreams = 2
 	// lookForVoters is how often a node without a leader asks who the voters are.
 	lookForVoters = time.Second
+	// forgottenAfter is how long a voter without a leader waits before it takes itself for one
+	// that was removed.
+	forgottenAfter = 5 * time.Second
 	// The pauses after a stream that could not be opened.
 	firstReverse, lastReverse = 20 * time.Millisecond, time.Second
 )
@@ -77,7 +82,7 @@ func (r *reverse) run() {
 func (r *reverse) adjust() {
 	q := r.b.controller.Quorum()
 	want := make(map[string]bool)
-	if !q.Votes {
+	if !q.Votes || r.forgotten(q.Leader) {
 		addresses := r.b.peers.voterAddresses(q.Voters)
 		if q.Leader < 0 {
 			r.b.peers.discover(r.ctx)
@@ -102,6 +107,17 @@ func (r *reverse) adjust() {
 			}
 		}
 	}
+}
+
+// forgotten reports whether this node, which votes as far as it knows, may have been removed.
+func (r *reverse) forgotten(leader int32) bool {
+	now := r.b.o.Clock.Now()
+	if leader >= 0 {
+		r.alone = time.Time{}
+	} else if r.alone.IsZero() {
+		r.alone = now
+	}
+	return leader < 0 && len(r.b.conf.QuorumVoters) == 0 && now.Sub(r.alone) >= forgottenAfter
 }
 
 // keep keeps one stream waiting at a controller, until ctx ends. One that is spoken on is

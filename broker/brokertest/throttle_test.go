@@ -14,7 +14,7 @@ import (
 // or at the follower, while one that is in sync is not held back (KIP-73).
 func TestThrottledReplicasAreFilledSlowly(t *testing.T) {
 	const (
-		rate  = 100_000 // bytes per second
+		rate  = 100_000        // bytes per second
 		burst = rate + 100_000 // in the first second, and what exceeds it
 		size  = 10_000
 		total = 30 * rate
