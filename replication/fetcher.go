@@ -115,9 +115,10 @@ func (f *fetcher) drop(p *Partition) {
 }
 
 // restrained reports whether a partition is throttled, and is to wait: not before it is due it
-// may be asked for. One that has all is never throttled: it would fall out of sync. mu is held.
+// may be asked for. One that has all is never throttled: it would fall out of sync. Whether a
+// partition with a new leader has all is not known before that was asked once. mu is held.
 func (f *fetcher) restrained(x *followed) bool {
-	if x.caughtUp || !x.p.restrained() {
+	if x.caughtUp || !x.fine || !x.p.restrained() {
 		return false
 	}
 	x.due = f.of.r.o.Clock.Now().Add(throttlePause)

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/klamm-io/klamm/config"
 	"github.com/klamm-io/klamm/config/clock"
 	"github.com/klamm-io/klamm/log"
 	"github.com/klamm-io/klamm/log/vfs"
@@ -123,5 +124,29 @@ func TestALogStartThatMovedIsTold(t *testing.T) {
 	}
 	if _, ok := f.build(l); asks(l) != 0 || len(f.began.list) != 0 {
 		t.Errorf("a partition that is not copied any more is asked for (%v): %+v", ok, l.req)
+	}
+}
+
+// A partition with a new leader is asked for once although more was copied than its throttle
+// allows: it may have all, and be in sync. It waits if it has not.
+func TestAThrottleDoesNotHoldBackWhatMayBeInSync(t *testing.T) {
+	f, l, p := fetcherOf(t)
+	f.drop(p)
+	p.throttles.follower = newThrottle(&config.Broker{ReplicationQuotaSamples: 11, ReplicationQuotaSample: time.Second})
+	p.throttles.follower.setRate(1)
+	p.now = time.Now
+	p.throttled.follower.Store(true)
+	p.copied(1000)
+	for _, behind := range []bool{false, true} {
+		f.add(p, 4)
+		if _, ok := f.build(l); !ok || asks(l) != 1 {
+			t.Fatalf("a partition that may be in sync waits: %+v", l.req)
+		}
+		x := f.parts[p]
+		f.settle(x, false, behind, nil)
+		if _, waits := f.loose[x]; waits != behind {
+			t.Errorf("behind %v: it waits: %v", behind, waits)
+		}
+		f.drop(p)
 	}
 }
