@@ -291,6 +291,10 @@ var gridBases = []gridBase{
 	{key: 61, request: func(s *scene, v int16) object {
 		return object{"Topics": list{object{"Name": "shared", "PartitionIndexes": ints(0)}}}
 	}},
+	{key: 80, request: func(s *scene, v int16) object {
+		return object{"ClusterId": nil, "TimeoutMs": int64(1000), "VoterId": int64(98), "Listeners": list{object{"Name": "CONTROLLER", "Host": "127.0.0.1", "Port": int64(9)}}}
+	}},
+	{key: 81, request: func(s *scene, v int16) object { return object{"ClusterId": nil, "VoterId": int64(98)} }},
 	{key: 64, request: func(s *scene, v int16) object { return object{"BrokerId": int64(98)} }, skip: []string{"1"}},
 	{key: 17, request: func(s *scene, v int16) object { return object{"Mechanism": "PLAIN"} }},
 	{key: 29, request: func(s *scene, v int16) object {

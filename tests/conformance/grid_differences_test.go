@@ -57,6 +57,7 @@ var gridDifferences = []gridDifference{
 
 	{"Metadata", "Topics*", "Topics.*", "a topic that a client named is ready when klamm answers"},
 
+	{"*RaftVoter", "ClusterId *", "ErrorMessage", "each cluster has an id"},
 	{"DescribeQuorum", "*", "Topics.Partitions.*", "what klamm counts in its metadata log is another log"},
 	{"DescribeQuorum", "*", "Nodes.Listeners", "klamm's controller has no listener of Kafka's protocol"},
 	{"DescribeLogDirs", "Topics.Topic the group topic", "Results.Topics.Partitions.PartitionSize", sizes},

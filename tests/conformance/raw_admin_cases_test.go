@@ -165,6 +165,20 @@ var adminCases = []rawCase{
 	{"UnregisterBroker of an unknown one", unregister(9)},
 	{"UnregisterBroker of a negative one", unregister(-1)},
 
+	{"AddRaftVoter where voters do not change", of(kmsg.NewPtrAddRaftVoterRequest, func(r *kmsg.AddRaftVoterRequest) {
+		r.TimeoutMillis, r.VoterID, r.VoterDirectoryID = 1000, 9, [16]byte{1: 9}
+		r.Listeners = []kmsg.AddRaftVoterRequestListener{{Name: "CONTROLLER", Host: "127.0.0.1", Port: 9}}
+	})},
+	{"AddRaftVoter of another cluster", of(kmsg.NewPtrAddRaftVoterRequest, func(r *kmsg.AddRaftVoterRequest) {
+		r.ClusterID, r.TimeoutMillis, r.VoterID = ptr("another"), 1000, 9
+	})},
+	{"RemoveRaftVoter where voters do not change", of(kmsg.NewPtrRemoveRaftVoterRequest, func(r *kmsg.RemoveRaftVoterRequest) {
+		r.VoterID, r.VoterDirectoryID = 9, [16]byte{1: 9}
+	})},
+	{"RemoveRaftVoter of another cluster", of(kmsg.NewPtrRemoveRaftVoterRequest, func(r *kmsg.RemoveRaftVoterRequest) {
+		r.ClusterID, r.VoterID = ptr("another"), 9
+	})},
+
 	{"DescribeClientQuotas", quotas(false)},
 	{"DescribeClientQuotas strictly", quotas(true)},
 	{"DescribeClientQuotas of a user", quotas(false, quota("user", 0, ptr("alice")))},

@@ -212,6 +212,12 @@ func (c *cluster) produceBy(cl *kgo.Client, node int32, topic string, batch []by
 	return out
 }
 
+// code is the error code of what a client was told.
+func code(said string) string {
+	first, _, _ := strings.Cut(said, " ")
+	return first
+}
+
 // fetching is a fetch of partition 0 of a topic.
 type fetching struct {
 	topic          string
