@@ -41,6 +41,7 @@ bench: build ## figures beside the JVM broker and kfake: needs Java and Maven
 nightly: race conformance
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 30m -run "TestGrid$$" ./conformance -grid.exhaustive -grid.budget 20m
 	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 120m ./chaos -chaos.rounds 0 -chaos.seeds 10
+	KLAMM=$(CURDIR)/$(BIN) $(GO) -C tests test -count=1 -timeout 60m -parallel 1 -run 'TestForeign|TestJVM' ./chaos -chaos.foreign -chaos.jvm
 	$(GO) -C tests test -count=1 -timeout 120m -run TestMemory ./chaos -chaos.rounds 0 -chaos.first 100 -chaos.seeds 100
 	$(GO) test -race -timeout 60m ./log -run TestModel -model.steps 1000000
 	$(GO) test -timeout 60m ./replication -run TestModel -count=500

@@ -9,6 +9,7 @@ import (
 
 // adminDifferences are those that are known.
 var adminDifferences = []difference{
+	{"*RaftVoter of another cluster", "/ErrorMessage", "each cluster has an id"},
 	{"DescribeQuorum", "/Topics/__cluster_metadata/Partitions/0/HighWatermark", "it counts what the controller has written"},
 	{"DescribeQuorum", "/Topics/__cluster_metadata/Partitions/0/LeaderEpoch", "the same"},
 	{"DescribeQuorum", "/Topics/__cluster_metadata/Partitions/0/CurrentVoters/0/LogEndOffset", "the same"},

@@ -79,7 +79,6 @@ var differences = []difference{
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/process.roles/Source", "the same"},
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/process.roles/*/*/Source", "the same"},
 	{"DescribeConfigs of a broker", "/Resources/1/Configs/log.initial.task.delay.ms", "it is internal, and given to the JVM broker only"},
-	{"*RaftVoter of another cluster", "/ErrorMessage", "each cluster has an id"},
 	{"DescribeProducers", "/Topics/*/Partitions/*/ErrorMessage", "klamm has words for it"},
 	{"Produce of*", "/Topics/*/Partitions/0/ErrorMessage", "klamm has words for it"},
 	{"IncrementalAlterConfigs by a bad operation", "/Resources/raw/*", "the JVM broker fails over it without a code of its own"},
