@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,9 +220,15 @@ type mortal struct {
 	conns  []net.Conn
 }
 
+// mortals counts those of this process.
+var mortals atomic.Int32
+
+// newMortal listens at a loopback address of its own: nobody else is given its port once it
+// is dead.
 func newMortal(t *testing.T, broker string, answers int) *mortal {
 	t.Helper()
-	return listen(t, "127.0.0.1:0", broker, answers)
+	n := mortals.Add(1)
+	return listen(t, fmt.Sprintf("127.%d.%d.%d:0", 1+os.Getpid()%250, 1+n/250, 1+n%250), broker, answers)
 }
 
 func listen(t *testing.T, addr, broker string, answers int) *mortal {

@@ -108,7 +108,7 @@ func lines(b *strings.Builder, tag, text string) {
 }
 
 var (
-	port     = regexp.MustCompile(`127\.0\.0\.1:[1-9]\d{4}`)
+	port     = regexp.MustCompile(`127(?:\.\d+){3}:[1-9]\d{4}`)
 	id22     = regexp.MustCompile(`[A-Za-z0-9_-]{22}`)
 	unixMs   = regexp.MustCompile(`\b1[78]\d{11}\b`)
 	goBuild  = regexp.MustCompile(`go1\.\d+(\.\d+)?`)
