@@ -93,6 +93,14 @@ func (c *Call) Park(wait func()) error {
 	return c.Slot.Acquire(context.WithoutCancel(c.Context))
 }
 
+// parked is Park for a wait that may fail, and returns that error too.
+func (c *Call) parked(wait func() error) (err error) {
+	if e := c.Park(func() { err = wait() }); e != nil {
+		return e
+	}
+	return err
+}
+
 // Answer is what a handler has to say.
 type Answer struct {
 	// Response is nil where nothing is to be sent: a produce with acks=0.

@@ -189,14 +189,12 @@ func (h *Handlers) autoSpec(topic string) control.TopicSpec {
 // else made meanwhile is no failure.
 func (h *Handlers) create(c *Call, specs []control.TopicSpec) map[string]error {
 	var results []control.TopicResult
-	var err error
-	if e := c.Park(func() {
+	err := c.parked(func() (err error) {
 		ctx, cancel := context.WithTimeout(c.Context, createTimeout)
 		defer cancel()
 		results, err = h.Controller.EnsureTopics(ctx, specs, h.defaults())
-	}); e != nil {
-		err = e
-	}
+		return err
+	})
 	failed := make(map[string]error)
 	warned := false
 	for i, s := range specs {

@@ -31,7 +31,7 @@ func (h *Handlers) addRaftVoter(c *Call, req *msg.AddRaftVoterRequest) (*msg.Add
 	if err == nil {
 		ctx, cancel := within(c, req.TimeoutMs)
 		defer cancel()
-		err = h.parked(c, func() error { return h.Controller.AddVoter(ctx, p, at) })
+		err = c.parked(func() error { return h.Controller.AddVoter(ctx, p, at) })
 	}
 	h.votersChanged(c, "added a voter of the metadata quorum", p, err)
 	return &msg.AddRaftVoterResponse{ErrorCode: h.voterCode(err), ErrorMessage: text(err)}, nil
@@ -44,7 +44,7 @@ func (h *Handlers) removeRaftVoter(c *Call, req *msg.RemoveRaftVoterRequest) (*m
 	if err == nil {
 		ctx, cancel := h.controllerContext(c)
 		defer cancel()
-		err = h.parked(c, func() error { return h.Controller.RemoveVoter(ctx, p) })
+		err = c.parked(func() error { return h.Controller.RemoveVoter(ctx, p) })
 	}
 	h.votersChanged(c, "removed a voter of the metadata quorum", p, err)
 	return &msg.RemoveRaftVoterResponse{ErrorCode: h.voterCode(err), ErrorMessage: text(err)}, nil
@@ -69,7 +69,7 @@ func (h *Handlers) updateRaftVoter(c *Call, req *msg.UpdateRaftVoterRequest) (*m
 	default:
 		ctx, cancel := h.controllerContext(c)
 		defer cancel()
-		err = h.parked(c, func() error { return h.Controller.UpdateVoter(ctx, p, at) })
+		err = c.parked(func() error { return h.Controller.UpdateVoter(ctx, p, at) })
 	}
 	h.votersChanged(c, "a voter of the metadata quorum has moved", p, err)
 	resp.ErrorCode = h.voterCode(err)
@@ -126,14 +126,6 @@ func (h *Handlers) voterCode(err error) int16 {
 		code = kerr.NotLeaderOrFollower
 	}
 	return int16(code)
-}
-
-// parked waits for a change without the call's slot.
-func (h *Handlers) parked(c *Call, f func() error) (err error) {
-	if e := c.Park(func() { err = f() }); e != nil {
-		return e
-	}
-	return err
 }
 
 // votersChanged logs what became of a change of the voters.

@@ -3,7 +3,6 @@ package quorum_test
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,16 +22,7 @@ import (
 func TestALeaderThatCannotReadItsLogCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const nodes = 3
-		var streams [nodes + 1]*quorum.Streams
-		var voters []quorum.Peer
-		for id := int32(1); id <= nodes; id++ {
-			voters = append(voters, quorum.Peer{ID: id})
-			streams[id] = quorum.NewStreams(id, func(_ context.Context, to quorum.Peer) (net.Conn, error) {
-				here, there := net.Pipe()
-				go streams[to.ID].Take(there, id)
-				return here, nil
-			})
-		}
+		streams, voters := piped(nodes)
 		var sick atomic.Int32
 		var all [nodes + 1]*quorum.Node
 		fatal := make(chan error, nodes)

@@ -3,7 +3,6 @@ package quorum_test
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -255,16 +254,7 @@ func TestASlowDiskIsWaitedFor(t *testing.T) {
 func TestAHungLeaderIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const nodes = 3
-		var streams [nodes + 1]*quorum.Streams
-		var voters []quorum.Peer
-		for id := int32(1); id <= nodes; id++ {
-			voters = append(voters, quorum.Peer{ID: id})
-			streams[id] = quorum.NewStreams(id, func(_ context.Context, to quorum.Peer) (net.Conn, error) {
-				here, there := net.Pipe()
-				go streams[to.ID].Take(there, id)
-				return here, nil
-			})
-		}
+		streams, voters := piped(nodes)
 		var disks [nodes + 1]hanger
 		var all [nodes + 1]*quorum.Node
 		type end struct {

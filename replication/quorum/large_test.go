@@ -2,7 +2,6 @@ package quorum_test
 
 import (
 	"context"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,16 +18,7 @@ import (
 func TestLargeEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const nodes, topics = 3, 60_000 // 5 MB
-		var streams [nodes + 1]*quorum.Streams
-		var voters []quorum.Peer
-		for id := int32(1); id <= nodes; id++ {
-			voters = append(voters, quorum.Peer{ID: id})
-			streams[id] = quorum.NewStreams(id, func(_ context.Context, to quorum.Peer) (net.Conn, error) {
-				here, there := net.Pipe()
-				go streams[to.ID].Take(there, id)
-				return here, nil
-			})
-		}
+		streams, voters := piped(nodes)
 		var all []*quorum.Node
 		for id := int32(1); id <= nodes; id++ {
 			fs := disk(t)

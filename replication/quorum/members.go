@@ -66,18 +66,22 @@ func (n *Node) voters() (ids []int32) {
 
 // peer returns a node as the configuration has it.
 func (n *Node) peer(id int32) Peer {
-	for _, m := range n.Members() {
-		if m.ID == id {
-			return m.Peer
-		}
+	if m, known := n.member(id); known {
+		return m.Peer
 	}
 	return Peer{ID: id}
 }
 
 // has reports whether the configuration has a node.
 func (n *Node) has(id int32) bool {
+	_, known := n.member(id)
+	return known
+}
+
+// member returns a node as the newest configuration has it, without its progress.
+func (n *Node) member(id int32) (Member, bool) {
 	conf, _ := n.configuration()
-	return slices.ContainsFunc(conf.Servers, func(s raft.Server) bool { return s.ID == serverID(id) })
+	return memberOf(conf, id)
 }
 
 // memberOf returns a node as a configuration has it.

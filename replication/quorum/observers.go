@@ -77,10 +77,9 @@ func (n *Node) addObservers() {
 		}
 	}
 	for _, p := range n.o.Streams.reachable() {
-		old := n.peer(p.ID)
-		known := n.has(p.ID)
+		old, known := n.member(p.ID)
 		switch {
-		case known && (old.Directory == p.Directory || n.isVoter(p.ID)):
+		case known && (old.Directory == p.Directory || old.Voter):
 			continue
 		case !known && others >= observersAtMost && n.Image().Broker(p.ID) == nil:
 			n.lg.Warn("a node is not taken in as an observer: there are too many that are no brokers", zap.Int32("node", p.ID), zap.Int("observers", others))
@@ -90,15 +89,6 @@ func (n *Node) addObservers() {
 			others++
 		}
 	}
-}
-
-func (n *Node) isVoter(id int32) bool {
-	for _, m := range n.Members() {
-		if m.ID == id {
-			return m.Voter
-		}
-	}
-	return false
 }
 
 // removeObservers lets observers go that are no brokers and have no stream: at once if they
