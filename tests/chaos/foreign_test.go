@@ -21,10 +21,10 @@ var foreign = map[string]func(addr string) (driver.Driver, error){
 		if err != nil {
 			return nil, err
 		}
-		return driver.Start(".", "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "io.klamm.conformance.Driver", addr)
+		return driver.Java(classpath, addr)
 	},
 	"librdkafka": func(addr string) (driver.Driver, error) {
-		return driver.Start(filepath.Join("..", "conformance"), filepath.Join(".venv", "bin", "python"), "-u", filepath.Join("drivers", "librdkafka", "main.py"), addr)
+		return driver.Librdkafka(filepath.Join("..", "conformance"), addr)
 	},
 }
 

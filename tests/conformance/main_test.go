@@ -50,14 +50,14 @@ var clients = []client{
 	{"sarama", func(addr string) (driver.Driver, error) { return sarama.New(addr) }},
 	{"kafka-go", func(addr string) (driver.Driver, error) { return kafkago.New(addr) }},
 	{"librdkafka", func(addr string) (driver.Driver, error) {
-		return driver.Start(".", filepath.Join(".venv", "bin", "python"), "-u", filepath.Join("drivers", "librdkafka", "main.py"), addr)
+		return driver.Librdkafka(".", addr)
 	}},
 	{"java", func(addr string) (driver.Driver, error) {
 		classpath, err := systems.Classpath()
 		if err != nil {
 			return nil, err
 		}
-		return driver.Start(".", "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "io.klamm.conformance.Driver", addr)
+		return driver.Java(classpath, addr)
 	}},
 	{"kafkajs", func(addr string) (driver.Driver, error) {
 		return driver.Start(filepath.Join("drivers", "kafkajs"), "node", "main.js", addr)
